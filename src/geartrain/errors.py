@@ -1,0 +1,93 @@
+"""Every error that geartrain raises to its users, as one tree.
+
+    GeartrainError
+    ├── ConnectError           no job server could be reached
+    ├── ConnectionLostError    a connection ended before the answer came
+    ├── TimedOutError          the answer did not come in time           (also a TimeoutError)
+    ├── JobError               a job did not end well
+    │   ├── JobFailedError     the worker sent WORK_FAIL
+    │   └── JobRaisedError     the worker sent WORK_EXCEPTION, with its text
+    ├── ServerError            the job server answered with an ERROR packet
+    │   └── QueueFullError     ... whose code was QUEUE_ERROR
+    └── ProtocolError          bytes that are not the Gearman protocol
+        ├── LocalProtocolError   we were asked to send something that has no place in it
+        └── RemoteProtocolError  the peer sent something that has no place in it
+
+Each class says in its docstring what it means and what to do about it; that text is the message of an error raised
+without one.
+"""
+
+from __future__ import annotations
+
+
+class GeartrainError(Exception):
+    """Something in geartrain went wrong."""
+
+    def __str__(self) -> str:
+        return super().__str__() or (type(self).__doc__ or "").strip()
+
+
+class ConnectError(GeartrainError):
+    """No job server could be reached: check the addresses, and that one is running (`geartrain serve`)."""
+
+
+class ConnectionLostError(GeartrainError):
+    """The connection to the job server ended before the answer came; the job may or may not have run."""
+
+
+class TimedOutError(GeartrainError, TimeoutError):
+    """The answer did not come in time; the job itself goes on at the job server."""
+
+
+class JobError(GeartrainError):
+    """A job did not end well.
+
+    ``handle`` is the job server's name for the job, ``None`` if it never got one.
+    """
+
+    def __init__(self, message: str = "", *, handle: bytes | None = None) -> None:
+        super().__init__(*([message] if message else []))
+        self.handle = handle
+
+
+class JobFailedError(JobError):
+    """The worker reported that the job failed (WORK_FAIL); the protocol carries no reason."""
+
+
+class JobRaisedError(JobError):
+    """The worker reported an exception (WORK_EXCEPTION).
+
+    ``data`` is what the worker sent, unchanged; the message shows it as text.
+    """
+
+    def __init__(self, data: bytes, *, handle: bytes | None = None) -> None:
+        super().__init__(data.decode("utf-8", "replace") or "the worker sent no text", handle=handle)
+        self.data = data
+
+
+class ServerError(GeartrainError):
+    """The job server refused a request (an ERROR packet, section 1.7 of the protocol).
+
+    ``code`` is the word it gave, such as ``UNKNOWN_OPTION``.
+    """
+
+    def __init__(self, code: str, text: str = "") -> None:
+        super().__init__(f"{code}: {text}" if text else code)
+        self.code = code
+        self.text = text
+
+
+class QueueFullError(ServerError):
+    """The job server took no more jobs for this function (QUEUE_ERROR): try again later, or raise its limit."""
+
+
+class ProtocolError(GeartrainError):
+    """Bytes that are not the Gearman protocol."""
+
+
+class LocalProtocolError(ProtocolError, ValueError):
+    """We were asked to send something that has no place in the protocol, such as a NUL in a function's name."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent something that has no place in the protocol; the connection can't be followed any more."""
