@@ -1,0 +1,119 @@
+"""Real job servers as child processes for tests: ours and, as referee, the distribution's gearmand.
+
+Each is started on a port that was free a moment ago and is awaited by connecting to it; at the end it gets SIGTERM
+and must leave. ``needs()`` is the one way a test says what it needs: at a desk a missing program skips the test with
+one clear line, in CI (``CI=true``) it is a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A job server that accepts connections at ``host:port``."""
+
+    kind: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    host: str = "127.0.0.1"
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def needs(program: str, package: str) -> str:
+    """The path of ``program``; without it skip the test (fail in CI), naming the Debian ``package`` to install."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if path is None:
+        missing(f"needs {program}: install the package {package}")
+        raise AssertionError("unreachable")
+    return path
+
+
+def missing(what: str) -> None:
+    """Skip the running test with one clear line, or fail it in CI, where everything must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_gearmand(*options: str) -> Iterator[RunningServer]:
+    """The distribution's gearmand with ``options``, as its packager built it."""
+    program = needs("gearmand", "gearman-job-server")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "gearmand.log")
+        command = [program, f"--port={port}", "--listen=127.0.0.1", f"--log-file={log}", *options]
+        with _running("gearmand", command, port, log) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def running_geartrain(*options: str, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
+    """Our daemon with ``options`` after ``geartrain serve``."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "geartrain.log")
+        command = [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1",
+                   f"--log-file={log}", *options]
+        with _running("geartrain", command, port, log, environment) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def _running(
+    kind: str, command: list[str], port: int, log: Path, environment: dict[str, str] | None = None
+) -> Iterator[RunningServer]:
+    output = log.with_suffix(".out")
+    with output.open("wb") as sink:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env={**os.environ, **(environment or {})}
+        )
+        try:
+            _await_port(process, port, output)
+            yield RunningServer(kind, port, process, log)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int, output: Path, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{process.args} did not start:\n{output.read_text()}") from None
+            time.sleep(0.02)
