@@ -1,8 +1,8 @@
-"""Real job servers as child processes for tests: ours and, as referee, the distribution's gearmand.
+"""Real job servers as child processes for tests: ours and, as referees, Debian's gearmand and Perl one.
 
-Each is started on a port that was free a moment ago and is awaited by connecting to it; at the end it gets SIGTERM
-and must leave. ``needs()`` is the one way a test says what it needs: at a desk a missing program skips the test with
-one clear line, in CI (``CI=true``) it is a failure.
+Each is started on a port that was free a moment ago and is awaited by connecting to it; at the end it gets
+SIGTERM and must leave. ``needs()`` is the one way a test says what it needs: at a desk a missing program
+skips the test with one clear line, in CI (``CI=true``) it is a failure.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class RunningServer:
 
 
 def needs(program: str, package: str) -> str:
-    """The path of ``program``; without it skip the test (fail in CI), naming the Debian ``package`` to install."""
+    """The path of ``program``; without it skip the test (fail in CI), naming Debian's ``package``."""
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
         missing(f"needs {program}: install the package {package}")
@@ -62,13 +62,25 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_gearmand(*options: str) -> Iterator[RunningServer]:
-    """The distribution's gearmand with ``options``, as its packager built it."""
-    program = needs("gearmand", "gearman-job-server")
+    """Debian's gearmand with ``options``, as its packager built it."""
+    # By its whole path: the Perl server's program is called gearmand too, and lives in /usr/bin.
+    program = needs("/usr/sbin/gearmand", "gearman-job-server")
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "gearmand.log")
         command = [program, f"--port={port}", "--listen=127.0.0.1", f"--log-file={log}", *options]
         with _running("gearmand", command, port, log) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def running_perl_server(*options: str) -> Iterator[RunningServer]:
+    """The older server in Perl, Gearman::Server, with ``options``."""
+    program = needs("/usr/bin/gearmand", "gearman-server")
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [program, f"--port={port}", "--listen=127.0.0.1", *options]
+        with _running("perl", command, port, Path(folder, "perl-server.log")) as server:
             yield server
 
 
@@ -91,7 +103,11 @@ def _running(
     output = log.with_suffix(".out")
     with output.open("wb") as sink:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env={**os.environ, **(environment or {})}
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            env={**os.environ, **(environment or {})},
         )
         try:
             _await_port(process, port, output)
