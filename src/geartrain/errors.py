@@ -1,6 +1,7 @@
 """Every error that geartrain raises to its users, as one tree.
 
     GeartrainError
+    ├── AddressError           that is not a job server's address       (also a ValueError)
     ├── ConnectError           no job server could be reached
     ├── ConnectionLostError    a connection ended before the answer came
     ├── TimedOutError          the answer did not come in time           (also a TimeoutError)
@@ -25,6 +26,10 @@ class GeartrainError(Exception):
 
     def __str__(self) -> str:
         return super().__str__() or (type(self).__doc__ or "").strip()
+
+
+class AddressError(GeartrainError, ValueError):
+    """That is not a job server's address: write host, host:port, [::1]:4730 or unix:/path."""
 
 
 class ConnectError(GeartrainError):

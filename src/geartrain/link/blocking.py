@@ -1,0 +1,227 @@
+"""The link for blocking code: a socket that one thread may write while another reads.
+
+The socket itself never blocks; who must wait waits in ``poll``, with a time limit of his own. So one thread's limit is
+never another's, and a thread that finds no room to write can go on reading meanwhile (``send_now`` and ``wait``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
+from geartrain.link.address import Address
+from geartrain.link.tuning import tune
+
+READ_SIZE = 256 * 1024
+CONNECT_SECONDS = 5.0
+
+_AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class BlockingLink:
+    """A connected byte pipe to one job server; made by ``BlockingLink.connect``.
+
+    One thread may send while another receives. ``close`` may be called by any thread at any time, more than once; a
+    thread that waits in ``receive`` then gets ``b""``.
+    """
+
+    def __init__(self, address: Address, sock: socket.socket) -> None:
+        self.address = address
+        self.closed = False
+        self._socket = sock
+        # OpenSSL must not be entered by two threads at once; nobody waits while holding this.
+        self._tls_lock = threading.Lock() if isinstance(sock, ssl.SSLSocket) else contextlib.nullcontext()
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
+        # The descriptor is given back only when nobody polls it: its number may soon be somebody else's.
+        self._gate = threading.Lock()
+        self._polling = 0
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
+        self._any = select.poll()
+        self._any.register(sock, select.POLLIN | select.POLLOUT)
+        self._writable = select.poll()
+        self._writable.register(sock, select.POLLOUT)
+
+    @classmethod
+    def connect(
+        cls, address: Address, *, timeout: float = CONNECT_SECONDS, tls: ssl.SSLContext | None = None
+    ) -> BlockingLink:
+        """Connect to ``address``: its name is looked up anew, and everything it stands for is tried in turn.
+
+        ``timeout`` is in seconds, for all attempts (and the TLS handshake) together; a host that does not answer uses
+        only its share of it. With a ``tls`` context the link is encrypted.
+
+        Raises ConnectError.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            sock = _connect_any(address, deadline)
+        except OSError as error:
+            raise ConnectError(f"no job server at {address}: {_reason(error)}") from error
+        try:
+            tune(sock)
+            if tls is not None:
+                sock.settimeout(max(deadline - time.monotonic(), 0.001))
+                sock = tls.wrap_socket(sock, server_hostname=address.host or "localhost")
+            sock.setblocking(False)
+        except OSError as error:  # also what ssl raises
+            sock.close()
+            raise ConnectError(f"no encrypted connection to {address}: {_reason(error)}") from error
+        return cls(address, sock)
+
+    def send(self, data: bytes, timeout: float | None = None) -> None:
+        """Send all of ``data``, waiting for room as long as it takes, at most ``timeout`` seconds.
+
+        Raises ConnectionLostError, or TimedOutError; after either the link is of no more use, since a part of ``data``
+        may have been sent.
+        """
+        sent = self.send_now(data)
+        if sent == len(data):
+            return
+        deadline = None if timeout is None else time.monotonic() + timeout
+        rest = memoryview(data)[sent:]
+        while rest:
+            left = None if deadline is None else deadline - time.monotonic()
+            if not self._poll(self._writable, left):
+                raise TimedOutError(f"{self.address} took no more bytes for {timeout} s")
+            rest = rest[self.send_now(rest) :]
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send what there is room for, without waiting; returns the count of bytes sent.
+
+        Raises ConnectionLostError.
+        """
+        try:
+            with self._tls_lock:
+                return self._socket.send(data)
+        except _AGAIN:
+            return 0
+        except (OSError, ValueError) as error:
+            raise self._lost(error) from error
+
+    def receive(self, timeout: float | None = None) -> bytes:
+        """Wait for bytes, at most ``timeout`` seconds (``None``: for ever), and return what has come.
+
+        Returns ``b""`` when the connection has ended in good order or by ``close``. Raises TimedOutError when nothing
+        came, ConnectionLostError when the connection broke.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        # Decrypted bytes may wait inside the TLS layer, where poll does not see them.
+        ready = self._is_tls
+        while True:
+            if ready or self._poll(self._readable, timeout):
+                data = self.receive_now()
+                if data is not None:
+                    return data
+                ready = False
+            elif self.closed:
+                return b""
+            if deadline is not None:
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    raise TimedOutError(f"nothing came from {self.address} in time")
+
+    def receive_now(self) -> bytes | None:
+        """What has come, without waiting: ``None`` for nothing, ``b""`` for the end. Raises ConnectionLostError."""
+        try:
+            with self._tls_lock:
+                return self._socket.recv(READ_SIZE)
+        except _AGAIN:
+            return None
+        except ssl.SSLEOFError:
+            return b""
+        except (OSError, ValueError) as error:
+            if self.closed:
+                return b""
+            raise self._lost(error) from error
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there is room to send or something to receive; False if ``timeout`` seconds passed first."""
+        return self._poll(self._any, timeout)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for ``select`` and the like; -1 once closed."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """End the connection. Bytes that were sent still arrive."""
+        with self._gate:
+            if self.closed:
+                return
+            self.closed = True
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes who polls
+            if not self._polling:
+                self._socket.close()
+
+    def abandon(self) -> None:
+        """Let go of the connection in a forked child, without ending it for the parent."""
+        self.closed = True
+        with contextlib.suppress(OSError):
+            socket.close(self._socket.detach())
+
+    def _poll(self, poll: select.poll, timeout: float | None) -> bool:
+        with self._gate:
+            if self.closed:
+                return False
+            self._polling += 1
+        try:
+            ready = poll.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000))
+        finally:
+            with self._gate:
+                self._polling -= 1
+                if self.closed and not self._polling:
+                    self._socket.close()
+        return bool(ready) and not self.closed
+
+    def _lost(self, error: Exception) -> ConnectionLostError:
+        what = "it was closed on this side" if self.closed else _reason(error)
+        return ConnectionLostError(f"the connection to {self.address} ended: {what}")
+
+    def __enter__(self) -> BlockingLink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<BlockingLink to {self.address}{', closed' if self.closed else ''}>"
+
+
+def _connect_any(address: Address, deadline: float) -> socket.socket:
+    if address.path:
+        path = "\0" + address.path[1:] if address.path.startswith("@") else address.path
+        return _connect_one(socket.AF_UNIX, path, deadline - time.monotonic())
+    where: Any  # each family has its own kind of address
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    trouble: OSError = OSError("its name stands for no address")
+    for tried, (family, _, _, _, where) in enumerate(found):
+        try:
+            return _connect_one(family, where, (deadline - time.monotonic()) / (len(found) - tried))
+        except OSError as error:
+            trouble = error
+    raise trouble
+
+
+def _connect_one(family: int, where: Any, timeout: float) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(max(timeout, 0.001))
+        sock.connect(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
