@@ -29,6 +29,12 @@ class Player:
         self.received: dict[str, bytes] = {}
 
     def play(self, conversation: Conversation) -> None:
+        try:
+            self._play(conversation)
+        finally:
+            self.leave()
+
+    def _play(self, conversation: Conversation) -> None:
         for step in conversation.steps:
             if not step.is_for(self.listeners):
                 continue
