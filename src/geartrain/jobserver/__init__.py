@@ -1,0 +1,10 @@
+"""The rules that bring jobs to workers: no I/O, no clock, no logging, no threads.
+
+See ``server`` for the one object that holds everything, and the modules for one noun each.
+"""
+
+from geartrain.jobserver.peer import Peer
+from geartrain.jobserver.server import JobServer
+from geartrain.jobserver.settings import Settings
+
+__all__ = ["JobServer", "Peer", "Settings"]

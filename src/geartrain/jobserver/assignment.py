@@ -1,0 +1,210 @@
+"""What a worker can do, and which job it gets (sections 3.3, 3.5 and 3.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from geartrain.jobserver.function import Ability
+from geartrain.jobserver.job import HIGH, RUNNING
+from geartrain.jobserver.outcome import lose
+from geartrain.jobserver.peer import BIG_PIECE
+from geartrain.jobserver.waking import get_up, settle_woken, wake
+from geartrain.wire.packets import (
+    GRAB_JOB,
+    GRAB_JOB_ALL,
+    JOB_ASSIGN,
+    JOB_ASSIGN_ALL,
+    JOB_ASSIGN_UNIQ,
+    NO_JOB,
+    response_head,
+)
+from geartrain.wire.primitives import parse_number
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+    from geartrain.jobserver.job import Job
+    from geartrain.jobserver.peer import Peer
+    from geartrain.jobserver.server import JobServer
+
+_NO_JOB_PACKET = response_head(NO_JOB, 0)
+_LONGEST_TIMEOUT: Final = 10**15  # milliseconds; far beyond any job, and safe to add to a clock
+
+
+def grab(server: JobServer, peer: Peer, type: i64) -> None:
+    """GRAB_JOB, GRAB_JOB_UNIQ, GRAB_JOB_ALL: a JOB_ASSIGN of the asked kind, or NO_JOB."""
+    woken_for = peer.woken_for
+    if woken_for is not None:
+        settle_woken(server, peer)
+    elif peer.sleeping:
+        get_up(peer)
+    ability = choose(server, peer)
+    if ability is None:
+        peer.send(_NO_JOB_PACKET)
+    else:
+        _assign(server, peer, ability, type)
+    if woken_for is not None and woken_for.first_sleeper is not None:
+        wake(server, woken_for)
+
+
+def choose(server: JobServer, peer: Peer) -> Ability | None:
+    """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0)."""
+    ability = peer.first_ability
+    if ability is None or ability.next is None:
+        return ability if ability is not None and ability.function.queued > 0 else None
+    best: Ability | None = None
+    best_priority: i64 = 99
+    while ability is not None:
+        function = ability.function
+        if function.queued > 0:
+            if server.listed_order:
+                return ability
+            priority: i64 = function.best_priority()
+            if priority < best_priority:
+                best = ability
+                best_priority = priority
+                if priority == HIGH:
+                    break
+        ability = ability.next
+    if best is not None and best.next is not None:
+        _unlink(peer, best)
+        _link_last(peer, best)
+    return best
+
+
+def _assign(server: JobServer, peer: Peer, ability: Ability, type: i64) -> None:
+    function = ability.function
+    line = function.line(function.best_priority())
+    job = line.first
+    assert job is not None
+    line.remove(job)
+    function.queued -= 1
+    function.running += 1
+    job.state = RUNNING
+    job.worker = peer
+    job.assignments += 1
+    first = peer.running
+    job.next = first
+    if first is not None:
+        first.previous = job
+    peer.running = job
+    if peer.former is not None:
+        peer.former.pop(job.number, None)
+    if ability.timeout > 0:
+        job.timed = True
+        server.timeouts.add(server.now + ability.timeout, job.number, job.assignments)
+    _send_assignment(server, peer, job, type)
+
+
+def _send_assignment(server: JobServer, peer: Peer, job: Job, type: i64) -> None:
+    handle = server.handle(job.number)
+    name = job.function.name
+    workload = job.workload
+    size: i64 = len(handle) + len(name) + len(workload) + 2
+    if type == GRAB_JOB:
+        head = b"%b%b\0%b\0" % (response_head(JOB_ASSIGN, size), handle, name)
+    elif type == GRAB_JOB_ALL and job.reducer:
+        size += len(job.unique) + len(job.reducer) + 2
+        head = b"%b%b\0%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_ALL, size), handle, name, job.unique, job.reducer)
+    else:
+        size += len(job.unique) + 1
+        head = b"%b%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
+    if len(workload) < BIG_PIECE:
+        peer.send(head + workload)
+    else:
+        peer.send(head)
+        peer.send(workload)
+
+
+def can_do(server: JobServer, peer: Peer, name: bytes, timeout: float) -> None:
+    """Register a function with its time limit in seconds; again is the same ability with the new limit."""
+    abilities = peer.abilities
+    if abilities is None:
+        abilities = {}
+        peer.abilities = abilities
+    ability = abilities.get(name)
+    if ability is not None:
+        ability.timeout = timeout
+        return
+    function = server.function_for(peer, name)
+    if function is None:
+        return
+    ability = Ability(peer, function, timeout)
+    abilities[name] = ability
+    function.workers += 1
+    # The ability registered last is the first to be asked.
+    first = peer.first_ability
+    ability.next = first
+    if first is None:
+        peer.last_ability = ability
+    else:
+        first.previous = ability
+    peer.first_ability = ability
+    if peer.sleeping:
+        ability.lie_down()
+        wake(server, function)
+
+
+def can_do_timeout(server: JobServer, peer: Peer, name: bytes, text: bytes) -> None:
+    """CAN_DO_TIMEOUT: milliseconds; zero or less means no limit (section 3.6)."""
+    milliseconds = parse_number(text, 0, len(text))
+    if milliseconds < 0 and text[:1] == b"-" and parse_number(text, 1, len(text)) >= 0:
+        milliseconds = 0
+    if milliseconds < 0 or milliseconds > _LONGEST_TIMEOUT:
+        peer.send_error(b"INVALID_ARGUMENT", b"A timeout must be a number of milliseconds, not '%b'" % text[:40])
+        return
+    can_do(server, peer, name, float(milliseconds) / 1000.0)
+
+
+def cant_do(server: JobServer, peer: Peer, name: bytes) -> None:
+    """Forget an ability; a job of that function running here goes back to its line (section 3.8)."""
+    abilities = peer.abilities
+    ability = abilities.pop(name, None) if abilities is not None else None
+    if ability is None:
+        return
+    function = ability.function
+    if peer.sleeping:
+        ability.get_up()
+    _unlink(peer, ability)
+    function.workers -= 1
+    job = peer.running
+    while job is not None:
+        following = job.next
+        if job.function is function:
+            peer.remember_former(job.number)
+            lose(server, job)
+        job = following
+    if peer.woken_for is function:
+        settle_woken(server, peer)
+        wake(server, function)
+
+
+def reset_abilities(server: JobServer, peer: Peer) -> None:
+    """Forget every ability."""
+    if peer.abilities is not None:
+        for name in list(peer.abilities):
+            cant_do(server, peer, name)
+
+
+def _unlink(peer: Peer, ability: Ability) -> None:
+    previous = ability.previous
+    following = ability.next
+    if previous is None:
+        peer.first_ability = following
+    else:
+        previous.next = following
+    if following is None:
+        peer.last_ability = previous
+    else:
+        following.previous = previous
+
+
+def _link_last(peer: Peer, ability: Ability) -> None:
+    last = peer.last_ability
+    ability.previous = last
+    ability.next = None
+    if last is None:
+        peer.first_ability = ability
+    else:
+        last.next = ability
+    peer.last_ability = ability

@@ -1,0 +1,155 @@
+"""A named line of jobs for each priority, and the workers able to do them.
+
+An ability ties one function to one peer. It stands in the peer's ring of abilities (the order in which they take
+turns) and, while the peer sleeps, among the function's sleepers (the order in which they are woken).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from geartrain.jobserver.job import HIGH, LOW, NORMAL
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
+
+    from geartrain.jobserver.job import Job
+    from geartrain.jobserver.peer import Peer
+
+
+@final
+class Line:
+    """Jobs in the order in which they will be assigned, linked through themselves."""
+
+    def __init__(self) -> None:
+        self.first: Job | None = None
+        self.last: Job | None = None
+        self.count: i64 = 0
+
+    def append(self, job: Job) -> None:
+        last = self.last
+        job.previous = last
+        job.next = None
+        if last is None:
+            self.first = job
+        else:
+            last.next = job
+        self.last = job
+        self.count += 1
+
+    def remove(self, job: Job) -> None:
+        previous = job.previous
+        following = job.next
+        if previous is None:
+            self.first = following
+        else:
+            previous.next = following
+        if following is None:
+            self.last = previous
+        else:
+            following.previous = previous
+        job.previous = None
+        job.next = None
+        self.count -= 1
+
+
+@final
+class Function:
+    """One function: its lines, its workers, its live uniques, its limits and its counters."""
+
+    def __init__(self, name: bytes) -> None:
+        self.name: bytes = name
+        self.high: Line = Line()
+        self.normal: Line = Line()
+        self.low: Line = Line()
+        self.queued: i64 = 0  # jobs in the three lines
+        self.running: i64 = 0
+        self.delayed: i64 = 0
+        self.uniques: dict[bytes, Job] = {}  # live jobs by their unique
+        self.workloads: dict[bytes, Job] = {}  # live jobs whose unique is "-", by their workload (section 3.4)
+
+        self.workers: i64 = 0
+        self.first_sleeper: Ability | None = None
+        self.last_sleeper: Ability | None = None
+        self.woken: i64 = 0  # workers that got a NOOP for this function and have not grabbed since
+
+        self.max_high: i64 = 0  # maxqueue (section 3.10); 0: no limit
+        self.max_normal: i64 = 0
+        self.max_low: i64 = 0
+
+        self.submitted: i64 = 0
+        self.coalesced: i64 = 0
+        self.refused: i64 = 0
+        self.completed: i64 = 0
+        self.failed: i64 = 0
+        self.timed_out: i64 = 0
+        self.cancelled: i64 = 0
+        self.abandoned: i64 = 0  # foreground jobs dropped since nobody waited for them any more
+        self.lost: i64 = 0  # assignments lost with their worker
+
+    @property
+    def total(self) -> i64:
+        """All jobs of the function: queued, delayed and running."""
+        return self.queued + self.delayed + self.running
+
+    def line(self, priority: i64) -> Line:
+        """The line of this priority."""
+        if priority == NORMAL:
+            return self.normal
+        return self.high if priority == HIGH else self.low
+
+    def best_priority(self) -> i64:
+        """The best priority that has a job waiting; the function must have one."""
+        if self.high.count > 0:
+            return HIGH
+        return NORMAL if self.normal.count > 0 else LOW
+
+    def limit(self, priority: i64) -> i64:
+        """How many jobs may be here for a submission of this priority to be taken; 0: any number."""
+        if priority == NORMAL:
+            return self.max_normal
+        return self.max_high if priority == HIGH else self.max_low
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name!r} queued={self.queued} running={self.running} workers={self.workers}>"
+
+
+@final
+class Ability:
+    """A function that a peer said it can do, with its time limit in seconds (0: none)."""
+
+    def __init__(self, peer: Peer, function: Function, timeout: float) -> None:
+        self.peer: Peer = peer
+        self.function: Function = function
+        self.timeout: float = timeout
+        self.previous: Ability | None = None  # in the peer's ring
+        self.next: Ability | None = None
+        self.previous_sleeper: Ability | None = None  # in the function's list of sleepers
+        self.next_sleeper: Ability | None = None
+
+    def lie_down(self) -> None:
+        """Become the last of the function's sleepers."""
+        function = self.function
+        last = function.last_sleeper
+        self.previous_sleeper = last
+        if last is None:
+            function.first_sleeper = self
+        else:
+            last.next_sleeper = self
+        function.last_sleeper = self
+
+    def get_up(self) -> None:
+        """Leave the function's sleepers."""
+        function = self.function
+        previous = self.previous_sleeper
+        following = self.next_sleeper
+        if previous is None:
+            function.first_sleeper = following
+        else:
+            previous.next_sleeper = following
+        if following is None:
+            function.last_sleeper = previous
+        else:
+            following.previous_sleeper = previous
+        self.previous_sleeper = None
+        self.next_sleeper = None

@@ -1,0 +1,112 @@
+"""Who sleeps, and whom a waiting job wakes (section 3.5).
+
+A worker that found nothing says PRE_SLEEP and waits for a NOOP. As many sleepers are woken as there are jobs waiting
+for them, one NOOP each, longest asleep first. A woken worker counts for the function it was woken for until it grabs,
+whatever it then gets; if it does not grab within the server's patience, or leaves, the next sleeper is woken in its
+place. So no job waits beside an idle worker able to do it, and a thousand sleepers cost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from geartrain.wire.packets import NOOP, response_head
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.function import Function
+    from geartrain.jobserver.peer import Peer
+    from geartrain.jobserver.server import JobServer
+
+_NOOP_PACKET = response_head(NOOP, 0)
+
+
+def wake(server: JobServer, function: Function) -> None:
+    """Wake sleepers of ``function`` until there are enough for the jobs that wait."""
+    wakeups = server.worker_wakeup
+    sleeper = function.first_sleeper
+    while sleeper is not None and function.queued > 0:
+        if wakeups > 0 and function.woken >= function.queued * wakeups:
+            break
+        peer = sleeper.peer
+        get_up(peer)
+        rouse(server, peer, function)
+        sleeper = function.first_sleeper
+
+
+def rouse(server: JobServer, peer: Peer, function: Function) -> None:
+    """Send the NOOP to a peer that is not asleep any more, and be patient with it for a while."""
+    peer.woken_for = function
+    function.woken += 1
+    peer.woken_until = server.now + server.wake_patience
+    last = server.last_woken
+    peer.previous_woken = last
+    peer.next_woken = None
+    if last is None:
+        server.first_woken = peer
+    else:
+        last.next_woken = peer
+    server.last_woken = peer
+    peer.send(_NOOP_PACKET)
+
+
+def settle_woken(server: JobServer, peer: Peer) -> None:
+    """The woken peer does not count for its function any more; whoever calls this then wakes for that function."""
+    function = peer.woken_for
+    assert function is not None
+    peer.woken_for = None
+    function.woken -= 1
+    previous = peer.previous_woken
+    following = peer.next_woken
+    if previous is None:
+        server.first_woken = following
+    else:
+        previous.next_woken = following
+    if following is None:
+        server.last_woken = previous
+    else:
+        following.previous_woken = previous
+    peer.previous_woken = None
+    peer.next_woken = None
+
+
+def pass_over_late(server: JobServer) -> None:
+    """Count no longer on woken workers that have not grabbed in time."""
+    peer = server.first_woken
+    while peer is not None and peer.woken_until <= server.now:
+        function = peer.woken_for
+        assert function is not None
+        settle_woken(server, peer)
+        wake(server, function)
+        peer = server.first_woken
+
+
+def fall_asleep(server: JobServer, peer: Peer) -> None:
+    """PRE_SLEEP: a NOOP at once if a job waits for this worker, else it sleeps until one does."""
+    function = peer.woken_for
+    if function is not None:
+        settle_woken(server, peer)
+    ability = peer.first_ability
+    while ability is not None:
+        if ability.function.queued > 0:
+            if peer.sleeping:
+                get_up(peer)
+            rouse(server, peer, ability.function)
+            break
+        ability = ability.next
+    if ability is None and not peer.sleeping:
+        peer.sleeping = True
+        ability = peer.first_ability
+        while ability is not None:
+            ability.lie_down()
+            ability = ability.next
+    if function is not None:
+        wake(server, function)
+
+
+def get_up(peer: Peer) -> None:
+    """A sleeping peer sleeps no more."""
+    peer.sleeping = False
+    ability = peer.first_ability
+    while ability is not None:
+        ability.get_up()
+        ability = ability.next
