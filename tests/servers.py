@@ -16,11 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+KnownDifference = Callable[[str, str], None]
+"""The fixture ``known_difference``: the kind of a server, and why a test must fail against it."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,28 @@ class RunningServer:
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def ask(self, command: str) -> list[str]:
+        """The lines a text command is answered with, without the dot that ends a list."""
+        with socket.create_connection((self.host, self.port), timeout=10) as connection:
+            connection.sendall(command.encode() + b"\n")
+            answer = connection.makefile("r", encoding="latin-1", newline="\n")
+            lines = []
+            for line in answer:
+                if line == ".\n":
+                    return lines
+                lines.append(line.rstrip("\r\n"))
+                if line.startswith(("OK", "ERR")):
+                    return lines
+            raise AssertionError(f"{self.kind} hung up in its answer to {command!r}: {lines}")
+
+    def jobs_of(self, function: str) -> tuple[int, int]:
+        """How many jobs of ``function`` the server has, and how many of them are running."""
+        for line in self.ask("status"):
+            name, total, running, _workers = line.split("\t")
+            if name == function:
+                return int(total), int(running)
+        return 0, 0
 
 
 def needs(program: str, package: str) -> str:
