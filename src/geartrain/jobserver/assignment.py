@@ -9,6 +9,7 @@ from geartrain.jobserver.job import HIGH, RUNNING
 from geartrain.jobserver.outcome import lose
 from geartrain.jobserver.peer import BIG_PIECE
 from geartrain.jobserver.waking import get_up, settle_woken, wake
+from geartrain.native import i64
 from geartrain.wire.packets import (
     GRAB_JOB,
     GRAB_JOB_ALL,
@@ -21,8 +22,6 @@ from geartrain.wire.packets import (
 from geartrain.wire.primitives import parse_number
 
 if TYPE_CHECKING:
-    from mypy_extensions import i64
-
     from geartrain.jobserver.job import Job
     from geartrain.jobserver.peer import Peer
     from geartrain.jobserver.server import JobServer

@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, final
 
+from geartrain.native import i64
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mypy_extensions import i64
 
 
 @final

@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 from geartrain.jobserver.job import HIGH, LOW, NORMAL
+from geartrain.native import i64
 
 if TYPE_CHECKING:
-    from mypy_extensions import i64
-
     from geartrain.jobserver.job import Job
     from geartrain.jobserver.peer import Peer
 

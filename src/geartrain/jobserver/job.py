@@ -9,15 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-if TYPE_CHECKING:
-    from mypy_extensions import i16, i32, i64, mypyc_attr
+from geartrain.native import i16, i32, i64, mypyc_attr
 
+if TYPE_CHECKING:
     from geartrain.jobserver.function import Function
     from geartrain.jobserver.peer import Peer
-else:
-
-    def mypyc_attr(**_: object) -> object:
-        return lambda cls: cls
 
 
 HIGH: Final = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from geartrain.jobserver.job import DELAYED, ENDED, JOB_COST, LISTENER_COST, QUEUED, RUNNING
 from geartrain.jobserver.peer import BIG_PIECE
 from geartrain.jobserver.submission import BY_WORKLOAD, enqueue
+from geartrain.native import i64
 from geartrain.wire.packets import (
     HEADER_SIZE,
     WORK_COMPLETE,
@@ -20,13 +21,9 @@ from geartrain.wire.packets import (
 from geartrain.wire.primitives import find_nul, parse_handle
 
 if TYPE_CHECKING:
-    from mypy_extensions import i64
-
     from geartrain.jobserver.job import Job, Listener
     from geartrain.jobserver.peer import Peer
     from geartrain.jobserver.server import JobServer
-else:
-    i64 = int
 
 _RES: Final = b"\0RES"
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.native import i64
 from geartrain.wire.packets import ERROR, response_head
 from geartrain.wire.parser import Parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from mypy_extensions import i64
 
     from geartrain.jobserver.function import Ability, Function
     from geartrain.jobserver.job import Job, Listener

@@ -15,7 +15,7 @@ It never opens a socket, reads a clock, logs or waits, and never raises for anyt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from geartrain.jobserver.admin import answer
 from geartrain.jobserver.assignment import can_do, can_do_timeout, cant_do, grab, reset_abilities
@@ -29,6 +29,7 @@ from geartrain.jobserver.status import send_status, send_status_of_unique
 from geartrain.jobserver.submission import release_due, submit
 from geartrain.jobserver.table import JobTable
 from geartrain.jobserver.waking import fall_asleep, get_up, pass_over_late, settle_woken, wake
+from geartrain.native import i64
 from geartrain.wire.packets import (
     ALL_YOURS,
     CAN_DO,
@@ -50,13 +51,8 @@ from geartrain.wire.packets import (
     SET_CLIENT_ID,
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
-    SUBMIT_JOB_EPOCH,
     SUBMIT_JOB_HIGH,
     SUBMIT_JOB_HIGH_BG,
-    SUBMIT_JOB_LOW,
-    SUBMIT_JOB_LOW_BG,
-    SUBMIT_JOB_SCHED,
-    SUBMIT_REDUCE_JOB,
     SUBMIT_REDUCE_JOB_BACKGROUND,
     TO_SERVER,
     WORK_COMPLETE,
@@ -68,9 +64,6 @@ from geartrain.wire.packets import (
     response_head,
 )
 from geartrain.wire.parser import LINE, MORE, Parser
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
 
 STALL_AT: Final = 1024 * 1024  # a peer's requests wait while so many bytes are to be written to it
 MAX_CLIENT_ID: Final = 127
@@ -330,8 +323,8 @@ class JobServer:
     def _rarer(self, peer: Peer, type: i64) -> None:
         if type in (WORK_STATUS, WORK_DATA, WORK_FAIL, WORK_EXCEPTION, WORK_WARNING):
             report(self, peer, type)
-        elif type in (SUBMIT_JOB_HIGH, SUBMIT_JOB_LOW, SUBMIT_JOB_HIGH_BG, SUBMIT_JOB_LOW_BG) or type in (SUBMIT_JOB_EPOCH, SUBMIT_JOB_SCHED, SUBMIT_REDUCE_JOB, SUBMIT_REDUCE_JOB_BACKGROUND):
-            submit(self, peer, type)
+        elif type == SUBMIT_JOB_HIGH or SUBMIT_JOB_HIGH_BG <= type <= SUBMIT_REDUCE_JOB_BACKGROUND:
+            submit(self, peer, type)  # 32 to 38 are ways to submit, all of them
         else:
             self._rarest(peer, type)
 

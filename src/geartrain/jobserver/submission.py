@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from geartrain.jobserver.job import DELAYED, HIGH, JOB_COST, LISTENER_COST, LOW, NORMAL, QUEUED, Job, Listener
 from geartrain.jobserver.schedule import next_match
 from geartrain.jobserver.waking import wake
+from geartrain.native import i16, i64
 from geartrain.wire.packets import (
     JOB_CREATED,
     SUBMIT_JOB,
@@ -23,13 +24,9 @@ from geartrain.wire.packets import (
 from geartrain.wire.primitives import matches, parse_number
 
 if TYPE_CHECKING:
-    from mypy_extensions import i16, i64
-
     from geartrain.jobserver.function import Function
     from geartrain.jobserver.peer import Peer
     from geartrain.jobserver.server import JobServer
-else:
-    i64 = int
 
 NOTHING: Final = b""
 BY_WORKLOAD: Final = b"-"

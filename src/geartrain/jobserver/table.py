@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.native import i64
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from mypy_extensions import i64
 
     from geartrain.jobserver.job import Job
 

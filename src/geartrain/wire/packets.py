@@ -7,12 +7,10 @@ by single NULs; the last argument runs to the end of the body and may hold anyth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from geartrain.errors import LocalProtocolError
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
+from geartrain.native import i64
 
 HEADER_SIZE: Final = 12
 REQUEST_MAGIC: Final = 0x00524551

@@ -12,9 +12,10 @@ Sections 1.2 to 1.6 of the protocol.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 from geartrain.errors import RemoteProtocolError
+from geartrain.native import i64
 from geartrain.wire.packets import (
     HEADER_SIZE,
     LAST_TYPE,
@@ -25,9 +26,6 @@ from geartrain.wire.packets import (
     packet_name,
 )
 from geartrain.wire.primitives import find_nul, read_u32
-
-if TYPE_CHECKING:
-    from mypy_extensions import i64
 
 MORE: Final = -1  # no whole message yet
 LINE: Final = -2  # a text line: data[body:end], without its line end

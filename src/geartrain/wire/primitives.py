@@ -6,10 +6,9 @@ which is several times faster there. Both answers are always the same, and nobod
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from mypy_extensions import i64
+from geartrain.native import i64
 
 COMPILED: Final = not __file__.endswith(".py")
 

@@ -1,0 +1,18 @@
+"""The compiler's words, for the files that are compiled: native integers, and marks on classes.
+
+Interpreted, and without the compiler's own package, a native integer is an ordinary one and a mark means nothing.
+"""
+
+from __future__ import annotations
+
+try:
+    from mypy_extensions import i16, i32, i64, mypyc_attr
+except ImportError:
+    i16 = i32 = i64 = int  # type: ignore[misc, assignment]
+
+    def mypyc_attr(**_: object):  # type: ignore[no-untyped-def, no-redef]
+        """Mark a class for the compiler."""
+        return lambda marked: marked
+
+
+__all__ = ["i16", "i32", "i64", "mypyc_attr"]
