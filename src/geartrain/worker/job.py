@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from geartrain.wire.packets import WORK_DATA, WORK_STATUS, WORK_WARNING, Packet
+from geartrain.wire.packets import WORK_DATA, WORK_STATUS, WORK_WARNING
+from geartrain.wire.parser import Packet
 
 
 class AssignedJob:

@@ -42,10 +42,9 @@ from geartrain.wire.packets import (
     WORK_COMPLETE,
     WORK_EXCEPTION,
     WORK_FAIL,
-    Packet,
     pack_request,
 )
-from geartrain.wire.parser import Parser
+from geartrain.wire.parser import Packet, Parser
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.slots import Slots
 
@@ -144,7 +143,7 @@ class WorkerSession:
                 self._wake()
                 self._settle()
                 wake_at = None
-        if self.is_registered and not self._grabs:
+        if self.is_registered and not self._grabs and not self._raised:
             self._silent_since = None
             return wake_at
         if self._silent_since is None:
@@ -196,7 +195,7 @@ class WorkerSession:
     @property
     def is_idle(self) -> bool:
         """Whether it holds no job and none can come, so that a draining worker may leave."""
-        return not self._held and not self._grabs and not self._outbox
+        return not (self._held or self._grabs or self._raised or self._outbox)
 
     # How slots see it.
 
@@ -246,6 +245,9 @@ class WorkerSession:
         if name is None:
             name = self._names[function] = function.decode("utf-8", "surrogateescape")
         job = AssignedJob(workload, function=name, handle=handle, unique=unique, reducer=reducer)
+        before = self._held.get(handle)
+        if before is not None:  # its time was up, and it comes again
+            before.lost = True
         self._held[handle] = job
         return job
 
@@ -277,7 +279,6 @@ class WorkerSession:
         self._is_awake = True
         self._is_asleep = False
         self._asleep_since = None
-        self._window = max(self._window, 1)
 
     def _settle(self) -> None:
         """Grab what slots allow; when nothing is to be had, say that we sleep until woken."""
@@ -316,7 +317,7 @@ class WorkerSession:
 def _registration(abilities: Mapping[bytes, Ability], id: bytes) -> bytes:
     packets = [pack_request(SET_CLIENT_ID, id)] if id else []
     # Job servers look through a connection's functions from the one registered last (section 3.3).
-    for function, timeout in reversed(abilities.items()):
+    for function, timeout in reversed(list(abilities.items())):
         if timeout is None:
             packets.append(pack_request(CAN_DO, function))
         else:
