@@ -5,14 +5,18 @@ Interpreted, and without the compiler's own package, a native integer is an ordi
 
 from __future__ import annotations
 
-try:
-    from mypy_extensions import i16, i32, i64, mypyc_attr
-except ImportError:
-    i16 = i32 = i64 = int  # type: ignore[misc, assignment]
+from typing import TYPE_CHECKING
 
-    def mypyc_attr(**_: object):  # type: ignore[no-untyped-def, no-redef]
-        """Mark a class for the compiler."""
-        return lambda marked: marked
+if TYPE_CHECKING:
+    from mypy_extensions import i16, i32, i64, mypyc_attr
+else:
+    try:
+        from mypy_extensions import i16, i32, i64, mypyc_attr
+    except ImportError:
+        i16 = i32 = i64 = int
+
+        def mypyc_attr(**_):
+            return lambda marked: marked
 
 
 __all__ = ["i16", "i32", "i64", "mypyc_attr"]

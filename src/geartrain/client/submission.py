@@ -7,6 +7,7 @@ this with words that wait.
 from __future__ import annotations
 
 import datetime
+import hashlib
 import math
 import time
 from collections import deque
@@ -131,7 +132,7 @@ class Submission(Request[bytes]):
         else:
             packet = pack_request(SUBMIT_JOB_EPOCH, function, unique, str(epoch_of(when)).encode(), workload)
         # "-" makes the workload itself the key, at the server too (section 3.4).
-        key = (workload if unique == b"-" else unique) or None
+        key = (hashlib.blake2b(workload).digest() if unique == b"-" else unique) or None
         super().__init__(packet, key=key, resends=resends)
         self.function = function
         self.unique = unique

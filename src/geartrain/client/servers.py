@@ -1,0 +1,261 @@
+"""The job servers of a client, without I/O: which of them live, and which one takes a request.
+
+A request with a key goes to the server that the key belongs to: every client that knows the same servers ranks them for
+a key in the same order (rendezvous hashing), and takes the first that lives. So equal unique keys meet at one server
+and coalesce, and when a server goes away only its own keys move. Requests without a key take the servers in turn.
+
+A server that can't be reached, or whose connection ends, is *down* until it is connected again: it is tried after
+growing, jittered pauses, and meanwhile nobody waits for it as long as another lives. The requests it had are sent
+again elsewhere, each as often as it allows.
+
+What a shell has to do for it stands in four lists that the shell empties (``to_dial``, ``to_write``, ``to_hang_up``,
+``touched``); it tells what came of it by ``connected``, ``refused``, ``received`` and ``lost``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from geartrain.client.request import Request
+from geartrain.client.session import ClientSession
+from geartrain.client.submission import Submission
+from geartrain.errors import AddressError, ConnectError, ConnectionLostError, GeartrainError
+from geartrain.link import Address, Backoff
+
+PATIENCE_SECONDS = 5.0
+
+
+class Server:
+    """One job server as its client sees it; connected where it has a ``session``."""
+
+    __slots__ = ("address", "backoff", "error", "is_dialing", "is_down", "retry_at", "session")
+
+    def __init__(self, address: Address, source: random.Random) -> None:
+        self.address = address
+        self.session: ClientSession | None = None
+        self.is_dialing = False
+        self.is_down = False
+        self.retry_at = 0.0
+        self.backoff = Backoff(first=0.1, source=source)
+        self.error: GeartrainError | None = None  # why it is down
+
+    def weight(self, key: bytes) -> bytes:
+        """Its place in the order of servers for ``key``: the highest is first."""
+        return hashlib.blake2b(key, key=hashlib.blake2b(str(self.address).encode()).digest(), digest_size=8).digest()
+
+    def __repr__(self) -> str:
+        state = "up" if self.session else "down" if self.is_down else "new"
+        return f"<Server {self.address}, {state}{', dialing' if self.is_dialing else ''}>"
+
+
+class Servers:
+    """Chooses a server for each request, and finds another when that one is lost.
+
+    When all servers are down but one was up before, requests wait ``patience`` seconds for any of them; when none was
+    ever up they fail as soon as each has been tried. All times are in seconds of one steady clock.
+    """
+
+    def __init__(
+        self,
+        addresses: Iterable[Address],
+        make_session: Callable[[], ClientSession],
+        *,
+        patience: float = PATIENCE_SECONDS,
+        source: random.Random | None = None,
+    ) -> None:
+        self.patience = patience
+        self.to_dial: list[Server] = []
+        self.to_write: set[Server] = set()
+        self.to_hang_up: list[Server] = []
+        self.touched: list[Request[Any]] = []
+        self._make_session = make_session
+        source = source or random.Random()
+        self._servers = {address: Server(address, source) for address in addresses}
+        self._up: list[Server] = []
+        self._turn = source.randrange(len(self._servers))  # so that many clients do not all begin with the same one
+        self._was_up = False
+        self._waiting: list[tuple[Request[Any], float]] = []  # with the time when each is given up
+
+    def __iter__(self) -> Iterable[Server]:
+        return iter(self._servers.values())
+
+    def place(self, request: Request[Any], now: float) -> None:
+        """Send a request to its server, or keep it until that is connected."""
+        server = self._choose(request)
+        if server is not None:
+            self._send(server, request)
+            return
+        if request.address is not None and request.address not in self._servers:
+            known = ", ".join(map(str, self._servers))
+            self._fail(request, AddressError(f"{request.address} is not one of this client's job servers: {known}"))
+            return
+        self._waiting.append((request, now + self.patience if self._was_up else now))
+        for server in self._candidates(request):
+            if not self._up or request.address is not None or server.retry_at <= now:
+                self._dial(server)
+
+    def connected(self, server: Server, now: float) -> None:
+        """A connection to ``server`` was made."""
+        server.is_dialing = server.is_down = False
+        server.session = self._make_session()
+        server.error = None
+        self._was_up = True
+        self._up.append(server)
+        self.to_write.add(server)
+        self._place_waiting(now)
+
+    def refused(self, server: Server, error: GeartrainError, now: float) -> None:
+        """No connection to ``server`` could be made."""
+        server.is_dialing = False
+        self._put_down(server, error, now)
+        self._place_waiting(now)
+
+    def received(self, server: Server, data: bytes, now: float) -> None:
+        """Bytes came from ``server``."""
+        assert server.session is not None
+        try:
+            self.touched += server.session.receive(data)
+        except GeartrainError as error:
+            self.lost(server, error, now)
+
+    def lost(self, server: Server, error: GeartrainError, now: float) -> None:
+        """The connection to ``server`` has ended, or must be ended."""
+        session = server.session
+        if session is None:
+            return
+        server.session = None
+        self._up.remove(server)
+        self.to_write.discard(server)
+        self.to_hang_up.append(server)
+        if session.has_heard:
+            server.backoff.succeeded()
+        self._put_down(server, error, now)
+        for request in session.lost():
+            if not request.resends:
+                self._fail(request, ConnectionLostError(f"{error}; {_FATE}"))
+                continue
+            request.resends -= 1
+            if isinstance(request, Submission):
+                request.start_anew()
+                self.touched.append(request)
+            self.place(request, now)
+        self._place_waiting(now)
+
+    def tick(self, now: float) -> float | None:
+        """Say what time it is; returns when to call again, ``None`` for never."""
+        deadlines = []
+        for server in list(self._up):
+            assert server.session is not None
+            try:
+                deadline = server.session.tick(now)
+            except GeartrainError as error:
+                self.lost(server, error, now)
+                continue
+            if deadline is not None:
+                deadlines.append(deadline)
+        if self._waiting:
+            for server in self._servers.values():
+                if server.is_down and not server.is_dialing:
+                    if server.retry_at <= now:
+                        self._dial(server)
+                    else:
+                        deadlines.append(server.retry_at)
+            self._place_waiting(now)
+            deadlines += [give_up_at for _, give_up_at in self._waiting if give_up_at > now]
+        return min(deadlines, default=None)
+
+    def give_up(self, request: Request[Any], error: GeartrainError) -> None:
+        """Let go of a request that nobody waits for any longer."""
+        if not request.done:
+            self._fail(request, error)
+
+    def end(self, error: GeartrainError) -> None:
+        """Fail everything that is open; all connections are to be closed."""
+        for server in self._up:
+            assert server.session is not None
+            for request in server.session.lost():
+                self._fail(request, error)
+            server.session = None
+            self.to_hang_up.append(server)
+        self._up.clear()
+        self.to_write.clear()
+        for request, _ in self._waiting:
+            self.give_up(request, error)
+        self._waiting.clear()
+
+    def _choose(self, request: Request[Any]) -> Server | None:
+        """The connected server for a request; ``None`` if it has to wait for one."""
+        if request.address is not None:
+            server = self._servers.get(request.address)
+            return server if server is not None and server.session is not None else None
+        if request.key is not None and len(self._servers) > 1:
+            alive = self._candidates(request)
+            return alive[0] if alive[0].session is not None else None
+        if not self._up:
+            return None
+        self._turn += 1
+        return self._up[self._turn % len(self._up)]
+
+    def _candidates(self, request: Request[Any]) -> list[Server]:
+        """The servers a request may go to, the best first: those alive or, where none is, all."""
+        if request.address is not None:
+            server = self._servers.get(request.address)
+            return [server] if server is not None else []
+        servers = [server for server in self._servers.values() if not server.is_down] or list(self._servers.values())
+        key = request.key
+        if key is not None and len(servers) > 1:
+            servers.sort(key=lambda server: server.weight(key), reverse=True)
+        return servers
+
+    def _send(self, server: Server, request: Request[Any]) -> None:
+        assert server.session is not None
+        if isinstance(request, Submission):
+            request.server = server.address
+        server.session.send(request)
+        self.to_write.add(server)
+
+    def _dial(self, server: Server) -> None:
+        if server.session is None and not server.is_dialing:
+            server.is_dialing = True
+            self.to_dial.append(server)
+
+    def _put_down(self, server: Server, error: GeartrainError, now: float) -> None:
+        server.is_down = True
+        server.error = error
+        server.retry_at = now + server.backoff.failed()
+
+    def _place_waiting(self, now: float) -> None:
+        """Try again for the requests that found no server, and give up those that can't find one in time."""
+        waiting, self._waiting = self._waiting, []
+        for request, give_up_at in waiting:
+            if request.done:
+                continue
+            server = self._choose(request)
+            if server is not None:
+                self._send(server, request)
+                continue
+            candidates = self._candidates(request)
+            if now < give_up_at or any(candidate.is_dialing for candidate in candidates):
+                self._waiting.append((request, give_up_at))
+                for candidate in candidates:
+                    if not candidate.is_down:
+                        self._dial(candidate)
+                continue
+            reasons = "; ".join(str(candidate.error) for candidate in candidates)
+            if request.was_sent:
+                self._fail(request, ConnectionLostError(f"{reasons}; {_FATE}"))
+            else:
+                self._fail(request, ConnectError(reasons))
+
+    def _fail(self, request: Request[Any], error: GeartrainError) -> None:
+        request.fail(error)
+        self.touched.append(request)
+
+    def __repr__(self) -> str:
+        return f"<Servers {list(self._servers.values())}, {len(self._waiting)} requests waiting>"
+
+
+_FATE = "the job may or may not have run"
