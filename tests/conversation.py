@@ -15,7 +15,7 @@ A story opens with its title, and perhaps a sentence of why, up to the first emp
     worker closes                                it leaves
     client is closed                             the server left
     wait 1.5s                                    time passes
-    clock 2027-03-01 11:59:30                    what time it is: such a story is played in memory only
+    clock 2027-03-01 11:59:30                    what time it is (UTC); such a story is for memory only
 
 Words end at a blank; "in quotes" they may be empty or hold blanks; \n \t \r \0 \\ \" \xNN are bytes; "u"*65 repeats;
 now+2 is the Unix time in two seconds. ``#`` starts a comment. The connections' handles are H:t:1, H:t:2, ...
@@ -174,8 +174,10 @@ class Conversation:
         return [step for step in self.steps if step.differs]
 
     @property
-    def needs_clock(self) -> bool:
-        return any(step.verb == "clock" for step in self.steps)
+    def clock(self) -> float | None:
+        """The Unix time at which the story begins, if it matters."""
+        times = [step.value for step in self.steps if step.verb == "clock"]
+        return datetime.datetime.fromisoformat(times[0] + "Z").timestamp() if times else None
 
     def options(self, listeners: tuple[str, ...]) -> list[str]:
         """What the job server is started with."""

@@ -14,6 +14,10 @@ import struct
 import time
 from pathlib import Path
 
+from geartrain.jobserver import JobServer
+from geartrain.jobserver.peer import Peer
+from geartrain.jobserver.settings import Settings
+
 from conversation import HEADER, Conversation, Message, Step, told
 
 PATIENCE = 5.0
@@ -77,6 +81,97 @@ class Player:
         if not good:
             where = f"{path.name}:{step.line}: {step.text}" if step else path.name
             raise AssertionError(f"{where}\n{instead}\n{told(self.received.get(name, b''))}")
+
+
+class MemoryPlayer(Player):
+    """Plays against a JobServer that has no sockets and lives in a time of its own.
+
+    ``piece`` is how many bytes the server is given at once: all that was sent, or one by one.
+    """
+
+    listeners = ("memory", "geartrain")
+
+    def __init__(self, options: list[str], began: float | None = None, piece: int = 1 << 30) -> None:
+        super().__init__()
+        self.server = JobServer(settings_from(options))
+        self.clock = 1000.0
+        self.wall_at_zero = (began or 1_800_000_000) - self.clock
+        self.piece = piece
+        self.peers: dict[str, Peer] = {}
+        self._tick(self.clock)
+
+    def now(self) -> int:
+        return int(self.clock + self.wall_at_zero)
+
+    def open(self, name: str) -> None:
+        self.peers[name] = self.server.connect("127.0.0.1", 30 + len(self.server.peers))
+
+    def send(self, name: str, data: bytes) -> None:
+        peer = self.peers[name]
+        for start in range(0, len(data), self.piece):
+            self.server.receive(peer, data[start : start + self.piece])
+            self._collect()
+
+    def _collect(self) -> None:
+        """What the daemon does at the end of a turn: write what is owed, and go on with peers that had to wait."""
+        names = {peer: name for name, peer in self.peers.items()}
+        while self.server.touched:
+            touched = self.server.touched[:]
+            self.server.touched.clear()
+            for peer in touched:
+                self.received[names[peer]] += b"".join(peer.take())
+                if peer.stalled:
+                    self.server.receive(peer, b"")
+
+    def _tick(self, now: float) -> None:
+        self.clock = now
+        self.server.tick(now, now + self.wall_at_zero)
+        self._collect()
+
+    def wait(self, seconds: float) -> None:
+        end = self.clock + seconds
+        while 0 < (deadline := self.server.next_deadline()) <= end:
+            self._tick(max(deadline, self.clock))
+        self._tick(end)
+
+    def more_comes(self, name: str) -> bool:
+        return False
+
+    def nothing_comes(self, name: str) -> bool:
+        return not self.received[name]
+
+    def was_closed(self, name: str) -> bool:
+        peer = self.peers.pop(name)
+        self.server.lost(peer)
+        return peer.closing and not self.received[name]
+
+    def close(self, name: str) -> None:
+        self.server.lost(self.peers.pop(name))
+        self._collect()
+
+    def leave(self) -> None:
+        for name in list(self.peers):
+            self.close(name)
+
+
+def settings_from(options: list[str]) -> Settings:
+    """What the daemon makes of gearmand's options, for those that stories use."""
+    settings = Settings()
+    settings.handle_prefix = b"H:t"
+    words = iter(options)
+    for word in words:
+        match word:
+            case "--job-retries":
+                settings.job_retries = int(next(words))
+            case "--worker-wakeup":
+                settings.worker_wakeup = int(next(words))
+            case "--exceptions":
+                settings.exceptions = True
+            case "--round-robin":
+                pass  # functions take turns anyway
+            case _:
+                raise ValueError(f"no story has needed {word} so far: say here what it means")
+    return settings
 
 
 class SocketPlayer(Player):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conversation import Conversation, read_conversation
-from players import SocketPlayer
+from players import MemoryPlayer, SocketPlayer
 from servers import running_gearmand
 
 STORIES = [read_conversation(path) for path in sorted(Path(__file__).with_name("conversations").glob("*.txt"))]
-SPOKEN = [story for story in STORIES if not story.needs_clock]
+SPOKEN = [story for story in STORIES if story.clock is None]
+IN_MEMORY = pytest.mark.parametrize("story", STORIES, ids=lambda story: story.path.stem)
 OVER_SOCKETS = pytest.mark.parametrize("story", SPOKEN, ids=lambda story: story.path.stem)
 
 
@@ -18,3 +20,9 @@ OVER_SOCKETS = pytest.mark.parametrize("story", SPOKEN, ids=lambda story: story.
 def test_gearmand_plays_the_story(story: Conversation) -> None:
     with running_gearmand("--job-handle-prefix=H:t", *story.options(("sockets", "gearmand"))) as server:
         SocketPlayer("gearmand", server.host, server.port).play(story)
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("piece", [1 << 30, 1], ids=["whole", "byte-by-byte"])
+def test_the_rules_play_the_story(story: Conversation, piece: int) -> None:
+    MemoryPlayer(story.options(("memory", "geartrain")), story.clock, piece).play(story)
