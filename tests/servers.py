@@ -79,6 +79,14 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+    """Return as soon as ``condition()`` holds. Raises AssertionError, naming ``what``, if it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

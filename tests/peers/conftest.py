@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from peer import Client, ClientOf, ProgramClient, ToolClient, Worker, WorkerOf
 
-from servers import RunningServer, missing, needs
+from servers import RunningServer, missing, needs, wait_until
 
 PROGRAMS = Path(__file__).with_name("programs")
 
@@ -105,8 +105,7 @@ def function(job_server: RunningServer) -> Iterator[str]:
     """A function name of this test's own. At its end the job server must have no job of it left."""
     name = f"test-{next(_numbers)}"
     yield name
-    left = job_server.jobs_of(name)
-    assert left == (0, 0), f"{left[0]} jobs were left, {left[1]} of them running"
+    wait_until(lambda: job_server.jobs_of(name) == (0, 0), f"the server has no job of {name} left")
 
 
 _numbers = itertools.count(1)

@@ -56,6 +56,13 @@ class LineProcess:
         line, _, self._unread = self._unread.partition(b"\n")
         return line.decode().split("\t")
 
+    def rest(self) -> list[list[str]]:
+        """All lines not read yet, of a child that has ended."""
+        assert self._process.stdout is not None
+        self._unread += self._process.stdout.read()
+        lines, self._unread = self._unread.decode().splitlines(), bytearray()
+        return [line.split("\t") for line in lines]
+
     def kill(self) -> None:
         """kill -9, for this process alone: what it started lives on until ``close``."""
         self._process.kill()

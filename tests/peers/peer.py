@@ -19,8 +19,8 @@ and answers with events::
 
 A worker is started with NAME=BEHAVIOUR for each function and prints ``taken`` with the first 16 bytes of each
 job it takes. Behaviours: ``reverse``; ``talk`` (data "first", warning "careful", status 3/4, result "last");
-``fail``; ``raise`` (an exception with the workload as text); ``stall`` (never ends); ``giveback`` (C only: lets
-its library give the first job back to the server, reverses the next ones).
+``fail``; ``raise`` (an exception with the workload as text); ``stall`` (status 1/9, and never ends); ``giveback``
+(C only: lets its library give the first job back to the server, reverses the next ones).
 
 The gearman tool has the same face: `ToolClient`, and as worker ``gearman -w`` with ``programs/command.py``.
 """
@@ -191,9 +191,16 @@ class Worker:
 
     def taken(self) -> bytes:
         """Wait until the worker takes a job; the first 16 bytes of its workload."""
-        kind, *words = self._process.read()
-        assert kind == "taken", (kind, *words)
-        return bytes.fromhex(words[0])
+        return self._words_of_taken(self._process.read())
+
+    def all_taken(self) -> list[bytes]:
+        """End the worker; what it took and ``taken`` has not told yet."""
+        self._process.kill()
+        return [self._words_of_taken(words) for words in self._process.rest()]
+
+    def _words_of_taken(self, words: list[str]) -> bytes:
+        assert words[0] == "taken", words
+        return bytes.fromhex(words[1])
 
     def kill(self) -> None:
         """kill -9."""

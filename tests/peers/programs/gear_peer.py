@@ -126,6 +126,7 @@ def serve(job: gear.WorkerJob, behaviour: str) -> None:
         case "raise":
             job.sendWorkException(job.arguments)
         case "stall":
+            job.sendWorkStatus(1, 9)
             threading.Event().wait()
         case _:
             job.sendWorkFail()

@@ -234,7 +234,7 @@ static void *serve(gearman_job_st *job, void *behaviour, size_t *result_size, ge
   if (strcmp(behaviour, "giveback") == 0)
   {
     gave_back = true;
-    *result = GEARMAN_ERROR;
+    *result = GEARMAN_LOST_CONNECTION; /* makes the library hang up, for the server to queue the job again */
   }
   else if (strcmp(behaviour, "raise") == 0)
   {
@@ -242,8 +242,11 @@ static void *serve(gearman_job_st *job, void *behaviour, size_t *result_size, ge
     *result = GEARMAN_WORK_EXCEPTION;
   }
   else if (strcmp(behaviour, "stall") == 0)
+  {
+    gearman_job_send_status(job, 1, 9);
     for (;;)
       pause();
+  }
   else
     *result = GEARMAN_WORK_FAIL;
   return NULL;

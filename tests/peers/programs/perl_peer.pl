@@ -11,6 +11,9 @@ $| = 1;
 
 sub say_line { print join("\t", @_), "\n" }
 
+# The library's handles are SERVER//HANDLE.
+sub say_created { say_line('created', $_[0] =~ s{^.*//}{}r) }
+
 sub be_client {
     my ($host, $port, $exceptions) = @_;
     my $client = Gearman::Client->new(
@@ -29,11 +32,11 @@ sub be_client {
             on_data      => sub { say_line('data', unpack 'H*', ${ $_[0] }) },
             on_warning   => sub { say_line('warning', unpack 'H*', ${ $_[0] }) },
             on_status    => sub { say_line('status', @_) },
-            on_complete  => sub { $ended++; $workload = ${ $_[0] }; say_line('complete', unpack 'H*', $workload) },
+            on_complete  => sub { $ended++; say_line('complete', unpack 'H*', ${ $_[0] }) },
             on_exception => sub { $ended++; say_line('exception', unpack 'H*', $_[0]) },
             on_fail      => sub { $ended++; say_line('fail', '') },
         });
-        say_line('created', $handle);
+        say_created($handle);
         $tasks->wait;
         say_line('error', unpack 'H*', 'the wait ended without a result') unless $ended;
     };
@@ -62,13 +65,13 @@ sub be_client {
             my $workload = pack 'H*', $hex;
             my $handle   = $client->dispatch_background($function, \$workload,
                 { priority => $priority, ($unique eq '' ? () : (uniq => $unique)) });
-            say_line('created', $handle);
+            say_created($handle);
         }
         elsif ($words[0] eq 'many') {
             $many->(@words);
         }
         elsif ($words[0] eq 'status') {
-            my $status = $client->get_status($words[1]);
+            my $status = $client->get_status("$host:$port//$words[1]");
             say_line('known', $status->known, $status->running, @{ $status->progress });
         }
     }
@@ -90,6 +93,7 @@ sub serve {
         die $job->arg . "\n";
     }
     if ($behaviour eq 'stall') {
+        $job->set_status(1, 9);
         sleep 60 while 1;
     }
     return undef;

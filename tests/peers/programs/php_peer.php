@@ -101,6 +101,7 @@ function serve(GearmanJob $job, string $behaviour)
             $job->setReturn(GEARMAN_WORK_EXCEPTION);
             return null;
         case 'stall':
+            $job->sendStatus(1, 9);
             while (true) {
                 sleep(60);
             }

@@ -1,0 +1,61 @@
+"""What a worker says about a job reaches the client: data, warnings, progress, failure, exceptions."""
+
+from __future__ import annotations
+
+import pytest
+from peer import PEERS, TALKING_PEERS, ClientOf, Outcome, WorkerOf
+
+from servers import KnownDifference
+
+
+@pytest.mark.parametrize("client", TALKING_PEERS)
+@pytest.mark.parametrize("worker", TALKING_PEERS)
+def test_data_warnings_and_progress_arrive_in_order(
+    worker: str, client: str, client_of: ClientOf, worker_of: WorkerOf, function: str
+) -> None:
+    worker_of(worker, {function: "talk"})
+    submitter = client_of(client)
+    submitter.submit(function, b"go on")
+    assert submitter.outcome() == Outcome(
+        "complete", b"last", [("data", b"first"), ("warning", b"careful"), ("status", (3, 4))]
+    )
+
+
+@pytest.mark.parametrize("client", PEERS)
+@pytest.mark.parametrize("worker", PEERS)
+def test_failure_arrives(
+    worker: str, client: str, client_of: ClientOf, worker_of: WorkerOf, function: str
+) -> None:
+    worker_of(worker, {function: "fail"})
+    submitter = client_of(client)
+    for _ in range(2):  # the second time shows that worker and client are still well
+        submitter.submit(function, b"try this")
+        assert submitter.outcome().end == "fail"
+
+
+@pytest.mark.parametrize("exceptions", [True, False], ids=["asked-for", "not-asked-for"])
+@pytest.mark.parametrize("client", TALKING_PEERS)
+@pytest.mark.parametrize("worker", TALKING_PEERS)
+def test_exceptions_arrive_where_they_were_asked_for(
+    worker: str,
+    client: str,
+    exceptions: bool,
+    client_of: ClientOf,
+    worker_of: WorkerOf,
+    function: str,
+    known_difference: KnownDifference,
+) -> None:
+    if not exceptions and client != "gear":
+        known_difference("gearmand", "sends WORK_FAIL with a NUL too many: libgearman waits past it, Perl dies of it")
+    if worker == "perl":
+        known_difference("gearmand", "answers the WORK_FAIL after a WORK_EXCEPTION by an error: the worker dies")
+    worker_of(worker, {function: "raise"})
+    submitter = client_of(client, exceptions)
+    for text in (b"the disk is full", b"the disk is still full"):
+        submitter.submit(function, text)
+        outcome = submitter.outcome()
+        if exceptions:
+            assert outcome.end == "exception"
+            assert text in outcome.result  # a Perl worker wraps it
+        else:
+            assert (outcome.end, outcome.result) == ("fail", b"")
