@@ -17,8 +17,8 @@ A story opens with its title, and perhaps a sentence of why, up to the first emp
     wait 1.5s                                    time passes
     clock 2027-03-01 11:59:30                    what time it is (UTC); such a story is for memory only
 
-Words end at a blank; "in quotes" they may be empty or hold blanks; \n \t \r \0 \\ \" \xNN are bytes; "u"*65 repeats;
-now+2 is the Unix time in two seconds. ``#`` starts a comment. The connections' handles are H:t:1, H:t:2, ...
+Words end at a blank; "in quotes" they may be empty or hold blanks; \n \t \r \0 \\ \" \xNN are bytes; "u"*65 repeats,
+and what follows without a blank belongs to it; now+2 is the Unix time in two seconds. ``#`` starts a comment. The connections' handles are H:t:1, H:t:2, ...
 
 The same file is played in memory, over sockets against our daemon, and, as referee, against gearmand. Where we
 differ on purpose the line ends in ``# differs: what gearmand does``; the referee leaves such a line out and plays
@@ -54,7 +54,7 @@ AUDIENCES = ("gearmand", "geartrain", "memory", "sockets")
 HEADER = 12
 
 _WORD = re.compile(
-    r"""\s*(?:(?P<comment>\#.*)
+    r"""(?P<gap>\s*)(?:(?P<comment>\#.*)
       | (?P<python>b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*")
       | "(?P<quoted>(?:[^"\\]|\\.)*)"(?:\*(?P<times>\d+))?
       | (?P<plain>\S+))""",
@@ -233,17 +233,20 @@ def _read_step(number: int, text: str) -> Step | None:
 def _read_messages(text: str) -> tuple[Message, ...]:
     groups: list[list[Word]] = [[]]
     for match in _WORD.finditer(text):
+        words = groups[-1]
         if match["comment"]:
             break
         if match["plain"] == "+":
             groups.append([])
         elif match["python"]:
-            groups[-1] += [] if groups[-1] else [Word(b"bytes")]
-            groups[-1].append(Word(ast.literal_eval(match["python"]), quoted=True))
+            words += [] if words else [Word(b"bytes")]
+            words.append(Word(ast.literal_eval(match["python"]), quoted=True))
         elif match["quoted"] is not None:
-            groups[-1].append(Word(_unescape(match["quoted"]) * int(match["times"] or 1), quoted=True))
+            words.append(Word(_unescape(match["quoted"]) * int(match["times"] or 1), quoted=True))
+        elif words and not match["gap"]:
+            words[-1] = Word(words[-1].data + _unescape(match["plain"]), quoted=True)
         else:
-            groups[-1].append(Word(_unescape(match["plain"])))
+            words.append(Word(_unescape(match["plain"])))
     return tuple(_read_message(words) for words in groups)
 
 
