@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.function import Ability
 from geartrain.jobserver.job import HIGH, RUNNING
+from geartrain.jobserver.journal import Read
 from geartrain.jobserver.outcome import lose
 from geartrain.jobserver.peer import BIG_PIECE
 from geartrain.jobserver.waking import get_up, settle_woken, wake
@@ -92,27 +93,31 @@ def _assign(server: JobServer, peer: Peer, ability: Ability, type: i64) -> None:
     if ability.timeout > 0:
         job.timed = True
         server.timeouts.add(server.now + ability.timeout, job.number, job.assignments)
-    _send_assignment(server, peer, job, type)
-
-
-def _send_assignment(server: JobServer, peer: Peer, job: Job, type: i64) -> None:
-    handle = server.handle(job.number)
-    name = job.function.name
+    if job.spilled:
+        peer.send(_NO_JOB_PACKET)  # in case the workload can't be read
+        server.reads.append(Read(job, peer.hold(), type, job.assignments))
+        return
     workload = job.workload
-    size: i64 = len(handle) + len(name) + len(workload) + 2
-    if type == GRAB_JOB:
-        head = b"%b%b\0%b\0" % (response_head(JOB_ASSIGN, size), handle, name)
-    elif type == GRAB_JOB_ALL and job.reducer:
-        size += len(job.unique) + len(job.reducer) + 2
-        head = b"%b%b\0%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_ALL, size), handle, name, job.unique, job.reducer)
-    else:
-        size += len(job.unique) + 1
-        head = b"%b%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
+    head = assignment_packet(server, job, type, len(workload))
     if len(workload) < BIG_PIECE:
         peer.send(head + workload)
     else:
         peer.send(head)
         peer.send(workload)
+
+
+def assignment_packet(server: JobServer, job: Job, type: i64, size: i64) -> bytes:
+    """All of the JOB_ASSIGN packet that answers a GRAB of this type but the workload of ``size`` bytes."""
+    handle = server.handle(job.number)
+    name = job.function.name
+    size += len(handle) + len(name) + 2
+    if type == GRAB_JOB:
+        return b"%b%b\0%b\0" % (response_head(JOB_ASSIGN, size), handle, name)
+    if type == GRAB_JOB_ALL and job.reducer:
+        size += len(job.unique) + len(job.reducer) + 2
+        return b"%b%b\0%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_ALL, size), handle, name, job.unique, job.reducer)
+    size += len(job.unique) + 1
+    return b"%b%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
 
 
 def can_do(server: JobServer, peer: Peer, name: bytes, timeout: float) -> None:

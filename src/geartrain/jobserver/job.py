@@ -13,6 +13,7 @@ from geartrain.native import i16, i32, i64, mypyc_attr
 
 if TYPE_CHECKING:
     from geartrain.jobserver.function import Function
+    from geartrain.jobserver.journal import Slot
     from geartrain.jobserver.peer import Peer
 
 
@@ -63,6 +64,9 @@ class Job:
         self.state: i16 = QUEUED
         self.background: bool = background  # lives on without clients
         self.timed: bool = False  # has a timer for the running assignment
+        self.spilled: bool = False  # the workload is in the store alone
+        self.stored: i16 = 0  # see the journal
+        self.slots: Slot | None = None  # answers that wait for the store
 
     def __repr__(self) -> str:
         state = ("queued", "running", "delayed", "ended")[self.state]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.job import DELAYED, ENDED, JOB_COST, LISTENER_COST, QUEUED, RUNNING
+from geartrain.jobserver.journal import UNSTORED
 from geartrain.jobserver.peer import BIG_PIECE
 from geartrain.jobserver.submission import BY_WORKLOAD, enqueue
 from geartrain.native import i64
@@ -98,7 +99,7 @@ def end(server: JobServer, job: Job) -> None:
     function = job.function
     state = job.state
     if state == RUNNING:
-        _take_from_worker(server, job)
+        take_back(server, job)
     elif state == QUEUED:
         function.line(i64(job.priority)).remove(job)
         function.queued -= 1
@@ -114,11 +115,14 @@ def end(server: JobServer, job: Job) -> None:
         memory += LISTENER_COST
         listener = following
     server.memory -= memory
+    if job.stored != UNSTORED:
+        server.journal.ended(job)
     unique = job.unique
     if unique:
         if unique is not BY_WORKLOAD:
-            del function.uniques[unique]
-        elif job.workload:
+            if function.uniques.get(unique) is job:
+                del function.uniques[unique]
+        elif function.workloads.get(job.workload) is job:
             del function.workloads[job.workload]
     server.jobs.remove(job.number)
 
@@ -126,7 +130,7 @@ def end(server: JobServer, job: Job) -> None:
 def lose(server: JobServer, job: Job) -> None:
     """A running job has lost its worker: it goes to the end of its line, unless nobody wants it (section 3.8)."""
     function = job.function
-    _take_from_worker(server, job)
+    take_back(server, job)
     function.lost += 1
     job.attempts += 1
     job.numerator = 0
@@ -142,6 +146,9 @@ def lose(server: JobServer, job: Job) -> None:
         fail_listeners(server, job)
         end(server, job)
     else:
+        if job.stored != UNSTORED:
+            place = server.journal.place_behind(server.next_number)
+            server.journal.moved.append((job.number, place, job.attempts))
         enqueue(server, job)
 
 
@@ -183,7 +190,8 @@ def stop_listening(server: JobServer, peer: Peer) -> None:
         listener = following
 
 
-def _take_from_worker(server: JobServer, job: Job) -> None:
+def take_back(server: JobServer, job: Job) -> None:
+    """Take a running job from its worker; it stands nowhere then."""
     previous = job.previous
     following = job.next
     if previous is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.jobserver.journal import Slot
 from geartrain.native import i64
 from geartrain.wire.packets import ERROR, response_head
 from geartrain.wire.parser import Parser
@@ -55,6 +56,9 @@ class Peer:
         self.pieces: list[bytes] = []
         self.unsent: i64 = 0  # bytes in pieces
         self.big: bool = False  # whether one of them is a BIG_PIECE
+        self.first_slot: Slot | None = None  # nothing from the first slot on may be written yet
+        self.last_slot: Slot | None = None
+        self.taken: i64 = 0  # pieces ever taken: the index of pieces[0]
         self.touched: bool = False
         self.all_touched: list[Peer] = touched
         self.closing: bool = False  # to be closed once what take() gives has been written
@@ -71,6 +75,33 @@ class Peer:
             self.touched = True
             self.all_touched.append(self)
 
+    def touch(self) -> None:
+        """Have the shell look at this peer at the end of the turn."""
+        if not self.touched:
+            self.touched = True
+            self.all_touched.append(self)
+
+    def hold(self) -> Slot:
+        """Put a slot at the piece sent last: it, and all behind it, waits until the slot is open."""
+        slot = Slot(self, self.taken + len(self.pieces) - 1)
+        last = self.last_slot
+        if last is None:
+            self.first_slot = slot
+        else:
+            last.next_of_peer = slot
+        self.last_slot = slot
+        return slot
+
+    def replace(self, index: i64, piece: bytes) -> None:
+        """Another piece in the place of one that is held."""
+        at: i64 = index - self.taken
+        if self.gone or at < 0:
+            return
+        self.unsent += len(piece) - len(self.pieces[at])
+        self.pieces[at] = piece
+        if len(piece) >= BIG_PIECE:
+            self.big = True
+
     def send_error(self, code: bytes, text: bytes) -> None:
         """Answer with an ERROR packet (section 1.7)."""
         self.send(b"%b%b\0%b" % (response_head(ERROR, len(code) + 1 + len(text)), code, text))
@@ -78,23 +109,26 @@ class Peer:
     def close(self) -> None:
         """Have the connection closed after what is still to be written."""
         self.closing = True
-        if not self.touched:
-            self.touched = True
-            self.all_touched.append(self)
+        self.touch()
 
     def take(self) -> list[bytes]:
         """What is to be written now: a few buffers, none of them empty; small pieces are joined."""
         self.touched = False
         pieces = self.pieces
+        if self.first_slot is not None:
+            pieces = self._free_pieces()
         if not pieces:
             return []
-        self.unsent = 0
+        if pieces is self.pieces:
+            self.taken += len(pieces)
+            self.unsent = 0
         if not self.big:
             joined = [b"".join(pieces)] if len(pieces) > 1 else [pieces[0]]
             pieces.clear()
             return joined
-        self.pieces = []
-        self.big = False
+        if pieces is self.pieces:
+            self.pieces = []
+            self.big = False
         buffers: list[bytes] = []
         run: list[bytes] = []
         for piece in pieces:
@@ -108,6 +142,23 @@ class Peer:
         if run:
             buffers.append(b"".join(run))
         return buffers
+
+    def _free_pieces(self) -> list[bytes]:
+        """The pieces before the first slot that is not open, taken out."""
+        slot = self.first_slot
+        while slot is not None and slot.open:
+            slot = slot.next_of_peer
+        self.first_slot = slot
+        if slot is None:
+            self.last_slot = None
+            return self.pieces
+        count: i64 = slot.index - self.taken
+        free = self.pieces[:count]
+        self.pieces = self.pieces[count:]
+        self.taken += count
+        for piece in free:
+            self.unsent -= len(piece)
+        return free
 
     def remember_former(self, number: i64) -> None:
         """The job with this number was taken from this worker: late reports on it are no error."""

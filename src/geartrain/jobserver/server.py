@@ -22,6 +22,7 @@ from geartrain.jobserver.assignment import can_do, can_do_timeout, cant_do, grab
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.function import Function
 from geartrain.jobserver.job import DELAYED, RUNNING, Job
+from geartrain.jobserver.journal import Journal, Read
 from geartrain.jobserver.outcome import lose, report, stop_listening, time_out
 from geartrain.jobserver.peer import Peer
 from geartrain.jobserver.settings import Settings
@@ -89,6 +90,10 @@ class JobServer:
         self.max_unique: i64 = settings.max_unique
         self.max_function: i64 = settings.max_function
         self.max_memory: i64 = settings.max_memory
+
+        self.durable: bool = settings.durable
+        self.journal: Journal = Journal()
+        self.reads: list[Read] = []  # workloads to be fetched from the store
 
         self.now: float = 0.0  # monotonic, seconds
         self.wall: float = 0.0  # Unix time

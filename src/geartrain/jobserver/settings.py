@@ -31,6 +31,10 @@ class Settings:
         self.exceptions: bool = False  # every connection starts with the option `exceptions` (section 3.7)
         self.wake_patience: float = 1.0  # a woken worker that has not grabbed by then is passed over
 
+        # The store.
+        self.durable: bool = False  # background jobs are acknowledged when the shell has stored them
+        self.spill_above: int = 64 * 1024  # a stored workload above this size does not stay in memory
+
         # Bounds on what a peer may send and keep here.
         self.max_body: int = DEFAULT_MAX_BODY
         self.max_line: int = DEFAULT_MAX_LINE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.job import DELAYED, HIGH, JOB_COST, LISTENER_COST, LOW, NORMAL, QUEUED, Job, Listener
+from geartrain.jobserver.journal import STORED, UNSTORED, WAITING
 from geartrain.jobserver.schedule import next_match
 from geartrain.jobserver.waking import wake
 from geartrain.native import i16, i64
@@ -161,10 +162,22 @@ def submit(server: JobServer, peer: Peer, type: i64) -> None:
         Listener(job, peer)
     handle = server.handle(number)
     peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+    if background and server.durable:
+        _store(server, peer, job)
     if due > server.wall:
         delay(server, job, due)
     else:
         enqueue(server, job)
+
+
+def _store(server: JobServer, peer: Peer, job: Job) -> None:
+    """The JOB_CREATED just sent is a promise: it waits until the store has the job."""
+    if job.stored == UNSTORED:
+        job.stored = WAITING
+        server.journal.new.append(job)
+    slot = peer.hold()
+    slot.next_of_job = job.slots
+    job.slots = slot
 
 
 def enqueue(server: JobServer, job: Job) -> None:
@@ -209,6 +222,8 @@ def _join(server: JobServer, peer: Peer, job: Job, background: bool) -> None:
         Listener(job, peer)
     handle = server.handle(job.number)
     peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+    if background and server.durable and job.stored != STORED:
+        _store(server, peer, job)
 
 
 def _refuse(server: JobServer, peer: Peer, function: Function) -> None:
