@@ -1,0 +1,156 @@
+"""What a store must do, in a few verbs, and what it may say about itself.
+
+A store (the Gearman manual's "persistent queue") keeps the background jobs of one job server, so that they survive the
+server. It knows nothing of the protocol or the rules: it is given batches of changes and gives back jobs.
+
+    open      take hold of the place, make or migrate what is needed there
+    load      every job that is kept, in the order of their places
+    commit    one batch: all of it or nothing
+    read      one workload that ``load`` or the server left in the store
+    set_aside one job that can't be read any more
+    close     let go
+
+The job server's writer calls ``commit`` from one thread and ``read`` from another; ``open``, ``load`` and ``close``
+are called alone. An engine therefore needs a connection for each of the two, and no lock between them.
+
+**The promise.** When ``commit`` returns, the batch is kept as safely as the engine's ``Abilities`` say. When it raises,
+nobody knows whether it is kept, and the same batch, or one that takes it back, may be committed next: committing what
+is there already changes nothing, and removing or moving what is not there is no error.
+
+**The order.** ``Batch.added`` first, then ``moved``, then ``removed``.
+
+**Errors.** Whatever the engine's library raises is translated here: ``StoreDown`` (try again later), ``StoreFull``
+(takes nothing more, but may forget), ``JobTooLarge`` (that job can't ever be kept here), ``StoreInUse`` (another job
+server has it), ``StoreError`` for the rest. Their texts name the place, without passwords, and what to do.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from geartrain.errors import GeartrainError
+from geartrain.jobserver.journal import Batch, StoredJob
+
+
+class StoreError(GeartrainError):
+    """The store could not do what was asked."""
+
+
+class StoreDown(StoreError):
+    """The store can't be reached at the moment; it is tried again by itself."""
+
+
+class StoreFull(StoreError):
+    """The store has no room for more jobs: make room, or have workers take some."""
+
+
+class StoreInUse(StoreError):
+    """Another job server uses this store: stop it, or give this one a place of its own."""
+
+
+class JobTooLarge(StoreError):
+    """The store can never keep this job.
+
+    ``number`` is the job's number.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What an engine says about itself.
+
+    ``survives`` names what a committed job survives, in plain words for logs and docs; ``durable`` is False where a
+    crash of the job server loses jobs. ``shared``: reachable from other machines. ``keeps_order``: ``load`` gives the
+    order of places. ``max_workload``: bytes, 0 for no limit.
+    """
+
+    name: str
+    survives: str
+    durable: bool = True
+    shared: bool = False
+    keeps_order: bool = True
+    max_workload: int = 0
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A job that is kept but can't be made sense of; it has been set aside.
+
+    ``number`` is 0 where even that can't be read.
+    """
+
+    number: int
+    reason: str
+
+
+class Store(ABC):
+    """One place where one job server keeps its jobs."""
+
+    abilities: Abilities
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @abstractmethod
+    def open(self) -> None:
+        """Take hold of the place and make or migrate what is needed there.
+
+        Raises StoreInUse if another job server holds it, StoreError if it can't be used as it is (such as a memcached
+        that may evict), with the remedy.
+        """
+
+    @abstractmethod
+    def load(self, leave_above: int) -> Iterator[StoredJob | Unreadable]:
+        """Every job, in the order of their places.
+
+        The workload of a job above ``leave_above`` bytes is left in the store (``workload`` None, ``size`` its size),
+        unless its unique is ``-``, by whose workload other jobs are found.
+        """
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many jobs are kept; used to show how far ``load`` has come."""
+
+    @abstractmethod
+    def next_number(self) -> int:
+        """The highest ``Batch.next_number`` ever committed; 1 for a new store."""
+
+    @abstractmethod
+    def commit(self, batch: Batch) -> None:
+        """Keep one batch of changes; see the module's text for order, promise and errors."""
+
+    @abstractmethod
+    def read(self, number: int) -> bytes:
+        """The workload of a job that is kept.
+
+        Raises KeyError if it is not there or can't be made sense of, StoreDown if nobody knows.
+        """
+
+    @abstractmethod
+    def set_aside(self, number: int, reason: str) -> None:
+        """Move a job out of the way of ``load``, where a person can look at it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the place; nothing is called after that."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {shown_url(self.url)}>"
+
+
+def shown_url(url: str) -> str:
+    """A store's URL as it may stand in a log: without its password."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    name, colon, _ = user.partition(":")
+    hidden = f"{name}:***" if colon else name
+    return f"{scheme}://{hidden}{at}{host}{slash}{path.partition('?')[0]}"
