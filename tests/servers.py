@@ -118,9 +118,11 @@ def running_perl_server(*options: str) -> Iterator[RunningServer]:
 
 
 @contextlib.contextmanager
-def running_geartrain(*options: str, environment: dict[str, str] | None = None) -> Iterator[RunningServer]:
-    """Our daemon with ``options`` after ``geartrain serve``."""
-    port = free_port()
+def running_geartrain(
+    *options: str, environment: dict[str, str] | None = None, port: int = 0
+) -> Iterator[RunningServer]:
+    """Our daemon with ``options`` after ``geartrain serve``; on ``port``, so that it can come back where it was."""
+    port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "geartrain.log")
         command = [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1",

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from geartrain.errors import RemoteProtocolError, ServerError, TimedOutError
+from geartrain.errors import LocalProtocolError, RemoteProtocolError, ServerError, TimedOutError
 from geartrain.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -165,14 +165,20 @@ class WorkerSession:
     # What happens to the jobs.
 
     def post(self, job: AssignedJob, type: int, *arguments: bytes) -> None:
-        """Send a packet about ``job`` (WORK_STATUS, WORK_DATA, WORK_WARNING) with ``arguments`` behind its handle."""
+        """Send a packet about ``job`` (WORK_STATUS, WORK_DATA, WORK_WARNING) with ``arguments`` behind its handle.
+
+        Of a job that is lost or has ended nothing is sent.
+        """
         packet = pack_request(type, job.handle, *arguments)
-        if not job.lost:
+        if self._held.get(job.handle) is job:
             self._outbox.append(packet)
 
     def complete(self, job: AssignedJob, result: bytes) -> None:
         """The job is done: WORK_COMPLETE, and in the same write the next grab."""
-        self._end(job, WORK_COMPLETE, result)
+        try:
+            self._end(job, WORK_COMPLETE, result)
+        except LocalProtocolError as error:  # more than a packet can hold
+            self.raised(job, str(error).encode())
 
     def fail(self, job: AssignedJob) -> None:
         """The job failed, without a reason: WORK_FAIL."""

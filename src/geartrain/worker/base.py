@@ -1,0 +1,109 @@
+"""What the blocking and the asyncio worker have in common: their servers, their settings and their functions."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from geartrain.errors import GeartrainError
+from geartrain.link.address import Servers, parse_addresses
+from geartrain.worker.functions import Function, RawFunction
+from geartrain.worker.middleware import Chain, JobLog, Middleware
+from geartrain.worker.session import WorkerSession
+from geartrain.worker.slots import Slots
+
+
+class BaseWorker:
+    """A set of declared functions and the job servers that send jobs for them.
+
+    ``servers`` is a list of servers as everywhere; None means $GEARMAN_SERVERS, else localhost:4730. ``id`` is what a
+    job server lists the worker as (SET_CLIENT_ID); by default the host's name and the process's number. ``prefix`` is
+    put before every function's name on the wire: a namespace. ``middleware`` is told of every job.
+
+    With ``exceptions=False`` a function that raises sends just WORK_FAIL: clients on libgearman 1.1 behind a gearmand
+    1.1 wait for ever for a job that raised, unless they asked for exceptions (section 3.7). With ``reducers=True`` the
+    job servers tell the reducers of map/reduce jobs.
+
+    Times are in seconds: a connection must come about in ``connect_within``, an answer or progress in sending come in
+    ``answer_within``, else the connection is given up; a sleeping worker asks for jobs again after ``regrab_after``.
+    """
+
+    def __init__(
+        self,
+        servers: Servers = None,
+        *,
+        id: str | None = None,
+        prefix: str = "",
+        middleware: Iterable[Middleware] | None = None,
+        exceptions: bool = True,
+        reducers: bool = False,
+        tls: ssl.SSLContext | None = None,
+        connect_within: float = 5.0,
+        answer_within: float = 10.0,
+        regrab_after: float = 10.0,
+    ) -> None:
+        self.addresses = parse_addresses(servers)
+        self.functions: dict[str, Function] = {}
+        self.middleware = Chain([JobLog()] if middleware is None else middleware)
+        self.id = id
+        self.prefix = prefix
+        self.exceptions = exceptions
+        self.reducers = reducers
+        self.tls = tls
+        self.connect_within = connect_within
+        self.answer_within = answer_within
+        self.regrab_after = regrab_after
+
+    def function(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | None = None,
+        concurrency: int | None = None,
+    ) -> Callable[[Callable[..., Any]], RawFunction]:
+        def declare(function: Callable[..., Any]) -> RawFunction:
+            declared = RawFunction(function, name or function.__name__, timeout=timeout, concurrency=concurrency)
+            self._add(declared)
+            return declared
+
+        return declare
+
+    def _add(self, function: Function) -> None:
+        if function.name in self.functions:
+            raise ValueError(f"this worker has a function {function.name!r} already")
+        self.functions[function.name] = function
+
+    # For those who run it.
+
+    def check(self) -> None:
+        """Raises GeartrainError if there is nothing to run."""
+        if not self.functions:
+            raise GeartrainError("this worker has no function: declare one with @worker.function()")
+
+    def wire_name(self, function: Function) -> str:
+        """The function's name as the job servers know it."""
+        return self.prefix + function.name
+
+    def new_session(self, functions: Iterable[Function], slots: Slots) -> WorkerSession:
+        """A session that can do ``functions``, with this worker's settings."""
+        id = self.id if self.id is not None else f"{socket.gethostname()}-{os.getpid()}"
+        return WorkerSession(
+            {_encode(self.wire_name(function)): function.timeout for function in functions},
+            slots,
+            id=_encode(id),
+            reducers=self.reducers,
+            answer_within=self.answer_within,
+            # Workers that were started together need not ask together.
+            regrab_after=self.regrab_after * random.uniform(0.8, 1.2),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {', '.join(self.functions)} at {', '.join(map(str, self.addresses))}>"
+
+
+def _encode(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")

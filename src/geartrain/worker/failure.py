@@ -1,0 +1,30 @@
+"""What clients are told about a job that did not end well."""
+
+from __future__ import annotations
+
+import traceback
+
+from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
+
+_OWN_MODULES = __name__.rpartition(".")[0] + "."
+
+
+class SoftTimeLimit(GeartrainError, TimeoutError):
+    """The job ran longer than its function's soft_limit; it may catch this, tidy up and leave."""
+
+
+def failure_text(error: BaseException) -> bytes | None:
+    """The text for WORK_EXCEPTION, or None where a bare WORK_FAIL is meant.
+
+    A function says the latter by raising JobFailedError, and a text of its own choice by JobRaisedError. Any other
+    exception is told with its traceback, without the frames that are the worker's own.
+    """
+    if isinstance(error, JobRaisedError):
+        return error.data
+    if isinstance(error, JobFailedError):
+        return None
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
+        frames = frames.tb_next
+    lines = traceback.format_exception(type(error), error, frames)
+    return "".join(lines).strip().encode("utf-8", "backslashreplace")

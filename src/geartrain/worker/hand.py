@@ -1,0 +1,224 @@
+"""A hand: one thread of a worker, with connections of its own to every job server and room for one job.
+
+It waits for all its servers at once, grabs from whichever has work, runs the job and answers, all in this one thread:
+nothing is handed over, so nothing waits for a lock or a queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from geartrain.errors import ServerError
+from geartrain.link import Address, BlockingLink
+from geartrain.worker.base import BaseWorker
+from geartrain.worker.connection import Connection
+from geartrain.worker.failure import failure_text
+from geartrain.worker.functions import Function
+from geartrain.worker.job import AssignedJob
+from geartrain.worker.session import WorkerSession
+from geartrain.worker.slots import Slots
+
+logger = logging.getLogger("geartrain.worker")
+
+HEARTBEAT = 1.0  # seconds; the longest a hand waits without a look around
+
+
+class Hand(threading.Thread):
+    """The thread that is hand number ``index`` of ``worker``, able to do ``functions``."""
+
+    def __init__(self, worker: BaseWorker, index: int, functions: Sequence[Function]) -> None:
+        super().__init__(name=f"geartrain hand {index}", daemon=True)
+        self._worker = worker
+        self._functions = {worker.wire_name(function): function for function in functions}
+        self.is_leaving = False
+        self._jobs: deque[tuple[Connection, AssignedJob]] = deque()
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake_us, self._waker = socket.socketpair()
+        self._wake_us.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wake_us, selectors.EVENT_READ, self._woken)
+        # A function may let threads of its own speak for its job.
+        self._lock = threading.RLock()
+        self._runner: asyncio.Runner | None = None
+        slot = Slots(1)
+        self.connections = [
+            self._connection(address, worker.new_session(functions, slot)) for address in worker.addresses
+        ]
+        self.looked_around_at = time.monotonic()
+        self.job: AssignedJob | None = None  # the one that runs now
+        self.jobs_done = 0
+        self.error: BaseException | None = None
+
+    def leave(self) -> None:
+        """Finish the job at hand, grab no more, and end. May be called by any thread."""
+        self.is_leaving = True
+        self.call_soon(self._drain)
+
+    def give_up(self) -> None:
+        """End all connections at once, so that the job at hand goes back. May be called by any thread."""
+        for connection in self.connections:
+            link = connection.link
+            if link is not None:
+                link.close()
+
+    def call_soon(self, what: Callable[[], None]) -> None:
+        """Run ``what`` in this thread, as soon as no job runs."""
+        self._inbox.put(what)
+        with contextlib.suppress(OSError):  # it is full, so it wakes us anyway; or we are gone
+            self._waker.send(b"\0")
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether at least one job server knows this hand's functions."""
+        return any(connection.session.is_registered for connection in self.connections)
+
+    def run(self) -> None:
+        try:
+            wake_at = 0.0
+            while not (self.is_leaving and self._is_idle()):
+                wake_at = self._step(wake_at)
+        except BaseException as error:
+            logger.exception("%s ended by an error", self.name)
+            self.error = error
+        finally:
+            for connection in self.connections:
+                connection.close()
+            if self._runner is not None:
+                self._runner.close()
+            self._selector.close()
+            self._wake_us.close()
+            self._waker.close()
+
+    def _step(self, wake_at: float) -> float:
+        """Wait, read, keep time, run what came; returns when to wake next."""
+        now = time.monotonic()
+        ready = self._selector.select(min(max(wake_at - now, 0), HEARTBEAT))
+        with self._lock:
+            for key, _ in ready:
+                key.data()
+            now = self.looked_around_at = time.monotonic()
+            deadlines = [connection.tick(now) for connection in self.connections]
+            self._flush()
+        while self._jobs:
+            connection, job = self._jobs.popleft()
+            self._do(connection, job)
+        return min((deadline for deadline in deadlines if deadline is not None), default=now + HEARTBEAT)
+
+    def _is_idle(self) -> bool:
+        return all(connection.link is None or connection.session.is_idle for connection in self.connections)
+
+    def _drain(self) -> None:
+        for connection in self.connections:
+            connection.session.drain()
+
+    def _flush(self) -> None:
+        while not all(connection.flush() for connection in self.connections):
+            pass  # a connection was lost, whose slot another may have taken
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_us.recv(4096)
+        while True:
+            try:
+                what = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            what()
+
+    def _read(self, connection: Connection) -> None:
+        for event in connection.read():
+            if isinstance(event, ServerError):
+                logger.warning("%s refused something: %s", connection.address, event)
+            else:
+                self._jobs.append((connection, event))
+
+    def _connection(self, address: Address, session: WorkerSession) -> Connection:
+        return Connection(
+            address,
+            session,
+            call_soon=self.call_soon,
+            watch=self._watch,
+            connect_within=self._worker.connect_within,
+            send_within=self._worker.answer_within,
+            tls=self._worker.tls,
+        )
+
+    def _watch(self, connection: Connection, link: BlockingLink, is_there: bool) -> None:
+        if is_there:
+            self._selector.register(link, selectors.EVENT_READ, lambda: self._read(connection))
+        else:
+            self._selector.unregister(link)
+
+    # A job.
+
+    def _do(self, connection: Connection, job: AssignedJob) -> None:
+        session = connection.session
+
+        def post(type: int, *arguments: bytes) -> None:
+            with self._lock:
+                session.post(job, type, *arguments)
+                connection.flush()
+
+        job.post = post
+        self.job = job
+        started = time.perf_counter()
+        try:
+            function = self._functions[job.function]
+            job.function = function.name
+            self._worker.middleware.before(job)
+            result = self._perform(function, job)
+        except BaseException as error:
+            self._worker.middleware.failed(job, error, time.perf_counter() - started)
+            text = failure_text(error) if self._worker.exceptions else None
+            with self._lock:
+                if text is None:
+                    session.fail(job)
+                else:
+                    session.raised(job, text)
+                self._flush()
+        else:
+            self._worker.middleware.after(job, time.perf_counter() - started)
+            with self._lock:
+                session.complete(job, result)
+                self._flush()
+        self.job = None
+        self.jobs_done += 1
+
+    def _perform(self, function: Function, job: AssignedJob) -> bytes:
+        value = function.start(job)
+        if isinstance(value, GeneratorType):
+            value = _send_all(function, job, value)
+        elif isinstance(value, (CoroutineType, AsyncGeneratorType)):
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            if isinstance(value, AsyncGeneratorType):
+                value = _send_all_async(function, job, value)
+            value = self._runner.run(value)
+        return function.encode(value)
+
+
+def _send_all(function: Function, job: AssignedJob, parts: GeneratorType[Any, Any, Any]) -> Any:
+    """Send what a generator yields; gives what it returns."""
+    while True:
+        try:
+            part = next(parts)
+        except StopIteration as end:
+            return end.value
+        job.send(function.encode(part))
+
+
+async def _send_all_async(function: Function, job: AssignedJob, parts: AsyncGeneratorType[Any, Any]) -> None:
+    async for part in parts:
+        job.send(function.encode(part))
