@@ -1,0 +1,29 @@
+"""The client's side: run jobs on job servers, and wait for them."""
+
+from geartrain.client.client import Client
+from geartrain.client.job import SubmittedJob
+from geartrain.client.request import JobStatus
+from geartrain.client.submission import (
+    DataEvent,
+    JobEvent,
+    JobHandle,
+    Priority,
+    SentAgainEvent,
+    StatusEvent,
+    WarningEvent,
+    When,
+)
+
+__all__ = [
+    "Client",
+    "DataEvent",
+    "JobEvent",
+    "JobHandle",
+    "JobStatus",
+    "Priority",
+    "SentAgainEvent",
+    "StatusEvent",
+    "SubmittedJob",
+    "WarningEvent",
+    "When",
+]

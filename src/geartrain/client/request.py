@@ -42,7 +42,7 @@ class Request(Generic[Answer]):
     times more it may be sent when a connection ends before the answer.
     """
 
-    __slots__ = ("address", "answer", "done", "error", "followers", "key", "packet", "resends", "was_sent")
+    __slots__ = ("address", "answer", "done", "error", "followers", "key", "packet", "resends", "sent_to")
 
     expects: ClassVar[int]
 
@@ -53,7 +53,7 @@ class Request(Generic[Answer]):
         self.address = address
         self.key = key
         self.resends = resends
-        self.was_sent = False
+        self.sent_to: Address | None = None  # the server it was sent to last
         self.done = False
         self.answer: Answer | None = None
         self.error: GeartrainError | None = None
@@ -132,9 +132,7 @@ class UniqueStatusRequest(Request[JobStatus]):
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         _, known, running, numerator, denominator, clients = arguments
-        self.settle(
-            JobStatus(known != b"0", running != b"0", number(numerator), number(denominator), number(clients))
-        )
+        self.settle(JobStatus(known != b"0", running != b"0", number(numerator), number(denominator), number(clients)))
 
 
 class EchoRequest(Request[bytes]):

@@ -15,6 +15,7 @@ What a shell has to do for it stands in four lists that the shell empties (``to_
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -31,7 +32,7 @@ PATIENCE_SECONDS = 5.0
 class Server:
     """One job server as its client sees it; connected where it has a ``session``."""
 
-    __slots__ = ("address", "backoff", "error", "is_dialing", "is_down", "retry_at", "session")
+    __slots__ = ("_salt", "address", "backoff", "error", "is_dialing", "is_down", "retry_at", "session")
 
     def __init__(self, address: Address, source: random.Random) -> None:
         self.address = address
@@ -41,10 +42,11 @@ class Server:
         self.retry_at = 0.0
         self.backoff = Backoff(first=0.1, source=source)
         self.error: GeartrainError | None = None  # why it is down
+        self._salt = hashlib.blake2b(str(address).encode()).digest()
 
     def weight(self, key: bytes) -> bytes:
         """Its place in the order of servers for ``key``: the highest is first."""
-        return hashlib.blake2b(key, key=hashlib.blake2b(str(self.address).encode()).digest(), digest_size=8).digest()
+        return hashlib.blake2b(key, key=self._salt, digest_size=8).digest()
 
     def __repr__(self) -> str:
         state = "up" if self.session else "down" if self.is_down else "new"
@@ -76,14 +78,14 @@ class Servers:
         self._servers = {address: Server(address, source) for address in addresses}
         self._up: list[Server] = []
         self._turn = source.randrange(len(self._servers))  # so that many clients do not all begin with the same one
+        self._retry_at = math.inf  # when the first of the servers that are down may be tried again
         self._was_up = False
         self._waiting: list[tuple[Request[Any], float]] = []  # with the time when each is given up
 
-    def __iter__(self) -> Iterable[Server]:
-        return iter(self._servers.values())
-
     def place(self, request: Request[Any], now: float) -> None:
         """Send a request to its server, or keep it until that is connected."""
+        if now >= self._retry_at:
+            self._dial_due(now)
         server = self._choose(request)
         if server is not None:
             self._send(server, request)
@@ -93,9 +95,9 @@ class Servers:
             self._fail(request, AddressError(f"{request.address} is not one of this client's job servers: {known}"))
             return
         self._waiting.append((request, now + self.patience if self._was_up else now))
-        for server in self._candidates(request):
-            if not self._up or request.address is not None or server.retry_at <= now:
-                self._dial(server)
+        # Whoever has no server at all does not sit out a pause.
+        for candidate in self._candidates(request):
+            self._dial(candidate)
 
     def connected(self, server: Server, now: float) -> None:
         """A connection to ``server`` was made."""
@@ -135,7 +137,7 @@ class Servers:
         self._put_down(server, error, now)
         for request in session.lost():
             if not request.resends:
-                self._fail(request, ConnectionLostError(f"{error}; {_FATE}"))
+                self._fail(request, ConnectionLostError(f"{error}{_fate(request)}"))
                 continue
             request.resends -= 1
             if isinstance(request, Submission):
@@ -157,20 +159,18 @@ class Servers:
             if deadline is not None:
                 deadlines.append(deadline)
         if self._waiting:
-            for server in self._servers.values():
-                if server.is_down and not server.is_dialing:
-                    if server.retry_at <= now:
-                        self._dial(server)
-                    else:
-                        deadlines.append(server.retry_at)
+            self._dial_due(now)
             self._place_waiting(now)
-            deadlines += [give_up_at for _, give_up_at in self._waiting if give_up_at > now]
+            deadlines += [self._retry_at, *(give_up_at for _, give_up_at in self._waiting if give_up_at > now)]
         return min(deadlines, default=None)
 
     def give_up(self, request: Request[Any], error: GeartrainError) -> None:
         """Let go of a request that nobody waits for any longer."""
-        if not request.done:
-            self._fail(request, error)
+        if request.done:
+            return
+        if isinstance(request, Submission):
+            request.events.clear()
+        self._fail(request, error)
 
     def end(self, error: GeartrainError) -> None:
         """Fail everything that is open; all connections are to be closed."""
@@ -212,8 +212,7 @@ class Servers:
 
     def _send(self, server: Server, request: Request[Any]) -> None:
         assert server.session is not None
-        if isinstance(request, Submission):
-            request.server = server.address
+        request.sent_to = server.address
         server.session.send(request)
         self.to_write.add(server)
 
@@ -222,10 +221,19 @@ class Servers:
             server.is_dialing = True
             self.to_dial.append(server)
 
+    def _dial_due(self, now: float) -> None:
+        """Try those again whose pause is over."""
+        resting = [server for server in self._servers.values() if server.is_down and not server.is_dialing]
+        for server in resting:
+            if server.retry_at <= now:
+                self._dial(server)
+        self._retry_at = min((server.retry_at for server in resting if not server.is_dialing), default=math.inf)
+
     def _put_down(self, server: Server, error: GeartrainError, now: float) -> None:
         server.is_down = True
         server.error = error
         server.retry_at = now + server.backoff.failed()
+        self._retry_at = min(self._retry_at, server.retry_at)
 
     def _place_waiting(self, now: float) -> None:
         """Try again for the requests that found no server, and give up those that can't find one in time."""
@@ -245,8 +253,8 @@ class Servers:
                         self._dial(candidate)
                 continue
             reasons = "; ".join(str(candidate.error) for candidate in candidates)
-            if request.was_sent:
-                self._fail(request, ConnectionLostError(f"{reasons}; {_FATE}"))
+            if request.sent_to is not None:
+                self._fail(request, ConnectionLostError(f"{reasons}{_fate(request)}"))
             else:
                 self._fail(request, ConnectError(reasons))
 
@@ -258,4 +266,5 @@ class Servers:
         return f"<Servers {list(self._servers.values())}, {len(self._waiting)} requests waiting>"
 
 
-_FATE = "the job may or may not have run"
+def _fate(request: Request[Any]) -> str:
+    return "; the job may or may not have run" if isinstance(request, Submission) else ""

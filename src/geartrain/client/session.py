@@ -82,7 +82,6 @@ class ClientSession:
         self._unsent.append(request.packet)
         self._owed.append(request)
         self._is_fresh = True
-        request.was_sent = True
         if not request.resends:
             request.packet = b""
 
@@ -181,7 +180,7 @@ class ClientSession:
             if job.done:
                 continue
             if packet.type == WORK_COMPLETE:
-                job.complete(packet.arguments[1])
+                job.settle(packet.arguments[1])
             elif packet.type == WORK_FAIL:
                 job.fail(JobFailedError())
             else:

@@ -1,7 +1,6 @@
 """A job as the client holds it, as plain state: what was submitted, what came of it so far, and how it ended.
 
-``ClientSession`` writes it; the ``SubmittedJob`` of the blocking client and the ``AsyncJob`` of the asyncio client are
-this with words that wait.
+``ClientSession`` writes it. Users see it through a ``SubmittedJob`` or an ``AsyncJob``, which add words that wait.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ class Submission(Request[bytes]):
     ``progress`` is the last status the worker sent; ``events`` are those that nobody has taken yet.
     """
 
-    __slots__ = ("events", "function", "handle", "is_background", "progress", "server", "unique")
+    __slots__ = ("events", "function", "handle", "is_background", "progress", "unique")
 
     expects = JOB_CREATED
 
@@ -137,13 +136,12 @@ class Submission(Request[bytes]):
         self.function = function
         self.unique = unique
         self.is_background = background
-        self.server: Address | None = None  # that has the job
         self.handle: JobHandle | None = None
         self.progress: tuple[int, int] | None = None
         self.events: deque[JobEvent] = deque()
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
-        self.handle = JobHandle(arguments[0], self.server)
+        self.handle = JobHandle(arguments[0], self.sent_to)
         if self.is_background:
             self.settle(self.handle)
 
@@ -156,10 +154,14 @@ class Submission(Request[bytes]):
                 self.events.pop()
         self.events.append(event)
 
-    def complete(self, data: bytes) -> None:
-        """End well: the result is the data nobody took from the events, and ``data`` behind it."""
-        parts = [event.data for event in self.events if isinstance(event, DataEvent)]
-        self.settle(b"".join([*parts, data]) if parts else data)
+    def outcome(self) -> bytes:
+        """The result: the data that nobody took from the events, and what ended the job behind it."""
+        answer = super().outcome()
+        if self.events:
+            parts = [event.data for event in self.events if isinstance(event, DataEvent)]
+            answer = self.answer = b"".join([*parts, answer])
+            self.events.clear()
+        return answer
 
     def fail(self, error: GeartrainError) -> None:
         if isinstance(error, JobError) and error.handle is None:
@@ -168,15 +170,19 @@ class Submission(Request[bytes]):
 
     def start_anew(self) -> None:
         """Forget what a lost server told."""
-        if self.server is not None and self.handle is not None:
+        if self.sent_to is not None and self.handle is not None:
             self.events.clear()
-            self.events.append(SentAgainEvent(self.server))
+            self.events.append(SentAgainEvent(self.sent_to))
         self.handle = None
         self.progress = None
 
+    def told(self) -> str:
+        """Its short state, for a ``repr``."""
+        state = "underway" if not self.done else f"failed with {self.error!r}" if self.error else "done"
+        return f"{self.function.decode('utf-8', 'replace')} {self.handle or 'without handle'}, {state}"
+
     def __repr__(self) -> str:
-        state = "waiting" if not self.done else f"failed: {self.error!r}" if self.error else "done"
-        return f"<{type(self).__name__} {self.function!r} {self.handle or 'without handle'}, {state}>"
+        return f"<Submission {self.told()}>"
 
 
 def epoch_of(when: When) -> int:

@@ -142,6 +142,10 @@ class BlockingLink:
                 return b""
             raise self._lost(error) from error
 
+    def has_pending(self) -> bool:
+        """Whether the TLS layer holds bytes that ``select`` and ``poll`` do not see."""
+        return isinstance(self._socket, ssl.SSLSocket) and not self.closed and self._socket.pending() > 0
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is room to send or something to receive; False if ``timeout`` seconds passed first."""
         return self._poll(self._any, timeout)

@@ -1,0 +1,409 @@
+"""The blocking shell around ``Servers``: sockets, threads that wait, and no thread of its own.
+
+Whoever waits reads for all. The first thread that has to wait becomes the *leader*: it polls every connection and
+hands what arrives to the session it belongs to; threads that come to wait meanwhile are *followers* and sleep until
+something touches a request of theirs. A leader that has what it wanted wakes a follower to lead after it. So a lone
+thread pays for no switch of threads, and a thousand threads never read the same socket.
+
+Everything but the waiting happens under one lock, and nothing that waits does so while holding it. Connections are made
+by short-lived threads, so that a server which can't be reached, or a name that can't be looked up, holds up nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from geartrain.client.request import Answer, Follower, Request
+from geartrain.client.servers import Server, Servers
+from geartrain.errors import ConnectionLostError, GeartrainError
+from geartrain.link import Address, BlockingLink
+
+
+class Sleeper:
+    """A thread that sleeps until a request it follows is touched, or it is its turn to lead."""
+
+    __slots__ = ("_signal",)
+
+    def __init__(self) -> None:
+        self._signal = threading.Lock()
+        self._signal.acquire()
+
+    def touched(self, request: Request[object]) -> None:
+        self.wake()
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._signal.release()
+
+    def sleep(self, seconds: float | None) -> None:
+        self._signal.acquire(timeout=-1 if seconds is None else max(seconds, 0))
+
+
+class Connection:
+    """A link and the bytes that it had no room for yet."""
+
+    __slots__ = ("link", "server", "unsent")
+
+    def __init__(self, server: Server, link: BlockingLink) -> None:
+        self.server = server
+        self.link = link
+        self.unsent: deque[memoryview] = deque()
+
+
+class Shell:
+    """Gives ``Servers`` their sockets, and waits.
+
+    ``make_servers`` makes their state anew, at the beginning and in a forked child; ``connect`` makes a link. No poll
+    lasts longer than ``longest_poll`` seconds, which must not be above the time limit of an answer.
+    """
+
+    def __init__(
+        self, make_servers: Callable[[], Servers], connect: Callable[[Address], BlockingLink], longest_poll: float
+    ) -> None:
+        self._longest_poll = longest_poll
+        self._make_servers = make_servers
+        self._connect = connect
+        self._fork_lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._is_closed = False
+        self._lock = threading.Lock()
+        self._servers = self._make_servers()
+        self._connections: dict[Address, Connection] = {}
+        self._by_fileno: dict[int, Connection] = {}
+        self._poll = select.poll()
+        self._bell: tuple[socket.socket, socket.socket] | None = None  # a byte in it wakes the leader
+        self._is_led = False
+        self._sleepers: dict[Sleeper, None] = {}
+
+    # What the client asks for. Each method takes the lock, and gives it back while it waits.
+
+    def send(
+        self, requests: Iterable[Request[Any]], deadline: float | None = None, follower: Follower | None = None
+    ) -> None:
+        """Send requests; returns when the network has them or, at the latest, at ``deadline``.
+
+        ``follower`` is told of all their changes.
+        """
+        self._leave_parent_behind()
+        with self._lock:
+            if self._is_closed:
+                raise GeartrainError("the client is closed: make a new one")
+            now = time.monotonic()
+            asked = tuple(requests)
+            if not self._is_led:
+                self._look_at_idle(now)
+            for request in asked:
+                if follower is not None:
+                    follow(request, follower)
+                self._servers.place(request, now)
+            if self._is_led:
+                self._servers.tick(now)  # starts the time limit of the answers before the leader comes to it
+            self._settle()
+
+            def are_sent() -> bool:
+                return all(map(self._is_sent, asked))
+
+            if not are_sent():
+                self._ring()
+                self._wait(asked, are_sent, deadline)
+
+    def wait(self, requests: Iterable[Request[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
+        """Wait until ``until()``, which must become true by a change of ``requests``; False if it was too late."""
+        self._leave_parent_behind()
+        with self._lock:
+            return self._wait(tuple(requests), until, deadline)
+
+    def finish(self, request: Request[Answer], deadline: float | None, late: Callable[[], GeartrainError]) -> Answer:
+        """Wait for the outcome of ``request``; at ``deadline`` it is given up with the error ``late()``."""
+        self._leave_parent_behind()
+        with self._lock:
+            if not request.done and not self._wait((request,), lambda: request.done, deadline):
+                self._servers.give_up(request, late())
+                self._settle()
+            return request.outcome()
+
+    def give_up(self, request: Request[Any], error: GeartrainError) -> None:
+        """Let go of ``request`` if it is not done."""
+        self._leave_parent_behind()
+        with self._lock:
+            self._servers.give_up(request, error)
+            self._settle()
+
+    def look(self) -> None:
+        """Take in what has arrived, without waiting."""
+        self._leave_parent_behind()
+        with self._lock:
+            if not self._is_led and self._connections:
+                self._lead(time.monotonic(), 0.0)
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held by whoever reads or changes a request."""
+        return self._lock
+
+    def close(self, error: GeartrainError) -> None:
+        """Close all connections and fail what is open with ``error``."""
+        self._leave_parent_behind()
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._servers.end(error)
+            self._settle()
+            self._ring()
+            for sleeper in self._sleepers:
+                sleeper.wake()
+            if self._bell is not None and not self._is_led:
+                self._close_bell()
+
+    # What goes on inside, always with the lock held.
+
+    def _leave_parent_behind(self) -> None:
+        """In a forked child the connections are the parent's: let go of them, and begin anew."""
+        if os.getpid() == self._pid:
+            return
+        with self._fork_lock:
+            if os.getpid() == self._pid:
+                return
+            servers, connections = self._servers, self._connections
+            for connection in connections.values():
+                connection.link.abandon()
+            if self._bell is not None:
+                self._close_bell()
+            was_closed = self._is_closed
+            self._begin()
+            self._is_closed = was_closed
+            servers.end(ConnectionLostError("this was asked before the process forked; the parent has the answer"))
+
+    def _wait(self, requests: tuple[Request[Any], ...], until: Callable[[], bool], deadline: float | None) -> bool:
+        sleeper: Sleeper | None = None
+        try:
+            while not until():
+                now = time.monotonic()
+                if deadline is not None and now >= deadline:
+                    return False
+                if not self._is_led:
+                    self._lead(now, None if deadline is None else deadline - now)
+                    continue
+                if sleeper is None:
+                    sleeper = Sleeper()
+                    self._sleepers[sleeper] = None
+                    for request in requests:
+                        follow(request, sleeper)
+                self._lock.release()
+                try:
+                    sleeper.sleep(None if deadline is None else deadline - now)
+                finally:
+                    self._lock.acquire()
+            return True
+        finally:
+            if sleeper is not None:
+                del self._sleepers[sleeper]
+                for request in requests:
+                    unfollow(request, sleeper)
+            if not self._is_led and self._sleepers:
+                next(iter(self._sleepers)).wake()
+
+    def _lead(self, now: float, seconds: float | None) -> None:
+        """Tick, then read once for everybody; waits for at most ``seconds``."""
+        next_tick = self._servers.tick(now)
+        if self._settle():
+            return
+        limit = self._longest_poll if seconds is None else min(seconds, self._longest_poll)
+        if next_tick is not None:
+            limit = min(limit, next_tick - now)
+        self._is_led = True
+        self._lock.release()
+        try:
+            # Rounded up, so that the time has really come when the poll ends.
+            ready = self._poll.poll(int(max(limit, 0.0) * 1000 + 0.999))
+        finally:
+            self._lock.acquire()
+            self._is_led = False
+        for fileno, events in ready:
+            connection = self._by_fileno.get(fileno)
+            if connection is None:
+                self._silence()
+                continue
+            if events & select.POLLOUT:
+                self._write(connection)
+            if events & ~select.POLLOUT:
+                self._read(connection)
+        self._settle()
+
+    def _settle(self) -> bool:
+        """Do what the servers have to be done; returns whether any request was touched."""
+        servers = self._servers
+        has_touched = False
+        while servers.to_hang_up or servers.to_dial or servers.to_write or servers.touched:
+            while servers.to_hang_up:
+                self._hang_up(servers.to_hang_up.pop())
+            while servers.to_dial:
+                server = servers.to_dial.pop()
+                if self._bell is None:
+                    self._hang_bell()
+                threading.Thread(target=self._dial, args=(server, servers), name="geartrain-dial", daemon=True).start()
+            while servers.to_write:
+                self._write(self._connections[servers.to_write.pop().address])
+            if servers.touched:
+                has_touched = True
+                touched, servers.touched = servers.touched, []
+                for request in touched:
+                    for follower in request.followers or ():
+                        follower.touched(request)
+        return has_touched
+
+    def _dial(self, server: Server, servers: Servers) -> None:
+        """Connect, in a thread of its own."""
+        link: BlockingLink | None = None
+        try:
+            link = self._connect(server.address)
+        except GeartrainError as error:
+            trouble = error
+        with self._lock:
+            if servers is not self._servers or self._is_closed:
+                if link is not None:
+                    link.close()
+                return
+            now = time.monotonic()
+            if link is None:
+                servers.refused(server, trouble, now)
+            else:
+                connection = Connection(server, link)
+                self._connections[server.address] = connection
+                self._by_fileno[link.fileno()] = connection
+                self._poll.register(link.fileno(), select.POLLIN)
+                servers.connected(server, now)
+            self._settle()
+            self._ring()
+            self._wake_senders()
+
+    def _hang_up(self, server: Server) -> None:
+        connection = self._connections.pop(server.address, None)
+        if connection is not None:
+            fileno = connection.link.fileno()
+            del self._by_fileno[fileno]
+            self._poll.unregister(fileno)
+            connection.link.close()
+            self._wake_senders()
+
+    def _read(self, connection: Connection) -> None:
+        server = connection.server
+        while server.session is not None:
+            now = time.monotonic()
+            try:
+                data = connection.link.receive_now()
+            except ConnectionLostError as error:
+                self._servers.lost(server, error, now)
+                return
+            if data is None:
+                return
+            if not data:
+                ended = ConnectionLostError(f"the job server at {server.address} closed the connection")
+                self._servers.lost(server, ended, now)
+                return
+            self._servers.received(server, data, now)
+            if not connection.link.has_pending():
+                return
+
+    def _write(self, connection: Connection) -> None:
+        session = connection.server.session
+        assert session is not None
+        data = session.take()
+        unsent = connection.unsent
+        had_unsent = bool(unsent)
+        try:
+            if not unsent:
+                sent = connection.link.send_now(data)
+                if sent == len(data):
+                    return
+                unsent.append(memoryview(data)[sent:])
+            else:
+                if data:
+                    unsent.append(memoryview(data))
+                sent = connection.link.send_now(unsent[0])
+                unsent[0] = unsent[0][sent:]
+                if not unsent[0]:
+                    unsent.popleft()
+        except ConnectionLostError as error:
+            self._servers.lost(connection.server, error, time.monotonic())
+            return
+        if sent:
+            session.moved()
+        if bool(unsent) != had_unsent:
+            self._poll.modify(connection.link.fileno(), select.POLLIN | (select.POLLOUT if unsent else 0))
+            if unsent:
+                self._ring()
+            else:
+                self._wake_senders()
+
+    def _look_at_idle(self, now: float) -> None:
+        """Notice in time that a server has closed a connection while nobody was looking."""
+        for connection in list(self._connections.values()):
+            session = connection.server.session
+            if session is not None and session.is_idle:
+                self._read(connection)
+
+    def _is_sent(self, request: Request[Any]) -> bool:
+        if request.done:
+            return True
+        if request.sent_to is None:
+            return False
+        connection = self._connections.get(request.sent_to)
+        return connection is None or not connection.unsent
+
+    def _wake_senders(self) -> None:
+        for sleeper in self._sleepers:
+            sleeper.wake()
+
+    # The bell: a byte in a pair of sockets, for a leader that polls what is no longer right.
+
+    def _hang_bell(self) -> None:
+        self._bell = socket.socketpair()
+        for end in self._bell:
+            end.setblocking(False)
+        self._poll.register(self._bell[0], select.POLLIN)
+
+    def _ring(self) -> None:
+        if self._is_led and self._bell is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._bell[1].send(b"!")
+
+    def _silence(self) -> None:
+        if self._bell is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._bell[0].recv(4096)
+            if self._is_closed:
+                self._close_bell()
+
+    def _close_bell(self) -> None:
+        assert self._bell is not None
+        for end in self._bell:
+            end.close()
+        self._bell = None
+
+
+def follow(request: Request[Any], follower: Follower) -> None:
+    """Have ``follower`` told of every change of ``request``."""
+    if request.followers is None:
+        request.followers = []
+    request.followers.append(follower)
+
+
+def unfollow(request: Request[Any], follower: Follower) -> None:
+    """Undo ``follow``."""
+    if request.followers is not None:
+        request.followers.remove(follower)
+        if not request.followers:
+            request.followers = None
