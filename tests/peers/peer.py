@@ -142,10 +142,12 @@ class ToolClient:
         # -v prints the handle before the result, but into a buffer that only the end of the program empties.
         command = ["stdbuf", "-o0", *self._command, "-v", *options]
         pipe = subprocess.PIPE
-        self._process = process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe)
+        # Unbuffered here too, or reading the first line would read ahead what communicate() looks for later.
+        self._process = process = subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe)
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(workload)
+        with open(process.stdin.fileno(), "wb", closefd=False) as whole:
+            whole.write(workload)
         process.stdin.close()
         process.stdin = None
         word, _, handle = process.stdout.readline().decode().rpartition(": ")

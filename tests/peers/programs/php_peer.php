@@ -11,7 +11,7 @@ function say(string ...$words): void
 function be_client(string $host, int $port, bool $exceptions): void
 {
     $client = new GearmanClient();
-    $client->addServer($host, $port, $exceptions); // the third asks the server for the option, true if left out
+    $client->addServer($host, $port, false); // the third, if left out, asks the server for exceptions
     $ended = false;
     $correct = null;
     $client->setCreatedCallback(function (GearmanTask $task) use (&$correct): void {
@@ -36,10 +36,12 @@ function be_client(string $host, int $port, bool $exceptions): void
             $correct++;
         }
     });
-    $client->setExceptionCallback(function (GearmanTask $task) use (&$ended): void {
-        $ended = true;
-        say('exception', bin2hex($task->data()));
-    });
+    if ($exceptions) {
+        $client->setExceptionCallback(function (GearmanTask $task) use (&$ended): void { // asks for them too
+            $ended = true;
+            say('exception', bin2hex($task->data()));
+        });
+    }
     $client->setFailCallback(function (GearmanTask $task) use (&$ended): void {
         $ended = true;
         say('fail', '');
