@@ -1,5 +1,6 @@
 """The client's side: run jobs on job servers, and wait for them."""
 
+from geartrain.client.admin import AdminClient, ConnectedPeer, FunctionStatus, KnownJob, PriorityStatus
 from geartrain.client.client import Client
 from geartrain.client.job import SubmittedJob
 from geartrain.client.request import JobStatus
@@ -15,12 +16,17 @@ from geartrain.client.submission import (
 )
 
 __all__ = [
+    "AdminClient",
     "Client",
+    "ConnectedPeer",
     "DataEvent",
+    "FunctionStatus",
     "JobEvent",
     "JobHandle",
     "JobStatus",
+    "KnownJob",
     "Priority",
+    "PriorityStatus",
     "SentAgainEvent",
     "StatusEvent",
     "SubmittedJob",
