@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from geartrain.client.request import Request
@@ -81,6 +81,9 @@ class Servers:
         self._retry_at = math.inf  # when the first of the servers that are down may be tried again
         self._was_up = False
         self._waiting: list[tuple[Request[Any], float]] = []  # with the time when each is given up
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self._servers.values())
 
     def place(self, request: Request[Any], now: float) -> None:
         """Send a request to its server, or keep it until that is connected."""
