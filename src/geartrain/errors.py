@@ -2,6 +2,7 @@
 
     GeartrainError
     ├── AddressError           that is not a job server's address       (also a ValueError)
+    ├── ConfigError            an option of the daemon can't be used    (also a ValueError)
     ├── ConnectError           no job server could be reached
     ├── ConnectionLostError    a connection ended before the answer came
     ├── TimedOutError          the answer did not come in time           (also a TimeoutError)
@@ -30,6 +31,10 @@ class GeartrainError(Exception):
 
 class AddressError(GeartrainError, ValueError):
     """That is not a job server's address: write host, host:port, [::1]:4730 or unix:/path."""
+
+
+class ConfigError(GeartrainError, ValueError):
+    """An option of the daemon can't be used: its text names the option, its value and a remedy."""
 
 
 class ConnectError(GeartrainError):

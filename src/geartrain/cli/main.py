@@ -1,27 +1,16 @@
-"""The command `geartrain`."""
+"""The command ``geartrain``: the way in, which needs nothing but the standard library until it knows what to do."""
 
 from __future__ import annotations
 
-import click
+import sys
 
 
-@click.group()
 def main() -> None:
-    """A Gearman for today: job server, clients and workers."""
-
-
-@main.command()
-@click.option("--port", "-p", default=4730)
-@click.option("--listen", "-L", multiple=True, default=["127.0.0.1"])
-@click.option("--log-file", "-l", default="stderr")
-@click.option("--job-handle-prefix", default="")
-@click.option("--job-retries", default=0)
-@click.option("--worker-wakeup", default=1)
-@click.option("--verbose", default="INFO")
-@click.pass_context
-def serve(context: click.Context, listen: tuple[str, ...], **options: object) -> None:
-    """Run a job server."""
-    from geartrain.daemon.config import Config
-    from geartrain.daemon.process import serve as run
-
-    context.exit(run(Config(listen=list(listen), **options)))  # type: ignore[arg-type]
+    """Run the command that the arguments name, and leave the process with its exit code."""
+    try:
+        from geartrain.cli.commands import run
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
+        sys.exit("geartrain: the commands are not installed with the plain package: pip install 'geartrain[cli]'")
+    sys.exit(run())

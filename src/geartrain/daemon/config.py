@@ -1,65 +1,327 @@
-"""What the daemon can be told, from one TOML file, the environment and flags; the strongest last."""
+"""What the daemon can be told: one TOML file, the environment and flags, the strongest last.
+
+Each field of ``Config`` is one option, in all three spellings: ``job_retries = 3`` in the file, the environment's
+``GEARTRAIN_JOB_RETRIES``, and the flag ``--job-retries``. ``geartrain serve`` makes its flags and their help from it.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import os
-import platform
-import socket
-from dataclasses import dataclass, field
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
+from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
+from geartrain.daemon.machine import memory_bytes, node_name, time_zone
+from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
+from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
+
+Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
+
+MAX_PREFIX = 48  # handles have at most 63 bytes (section 3.1): this leaves 14 digits, years of jobs
+_SECONDS_PER = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-@dataclass
-class Config:
-    listen: list[str] = field(default_factory=lambda: ["127.0.0.1"])
-    port: int = 4730
-    backlog: int = 4096
-    max_connections: int = 100_000
-    max_unsent: int = 64 * 1024**2
-    drain_timeout: float = 60.0
-    stop_timeout: float = 3.0
-    keepalive: bool = True
-    keepalive_idle: int = 20
-    keepalive_interval: int = 10
-    keepalive_count: int = 3
-    job_handle_prefix: str = ""
-    job_retries: int = 0
-    worker_wakeup: int = 1
-    verbose: str = "INFO"
-    log_file: str = "stderr"
+@dataclass(frozen=True)
+class Flag:
+    """How an option is written on the command line and shown in its help."""
+
+    theme: str
+    short: str = ""  # a single letter
+    metavar: str = ""
+    default: str = ""  # where the default is not a fixed value
+
+
+def read_seconds(value: object) -> object:
+    """A time as people write it, 30s, 500ms, 5m, in seconds; anything else is left to the field's own check."""
+    if isinstance(value, str) and (match := re.fullmatch(r"([0-9.]+) *(ms|s|m|h|d)", value.strip())):
+        return float(match[1]) * _SECONDS_PER[match[2]]
+    return value
+
+
+def _read_words(value: object) -> object:
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _read_level(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _gearmand_default(default: int) -> BeforeValidator:
+    """gearmand writes -1 where it means the default."""
+    return BeforeValidator(lambda value: default if str(value) == "-1" else value)
+
+
+Seconds = Annotated[float, BeforeValidator(read_seconds), Field(ge=0, le=10 * 365 * 86400.0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+_LISTENING, _JOBS, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Limits", "Process", "Log"
+THEMES = (_LISTENING, _JOBS, _LIMITS, _PROCESS, _LOG)
+
+
+class Config(BaseSettings):
+    """The options of the daemon. Sizes are bytes (64MiB is understood), times are seconds (30s, 5m)."""
+
+    model_config = SettingsConfigDict(env_prefix="GEARTRAIN_", env_ignore_empty=True, extra="forbid")
+
+    config: Annotated[Path | None, Flag(_PROCESS, metavar="FILE")] = Field(
+        None, description="TOML file with options, such as max_memory = \"4GiB\"."
+    )
+
+    listen: Annotated[list[str], NoDecode, BeforeValidator(_read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
+        [LOOPBACK], min_length=1, description=f"Where to listen: {FORMS.removeprefix('write ')}. May be repeated."
+    )
+    port: Annotated[int, Flag(_LISTENING, "p", "PORT")] = Field(
+        4730, ge=0, le=65535, description="The port of each address that names none; 0 picks a free one."
+    )
+    backlog: Annotated[Count, Flag(_LISTENING, "b", "N")] = Field(
+        4096, ge=1, description="Connections that may wait to be accepted; the system may allow less."
+    )
+    keepalive: Annotated[bool, Flag(_LISTENING)] = Field(
+        True, description="Look for peers whose host died without a word, so that their jobs come back."
+    )
+    keepalive_idle: Annotated[Count, _gearmand_default(20), Flag(_LISTENING, metavar="SECONDS")] = Field(
+        20, ge=1, le=32767, description="Silence before the first keepalive probe."
+    )
+    keepalive_interval: Annotated[Count, _gearmand_default(10), Flag(_LISTENING, metavar="SECONDS")] = Field(
+        10, ge=1, le=32767, description="Time between keepalive probes."
+    )
+    keepalive_count: Annotated[Count, _gearmand_default(3), Flag(_LISTENING, metavar="N")] = Field(
+        3, ge=1, le=127, description="Unanswered probes that end a connection."
+    )
+
+    job_retries: Annotated[Count, _gearmand_default(0), Flag(_JOBS, "j", "N")] = Field(
+        0, description="Lost workers after which a job fails instead of being given to another; 0 for no limit."
+    )
+    worker_wakeup: Annotated[Count, Flag(_JOBS, "w", "N")] = Field(
+        1, description="Sleeping workers to wake for each job; 0 wakes all of them."
+    )
+    wake_patience: Annotated[Seconds, Flag(_JOBS, metavar="SECONDS")] = Field(
+        1.0, ge=0.01, description="How soon a woken worker must ask for a job before another one is woken."
+    )
+    function_order: Annotated[Literal["priority", "listed"], Flag(_JOBS)] = Field(
+        "priority",
+        description="Which of a worker's functions is served first: the one with the job of highest priority, or, as "
+        "gearmand 1.x does, the one that the worker listed first.",
+    )
+    exceptions: Annotated[bool, Flag(_JOBS)] = Field(
+        False, description="Give every client the text of exceptions, as if it had asked for it."
+    )
+    job_handle_prefix: Annotated[str, Flag(_JOBS, metavar="TEXT", default="H:<name of this machine>")] = Field(
+        "", description="What the names of jobs begin with."
+    )
+    time_zone: Annotated[str, Flag(_JOBS, metavar="NAME", default="this machine's")] = Field(
+        "", description="Time zone of jobs scheduled by minute and hour, such as Europe/Berlin."
+    )
+
+    max_packet: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
+        ByteSize(DEFAULT_MAX_BODY), ge=1024, le=2**32 - 1, description="Largest packet a peer may send."
+    )
+    max_memory: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE", default="half of this machine's memory")] = Field(
+        default_factory=lambda: ByteSize(memory_bytes() // 2),
+        le=2**62,
+        description="Memory for jobs; beyond it submissions are refused with QUEUE_ERROR. 0 for no limit.",
+    )
+    max_unsent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
+        ByteSize(64 * 1024**2),
+        ge=64 * 1024,
+        description="Unread bytes at which a peer that does not read is cut off.",
+    )
+    max_connections: Annotated[Count, Flag(_LIMITS, metavar="N")] = Field(
+        100_000, ge=1, description="Connections at once; fewer if the open files do not suffice."
+    )
+    file_descriptors: Annotated[Count, Flag(_LIMITS, "f", "N", default="as many as this user may")] = Field(
+        0, description="Files, and so connections, this process may open."
+    )
+    max_function: Annotated[Count, Flag(_LIMITS, metavar="BYTES")] = Field(
+        512, ge=1, description="Longest name of a function."
+    )
+    max_unique: Annotated[Count, Flag(_LIMITS, metavar="BYTES")] = Field(
+        64, ge=1, description="Longest unique key of a job."
+    )
+    max_functions: Annotated[Count, Flag(_LIMITS, metavar="N")] = Field(
+        100_000, ge=1, description="Functions at once."
+    )
+    max_line: Annotated[Count, Flag(_LIMITS, metavar="BYTES")] = Field(
+        DEFAULT_MAX_LINE, ge=64, le=2**24, description="Longest line of a text command."
+    )
+    packet_timeout: Annotated[Seconds, Flag(_LIMITS, metavar="SECONDS")] = Field(
+        60.0, ge=0.1, description="Time limit for a half-sent packet, plus a second for each 64 KiB of it."
+    )
+
+    daemon: Annotated[bool, Flag(_PROCESS, "d")] = Field(
+        False, description="Detach from the terminal as soon as the server listens."
+    )
+    pid_file: Annotated[Path | None, Flag(_PROCESS, "P", "FILE")] = Field(
+        None, description="File to write the process id to."
+    )
+    user: Annotated[str, Flag(_PROCESS, "u", "NAME")] = Field(
+        "", description="Become this user once the server listens; root only."
+    )
+    drain_timeout: Annotated[Seconds, Flag(_PROCESS, metavar="SECONDS")] = Field(
+        60.0, description="After SIGUSR1: time for running jobs to end."
+    )
+    stop_timeout: Annotated[Seconds, Flag(_PROCESS, metavar="SECONDS")] = Field(
+        3.0, description="After SIGTERM or SIGINT: time for peers to take what they are owed."
+    )
+
+    verbose: Annotated[Level, BeforeValidator(_read_level), Flag(_LOG, metavar="LEVEL")] = Field(
+        "INFO", description=f"Least level to log: {', '.join(get_args(Level))}."
+    )
+    log_file: Annotated[str, Flag(_LOG, "l", "FILE")] = Field(
+        "stderr", min_length=1, description="Where to log: a file (SIGHUP reopens it), 'stderr' or 'none'."
+    )
+    log_format: Annotated[Literal["text", "json"], Flag(_LOG)] = Field(
+        "text", description="Lines for people, or a JSON object a line."
+    )
+    syslog: Annotated[bool, Flag(_LOG)] = Field(False, description="Log to the system's log as well.")
+
+    _remarks: list[tuple[str, dict[str, object]]] = PrivateAttr(default_factory=list)
+
+    @field_validator("job_handle_prefix")
+    @classmethod
+    def _check_prefix(cls, value: str) -> str:
+        if len(value.encode()) > MAX_PREFIX:
+            raise ValueError(f"may have {MAX_PREFIX} bytes at most, so that handles stay within 63 bytes")
+        if any(letter.isspace() or not letter.isprintable() for letter in value):
+            raise ValueError("must have no blanks and no control characters, since tools read handles as words")
+        if value.endswith(":") or "//" in value:
+            raise ValueError("must not end in a colon, since one follows, nor hold //, which ends a server's name")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags before the environment before the file before gearmand's own variable."""
+        environment = {name: value for name, value in env_settings().items() if not _is_kubernetes(value)}
+        path = init_settings().get("config") or environment.get("config")
+        layers = [environment, _read_file(path) if path else {}]
+        gearmand_port = os.environ.get("GEARMAND_PORT", "")
+        if gearmand_port and not _is_kubernetes(gearmand_port):
+            layers.append({"port": gearmand_port})
+        return (init_settings, *(InitSettingsSource(settings_cls, init_kwargs=layer) for layer in layers))
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any]) -> Config:
+        """The configuration with these flags. Raises ConfigError with a line for each bad option."""
+        try:
+            config = cls(**flags)
+        except ValidationError as error:
+            path = flags.get("config") or os.environ.get("GEARTRAIN_CONFIG")
+            lines = [_explain(problem, flags, path) for problem in error.errors()]
+            raise ConfigError("\n".join(lines)) from None
+        for name in ("GEARMAND_PORT", "GEARTRAIN_PORT"):
+            if _is_kubernetes(os.environ.get(name)):
+                why = "Kubernetes sets it for a service of that name"
+                config.remark("variable_ignored", name=name, value=os.environ[name], reason=why)
+        known = [f"GEARTRAIN_{field.upper()}" for field in cls.fields()]
+        for name in os.environ:
+            if name.startswith("GEARTRAIN_") and (meant := _alike(name, known)):
+                config.remark("variable_unknown", name=name, meant=meant)
+        return config
+
+    @classmethod
+    def fields(cls) -> list[str]:
+        """The names of all options."""
+        return list(cls.model_fields)
+
+    def remark(self, event: str, **fields: object) -> None:
+        """Note what the operator should read in the log once that is open."""
+        self._remarks.append((event, fields))
+
+    @property
+    def remarks(self) -> Sequence[tuple[str, dict[str, object]]]:
+        """What the operator should read in the log: events and their fields."""
+        return self._remarks
 
     def rules(self) -> Settings:
+        """The part of the options that the job server's rules follow. Raises ConfigError for an unknown time zone."""
         settings = Settings()
-        settings.handle_prefix = (self.job_handle_prefix or f"H:{platform.node()}").encode()
+        settings.handle_prefix = (self.job_handle_prefix or f"H:{node_name()}").encode()[:MAX_PREFIX]
         settings.process_id = os.getpid()
+        settings.verbosity = self.verbose.encode()
+        settings.zone = time_zone(self.time_zone)
         settings.job_retries = self.job_retries
         settings.worker_wakeup = self.worker_wakeup
+        settings.wake_patience = self.wake_patience
+        settings.listed_order = self.function_order == "listed"
+        settings.exceptions = self.exceptions
+        settings.max_body = self.max_packet
+        settings.max_line = self.max_line
+        settings.max_function = self.max_function
+        settings.max_unique = self.max_unique
+        settings.max_functions = self.max_functions
+        settings.max_memory = self.max_memory
+        settings.packet_timeout = self.packet_timeout
         return settings
 
-    def sockets(self) -> list[socket.socket]:
-        opened = []
-        for host in self.listen:
-            if host.startswith("unix:"):
-                listener = socket.socket(socket.AF_UNIX)
-                listener.bind(host.removeprefix("unix:"))
-                opened.append(listener)
-                continue
-            for family, kind, proto, _, address in socket.getaddrinfo(
-                host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            ):
-                listener = socket.socket(family, kind, proto)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                listener.bind(address)
-                opened.append(listener)
-        return opened
+    def sockets(self) -> list[Any]:
+        """A bound socket for each listener. Raises ConfigError, with address and remedy, for one that can't be had."""
+        return open_listeners(self.listen, self.port)
 
     def remove_unix_sockets(self) -> None:
-        for host in self.listen:
-            if host.startswith("unix:"):
-                with contextlib.suppress(OSError):
-                    Path(host.removeprefix("unix:")).unlink()
+        """Remove the files of our Unix sockets."""
+        remove_unix_sockets(self.listen)
+
+
+def flag_of(name: str) -> Flag:
+    """How the option with this name is written as a flag."""
+    return next(item for item in Config.model_fields[name].metadata if isinstance(item, Flag))
+
+
+def _is_kubernetes(value: object) -> bool:
+    """Kubernetes tells a service's address in variables such as SERVICE_PORT=tcp://10.0.0.1:4730."""
+    return isinstance(value, str) and "://" in value
+
+
+def _read_file(path: str | Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            found = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"can't read the configuration file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    return {name.replace("-", "_"): value for name, value in found.items()}
+
+
+def _alike(name: str, known: Sequence[str]) -> str:
+    """The known name that this unknown one is a misspelling of, or nothing."""
+    return "" if name in known else next(iter(difflib.get_close_matches(name, known, 1, 0.85)), "")
+
+
+def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
+    """One line for one bad value: where it was written, what it is, and what it should be."""
+    name = str(problem["loc"][0])
+    variable = f"GEARTRAIN_{name.upper()}"
+    if problem["type"] == "extra_forbidden":
+        meant = _alike(name, Config.fields())
+        return f"{name} in {path} is no option" + (f": {meant} is" if meant else "; `geartrain serve --help` lists all")
+    if name in flags:
+        place = f"--{name.replace('_', '-')}"
+    elif variable in os.environ:
+        place = variable
+    elif name == "port" and "GEARMAND_PORT" in os.environ:
+        place = "GEARMAND_PORT"
+    else:
+        place = f"{name} in {path}"
+    fault = problem["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    if problem["type"] == "byte_size":
+        fault = "write a size such as 4096, 64KiB or 4GiB"
+    elif problem["type"] == "float_parsing":
+        fault = "write a time such as 2.5, 30s, 5m or 500ms"
+    return f"{place} is {problem['input']!r}: {fault}"

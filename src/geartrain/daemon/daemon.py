@@ -39,6 +39,7 @@ class Daemon:
         self.listeners: list[asyncio.Server] = []
         self.addresses: list[str] = []
         self.stopped = asyncio.Event()
+        self.empty = asyncio.Event()  # the last connection has gone, perhaps before others came
         self.alarm: asyncio.TimerHandle | None = None
         self.alarm_at = 0.0
         self.accepted = 0
@@ -47,10 +48,12 @@ class Daemon:
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Open every listener; raises OSError, with the address in its text, for one that can't be opened."""
+        """Open every listener. Raises ConfigError, with the address and a remedy, for one that can't be opened."""
         for listener in self.config.sockets():
             if listener.family == socket.AF_UNIX:
-                opened = await self.loop.create_unix_server(self._connection, sock=listener)
+                opened = await self.loop.create_unix_server(
+                    self._connection, sock=listener, backlog=self.config.backlog
+                )
             else:
                 opened = await self.loop.create_server(
                     self._connection, sock=listener, backlog=self.config.backlog
@@ -60,8 +63,7 @@ class Daemon:
             log.info("listening", extra={"fields": {"address": self.addresses[-1]}})
 
     async def run(self) -> None:
-        """Serve until ``stop`` or a finished ``drain``; then say what is owed and leave."""
-        await self.start()
+        """Serve, once started, until ``stop`` or a finished ``drain``; then say what is owed and leave."""
         await self.stopped.wait()
         await self._leave()
 
@@ -86,11 +88,12 @@ class Daemon:
     async def _leave(self) -> None:
         self._close_listeners()
         self.settle()
+        self.empty.clear()
         for connection in list(self.connections):
             connection.transport.close()
-        deadline = self.loop.time() + self.config.stop_timeout
-        while self.connections and self.loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.empty.wait(), self.config.stop_timeout)
         for connection in list(self.connections):
             connection.transport.abort()
         await asyncio.sleep(0)
@@ -99,10 +102,11 @@ class Daemon:
         log.info("stopped", extra={"fields": {"connections_accepted": self.accepted, "jobs": len(self.server.jobs)}})
 
     def _close_listeners(self) -> None:
+        if self.listeners:
+            self.config.remove_unix_sockets()  # while they are ours: another job server may take the path next
         for listener in self.listeners:
             listener.close()
         self.listeners.clear()
-        self.config.remove_unix_sockets()
 
     # ── turns ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,6 +171,8 @@ class Daemon:
     def farewell(self, connection: Connection, peer: Peer, error: Exception | None) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
         log.debug("disconnected", extra={"fields": {"peer": repr(peer), "error": str(error or "")}})
         self.open_turn()
         self.server.lost(peer)
@@ -177,13 +183,14 @@ class Daemon:
         config = self.config
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if config.keepalive:
+            patience = config.keepalive_idle + config.keepalive_count * config.keepalive_interval
             connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in (
                 ("TCP_KEEPIDLE", config.keepalive_idle),
                 ("TCP_KEEPINTVL", config.keepalive_interval),
                 ("TCP_KEEPCNT", config.keepalive_count),
                 # Data that a dead host never acknowledges keeps keepalive from probing; this bounds it as well.
-                ("TCP_USER_TIMEOUT", 1000 * (config.keepalive_idle + config.keepalive_interval * config.keepalive_count)),
+                ("TCP_USER_TIMEOUT", 1000 * patience),
             ):
                 if hasattr(socket, option):
                     connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,37 +1,158 @@
-"""From a configuration to a running process: event loop, signals, log, limits."""
+"""From a configuration to a running process: limits, log, user, terminal, signals and the event loop.
+
+    SIGTERM, SIGINT   stop: no more connections, what is owed is sent, exit 0
+    SIGUSR1           drain: refuse submissions, let running jobs end, then stop
+    SIGHUP            open the log file anew
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import logging
-import resource
+import os
+import pwd
 import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geartrain.daemon.config import Config
 from geartrain.daemon.daemon import Daemon, keep_freed_memory
+from geartrain.daemon.log import Log
+from geartrain.daemon.machine import raise_open_files
+from geartrain.errors import ConfigError
+from geartrain.version import VERSION
+from geartrain.wire.primitives import COMPILED
+
+if TYPE_CHECKING:
+    from geartrain.daemon.config import Config
+
+log = logging.getLogger("geartrain.daemon")
+
+_OWN_FILES = 32  # open files that are no connections: listeners, log, the event loop's own
 
 
-def serve(config: Config) -> int:
-    """Run a job server until a signal ends it; the process's exit code."""
-    logging.basicConfig(level=config.verbose, format="%(asctime)s %(levelname)s %(message)s %(fields)s")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    keep_freed_memory()
+def serve(config: Config) -> None:
+    """Run a job server until a signal ends it. Raises ConfigError for an option that can't be carried out."""
+    open_files = raise_open_files(config.file_descriptors)
+    if open_files - _OWN_FILES < config.max_connections:
+        config.max_connections = max(open_files - _OWN_FILES, 1)
+    user = _find_user(config.user) if config.user else None
+    ready = _detach() if config.daemon else _nothing
+    log_output = Log(config.log_file, level=config.verbose, format=config.log_format, syslog=config.syslog)
     try:
-        import uvloop
-    except ImportError:
-        asyncio.run(_main(config))
-    else:
-        uvloop.run(_main(config))
-    return 0
+        keep_freed_memory()
+        with asyncio.Runner(loop_factory=_uvloop_factory()) as runner:
+            runner.run(_run(config, log_output, user, ready))
+    except ConfigError as error:
+        if config.log_file != "stderr":  # there the caller says it
+            log.critical("not_started", extra={"fields": {"reason": str(error)}})
+        raise
+    finally:
+        log_output.close()
 
 
-async def _main(config: Config) -> None:
-    daemon = Daemon(config)
+async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, ready: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
+    gate = log_output.gate
+    gate.sum_up_later = lambda: loop.call_soon_threadsafe(lambda: loop.call_later(gate.seconds, gate.sum_up))
+    daemon = Daemon(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
-    await daemon.run()
+    loop.add_signal_handler(signal.SIGHUP, _reopen_log, log_output)
+    log.info("starting", extra={"fields": _introduction(config)})
+    for event, fields in config.remarks:
+        log.warning(event, extra={"fields": fields})
+    await daemon.start()
+    with _pid_file(config.pid_file):
+        if user is not None:
+            _become(user)
+        ready()
+        await daemon.run()
+
+
+def _introduction(config: Config) -> dict[str, object]:
+    return {
+        "version": VERSION,
+        "pid": os.getpid(),
+        "rings": "compiled" if COMPILED else "interpreted",
+        "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
+        "max_connections": config.max_connections,
+        "max_memory": config.max_memory.human_readable() if config.max_memory else "unlimited",
+    }
+
+
+def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop where it is installed; None means asyncio's own."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _reopen_log(log_output: Log) -> None:
+    log_output.reopen()
+    log.info("log_reopened", extra={"fields": {}})
+
+
+@contextlib.contextmanager
+def _pid_file(path: Path | None) -> Iterator[None]:
+    """Our process id in a file, as long as we run."""
+    if path is None:
+        yield
+        return
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise ConfigError(
+            f"--pid-file is '{path}', which can't be written ({error.strerror}): choose another file"
+        ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _find_user(name: str) -> pwd.struct_passwd:
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"--user is {name!r}, and this machine has no such user") from None
+    if os.geteuid() not in (0, user.pw_uid):
+        raise ConfigError(f"--user is {name!r}, but only root can become another user: start it as root, or as {name}")
+    return user
+
+
+def _become(user: pwd.struct_passwd) -> None:
+    if os.geteuid() == 0:
+        os.initgroups(user.pw_name, user.pw_gid)
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+
+
+def _detach() -> Callable[[], None]:
+    """Go on in a child without terminal; the parent exits 0 when the returned function is called, else 1."""
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        os._exit(0 if os.read(reader, 1) else 1)
+    os.close(reader)
+    os.setsid()
+
+    def ready() -> None:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        os.write(writer, b"!")
+        os.close(writer)
+
+    return ready
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,105 @@
+"""The commands below ``geartrain``, each imported only when it is asked for, and how all of them end.
+
+    0    done
+    1    a job failed, or the job server could not start
+    2    the command was not understood
+    3    no job server could be reached, or the connection was lost
+    4    the time limit was up
+    5    the job server refused a request, as when a function's line is full
+    130  interrupted by Ctrl-C
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from geartrain.errors import (
+    AddressError,
+    ConnectError,
+    ConnectionLostError,
+    GeartrainError,
+    ServerError,
+    TimedOutError,
+)
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "serve": ("Run a job server.", "server"),
+    "submit": ("Submit jobs and show what comes of them.", "cli"),
+    "work": ("Do jobs with a shell command.", "cli"),
+    "admin": ("Look into job servers, and change their limits.", "cli"),
+    "version": ("Say which geartrain this is.", "cli"),
+}
+"""What each command does, and the extra of the package that it needs."""
+
+_EXIT_CODES: Sequence[tuple[type[GeartrainError], int]] = (
+    (AddressError, 2),
+    (ConnectError, 3),
+    (ConnectionLostError, 3),
+    (TimedOutError, 4),
+    (ServerError, 5),
+)
+INTERRUPTED = 130
+
+
+class Commands(click.Group):
+    """A group that imports a command's module, ``geartrain.cli.<name>``, when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            module = importlib.import_module(f"geartrain.cli.{cmd_name}")
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.startswith("geartrain"):
+                raise
+            raise click.ClickException(
+                f"`geartrain {cmd_name}` needs {error.name}: pip install 'geartrain[{COMMANDS[cmd_name][1]}]'"
+            ) from None
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, what) for name, (what, _) in COMMANDS.items()])
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`geartrain COMMAND --help` tells all about a command.",
+)
+def geartrain() -> None:
+    """A Gearman for today: job server, clients and workers that speak the Gearman protocol."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and tell its errors in a line; the exit code."""
+    try:
+        ended = geartrain.main(arguments, "geartrain", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except GeartrainError as error:
+        for line in str(error).splitlines():
+            click.echo(f"geartrain: {line}", err=True)
+        return exit_code(error)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; keep Python from stumbling over it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return ended if isinstance(ended, int) else 0
+
+
+def exit_code(error: GeartrainError) -> int:
+    """The exit code that stands for an error."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)

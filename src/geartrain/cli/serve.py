@@ -1,0 +1,139 @@
+"""``geartrain serve``: a job server whose flags are the fields of the daemon's ``Config``, and gearmand's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic import ByteSize
+from pydantic.fields import FieldInfo
+
+from geartrain.cli import gearmand_options
+from geartrain.cli.themes import ThemedCommand, ThemedOption
+from geartrain.daemon.config import THEMES, Config, flag_of
+from geartrain.version import VERSION
+
+_GEARMAND = "For gearmand's sake"
+
+_DESCRIPTION = """Run a job server.
+
+Each option may also be written in the TOML file that --config names (max_memory = "4GiB") and in the environment
+(GEARTRAIN_MAX_MEMORY=4GiB); a flag is stronger than the environment, and the environment than the file.
+
+Sizes may be written 64KiB or 4GiB, times 500ms, 30s or 5m.
+
+\b
+Examples:
+  geartrain serve
+  geartrain serve --listen '*' --port 4730
+  geartrain serve --listen loopback --listen unix:/run/geartrain/socket
+  geartrain serve --config /etc/geartrain.toml --log-format json
+  geartrain serve -d -L 0.0.0.0 -u gearman -P /run/gearmand.pid -l /var/log/gearmand.log
+
+\b
+Signals:
+  SIGTERM, SIGINT  stop: send what is owed, close the connections, exit 0
+  SIGUSR1          refuse new jobs, let running ones end (--drain-timeout), then stop
+  SIGHUP           open the log file anew
+"""
+
+_EPILOG = """gearmand's other options are understood too: --threads, --round-robin, --hashtable-buckets and others that
+have no meaning here are accepted, and the log says so; --ssl, --queue-type and --protocol are refused as long as this
+job server does not do what they promise. GEARMAND_PORT is used where no port is given in another way."""
+
+
+class ServeCommand(ThemedCommand):
+    """Puts the words of gearmand's own file of options before the arguments, which are stronger."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words: list[str] = []
+        for number, argument in enumerate(args):
+            name, equals, value = argument.partition("=")
+            if name == "--config-file":
+                words += gearmand_options.words_of_file(value if equals else "".join(args[number + 1 : number + 2]))
+        return super().parse_args(ctx, words + args)
+
+
+def _serve(check_args: bool, config_file: str | None, **given: Any) -> None:
+    from geartrain.daemon.process import serve
+
+    given = {name: value for name, value in given.items() if value not in (None, ())}
+    gearmand_options.refuse(given)
+    flags = {name: value for name, value in given.items() if name in Config.model_fields}
+    if "listen" in flags:
+        flags["listen"] = [part for text in flags["listen"] for part in text.split(",")]
+    config = Config.load(flags)
+    for name, reason in gearmand_options.WITHOUT_MEANING.items():
+        if name in given:
+            config.remark("option_without_meaning", option=f"--{name.replace('_', '-')}", reason=reason)
+    if not check_args:
+        serve(config)
+
+
+def _options() -> list[click.Parameter]:
+    listed = sorted(Config.fields(), key=lambda name: THEMES.index(flag_of(name).theme))
+    options: list[click.Parameter] = [_option(name, Config.model_fields[name]) for name in listed]
+    check = "Check the options, and exit without serving."
+    options.append(ThemedOption(["--check-args"], is_flag=True, theme="Process", help=check))
+    words = "gearmand's own file of options: words such as --port=4730."
+    options.append(ThemedOption(["--config-file"], metavar="FILE", theme=_GEARMAND, help=words))
+    for name in (*gearmand_options.WITHOUT_MEANING, *gearmand_options.REFUSED):
+        short = gearmand_options.SHORT.get(name)
+        spellings = [f"--{name.replace('_', '-')}", *([f"-{short}"] if short else [])]
+        is_flag = name in gearmand_options.FLAGS
+        options.append(ThemedOption(spellings, is_flag=is_flag, default=None, hidden=True, theme=_GEARMAND))
+    return options
+
+
+def _option(name: str, field: FieldInfo) -> click.Option:
+    flag = flag_of(name)
+    long = f"--{name.replace('_', '-')}"
+    kind: dict[str, Any] = {"metavar": flag.metavar or None}
+    if field.annotation is bool:
+        kind = {"is_flag": True}
+        if field.default:
+            long = f"{long}/--no-{name.replace('_', '-')}"
+    elif get_origin(field.annotation) is Literal and not flag.metavar:
+        kind = {"metavar": "[" + "|".join(get_args(field.annotation)) + "]"}
+    spellings = [long, *([f"-{flag.short}"] if flag.short else [])]
+    text = (field.description or "") + _default_text(name, field)
+    return ThemedOption(spellings, default=None, multiple=name == "listen", help=text, theme=flag.theme, **kind)
+
+
+def _default_text(name: str, field: FieldInfo) -> str:
+    default = flag_of(name).default or field.default
+    if field.annotation is bool:
+        default = f"--{name}" if field.default else ""
+    elif isinstance(default, ByteSize):
+        default = default.human_readable(separator=" ").replace(".0", "")
+    elif isinstance(default, list):
+        default = ", ".join(default)
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    return f"  [default: {default}]" if default not in ("", None) else ""
+
+
+def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"geartrain {VERSION}")
+        ctx.exit()
+
+
+command = ServeCommand(
+    "serve",
+    callback=_serve,
+    params=[
+        *_options(),
+        ThemedOption(
+            ["-V", "--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_say_version,
+            theme="Process",
+            help="Say which geartrain this is, and exit.",
+        ),
+    ],
+    help=_DESCRIPTION,
+    epilog=_EPILOG,
+)

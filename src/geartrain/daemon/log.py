@@ -1,0 +1,212 @@
+"""The log: a line for each event that an operator wants to know of, for people or as JSON.
+
+An event is logged as ``log.info("listening", extra={"fields": {"address": "127.0.0.1:4730"}})`` and reads
+
+    2026-11-24 10:00:00.123 INFO  listening address=127.0.0.1:4730
+
+A value that holds more than plain words is quoted, so that no name a peer chooses can look like a field or a line of
+its own. Many lines of the same event within a second are summed up in one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import logging.handlers
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+
+from geartrain.errors import ConfigError
+
+NOTICE = 25
+LEVELS: Mapping[str, int] = {
+    "FATAL": logging.CRITICAL,
+    "ALERT": logging.CRITICAL,
+    "CRITICAL": logging.CRITICAL,
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "NOTICE": NOTICE,
+    "INFO": logging.INFO,
+    "DEBUG": logging.DEBUG,
+}
+SYSTEM_LOG = "/dev/log"
+
+_MAX_EVENTS = 1000  # that are told apart; libraries may make up texts without end
+_SHORT = {logging.CRITICAL: "FATAL", logging.WARNING: "WARN", NOTICE: "NOTE"}
+_PLAIN = re.compile(r"[\w.,:;/@+*()\[\]<>#%&!?~^$|{}-]+")
+
+
+class Log:
+    """Everything that is logged in this process, to where the operator wants it; open one, close it at the end.
+
+    ``file`` is a path, ``stderr`` or ``none``; ``level`` one of gearmand's eight; ``format`` is ``text`` or ``json``.
+    Raises ConfigError if the file or the system's log can't be opened.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        *,
+        level: str = "INFO",
+        format: str = "text",
+        syslog: bool = False,
+        system_log: str = SYSTEM_LOG,
+    ) -> None:
+        logging.raiseExceptions = False  # a full disk must not stop the job server
+        logging.addLevelName(NOTICE, "NOTICE")
+        self.path = file
+        self.formatter = JsonFormatter() if format == "json" else TextFormatter()
+        targets = [self._open()]
+        if syslog:
+            targets.append(_open_system_log(system_log))
+        self.gate = FloodGate(targets)
+        root = logging.getLogger()
+        root.setLevel(LEVELS[level])
+        root.addHandler(self.gate)
+
+    def _open(self) -> logging.Handler:
+        handler = _open_file(self.path)
+        handler.setFormatter(self.formatter)
+        return handler
+
+    def reopen(self) -> None:
+        """Open the log file anew, after it has been moved away; if that fails, go on with the old one and say so."""
+        try:
+            new = self._open()
+        except ConfigError as error:
+            fields = {"file": self.path, "error": error.__context__}
+            logging.getLogger("geartrain.daemon").error("log_not_reopened", extra={"fields": fields})
+        else:
+            self.gate.targets[0].close()
+            self.gate.targets[0] = new
+
+    def close(self) -> None:
+        """Say what is still to be summed up, and let go of the files."""
+        self.gate.sum_up()
+        logging.getLogger().removeHandler(self.gate)
+        for target in self.gate.targets:
+            target.close()
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people; without ``with_time`` it is left to the system's log to say when, and how grave."""
+
+    def __init__(self, *, with_time: bool = True) -> None:
+        super().__init__()
+        self.with_time = with_time
+
+    def format(self, record: logging.LogRecord) -> str:
+        event, fields = _event_of(record)
+        words = [event, *(f"{name}={quote(value)}" for name, value in fields.items() if value != "")]
+        if self.with_time:
+            time = datetime.datetime.fromtimestamp(record.created)
+            level = _SHORT.get(record.levelno, record.levelname)
+            words.insert(0, f"{time:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {level:<5}")
+        if record.exc_info:
+            # Indented, so that what a peer may have put into it can't be taken for lines of the log.
+            words.append("\n    " + self.formatException(record.exc_info).replace("\n", "\n    "))
+        return " ".join(words)
+
+
+class JsonFormatter(logging.Formatter):
+    """A line for machines: one JSON object with time, level, event and the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event, fields = _event_of(record)
+        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname.lower(), "event": event, **fields}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class FloodGate(logging.Handler):
+    """Lets ``limit`` lines of an event pass in ``seconds``, then counts, and sums up what it held back in one line."""
+
+    def __init__(self, targets: Iterable[logging.Handler], *, limit: int = 10, seconds: float = 1.0) -> None:
+        super().__init__()
+        self.targets = list(targets)
+        self.limit = limit
+        self.seconds = seconds
+        self.sum_up_later: Callable[[], object] | None = None
+        self._passed: dict[str, tuple[float, int]] = {}  # by event: since when, and how many lines
+        self._held: dict[str, tuple[int, logging.LogRecord]] = {}  # by event: how many lines, and the last
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno <= logging.DEBUG:
+            self._pass_on(record)
+            return
+        event = f"{record.name} {record.msg}"
+        since, count = self._passed.get(event, (record.created, 0))
+        if not 0 <= record.created - since < self.seconds:
+            self.sum_up(event)
+            since, count = record.created, 0
+        if len(self._passed) >= _MAX_EVENTS:
+            self._passed.clear()
+        self._passed[event] = since, count + 1
+        if count < self.limit:
+            self._pass_on(record)
+            return
+        if not self._held and self.sum_up_later is not None:
+            self.sum_up_later()
+        self._held[event] = self._held.get(event, (0, record))[0] + 1, record
+
+    def sum_up(self, event: str | None = None) -> None:
+        """Tell how many lines of ``event`` were held back; of every event if none is given."""
+        self.acquire()
+        try:
+            for name in [event] if event else list(self._held):
+                held, last = self._held.pop(name, (0, None))
+                self._passed.pop(name, None)
+                if last is not None:
+                    more = {"fields": {"more_of_these": held, "within_seconds": self.seconds}, "exc_info": None}
+                    self._pass_on(logging.makeLogRecord({**last.__dict__, **more}))
+        finally:
+            self.release()
+
+    def _pass_on(self, record: logging.LogRecord) -> None:
+        for target in self.targets:
+            target.handle(record)
+
+
+def quote(value: object) -> str:
+    """A value as one word: as it is if it is plain, else in quotes with all that is not printable escaped."""
+    text = str(value)
+    if _PLAIN.fullmatch(text) and text.isprintable():
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in quoted)
+
+
+def _event_of(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:
+    """The event and its fields; what a library logs has its name as event and its words as the only field."""
+    fields = getattr(record, "fields", None)
+    if fields is None:
+        return record.name, {"message": record.getMessage()}
+    return record.getMessage(), fields
+
+
+def _open_file(file: str) -> logging.Handler:
+    if file == "none":
+        return logging.NullHandler()
+    if file == "stderr":
+        return logging.StreamHandler(sys.stderr)
+    try:
+        return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ConfigError(
+            f"--log-file is {file!r}, which can't be opened ({error.strerror}): "
+            f"choose another file, 'stderr' or 'none'"
+        ) from None
+
+
+def _open_system_log(path: str) -> logging.Handler:
+    try:
+        handler = logging.handlers.SysLogHandler(path, logging.handlers.SysLogHandler.LOG_DAEMON)
+    except OSError as error:
+        raise ConfigError(f"--syslog needs {path} ({error.strerror}): start it, or leave the option out") from None
+    handler.ident = "geartrain: "
+    handler.setFormatter(TextFormatter(with_time=False))
+    return handler
