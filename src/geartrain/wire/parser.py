@@ -160,8 +160,13 @@ class Parser:
         return b"".join(whole)
 
     def argument_end(self, start: i64) -> i64:
-        """The index of the NUL that ends the argument at ``start``, or -1 if the body holds none."""
-        return find_nul(self.data, start, self.end if self.end < self.size else self.size)
+        """The index of the NUL that ends the argument at ``start``, or -1 if none stands where one must.
+
+        It is looked for in the first ``LARGE`` bytes of the packet alone: those are in ``data`` however the network
+        cut the packet, so the same bytes always mean the same.
+        """
+        limit: i64 = self.body - HEADER_SIZE + LARGE
+        return find_nul(self.data, start, self.end if self.end < limit else limit)
 
     def next_packet(self) -> Packet | None:
         """The next packet from a job server, or None until more bytes come.
