@@ -45,15 +45,19 @@ def report(server: JobServer, peer: Peer, type: i64) -> None:
         if former is None or number < 0 or number not in former:
             _refuse(peer, type)
         return
+    missing: i64 = 0 if whole else 1  # arguments
     if type == WORK_STATUS:
-        _keep_status(job, parser.last_argument(cut + 1) if whole else b"")
+        numbers = parser.last_argument(cut + 1) if whole else b""
+        _keep_status(job, numbers)
+        if b"\0" not in numbers:
+            missing += 1
     listener = job.listeners
     if listener is not None:
         if type == WORK_FAIL:
             fail_listeners(server, job)
-        elif not whole:
-            handle = data[body:cut] + (b"\0" if type != WORK_STATUS else b"\0\0")
-            _forward(listener, type, response_head(type, len(handle)) + handle, b"")
+        elif missing > 0:
+            completed = parser.last_argument(body) + b"\0" * missing
+            _forward(listener, type, response_head(type, len(completed)) + completed, b"")
         elif parser.end - cut <= BIG_PIECE and parser.pieces is None:
             _forward(listener, type, _RES + data[body - HEADER_SIZE + 4 : parser.end], b"")
         else:
