@@ -157,11 +157,12 @@ def test_without_exceptions_it_only_fails(server: RunningServer, caller: Caller)
         assert [packet.type for packet in caller.packets("divide")] == [WORK_FAIL]
 
 
-def test_a_prefix_is_a_namespace(server: RunningServer, caller: Caller) -> None:
-    worker = make_worker(server, prefix="shop/")
+@pytest.mark.parametrize(("option", "name"), [("namespace", "shopname"), ("prefix", "shop\tname")])
+def test_a_namespace_as_other_libraries_have_it(server: RunningServer, caller: Caller, option: str, name: str) -> None:
+    worker = make_worker(server, **{option: "shop"})
     worker.function("name")(lambda job: job.function.encode())
     with worker:
-        assert caller.run("shop/name") == b"name"
+        assert caller.run(name) == b"name"
 
 
 def test_the_unique_is_known(our_server: RunningServer) -> None:

@@ -1,9 +1,9 @@
 """Workers: what grabs jobs from job servers and runs them."""
 
-from geartrain.worker.failure import SoftTimeLimit
+from geartrain.worker.failure import ArgumentsError, SoftTimeLimit
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.middleware import JobLog, Middleware
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.worker import Worker
 
-__all__ = ["AssignedJob", "JobLog", "Middleware", "SoftTimeLimit", "Worker", "WorkerSession"]
+__all__ = ["ArgumentsError", "AssignedJob", "JobLog", "Middleware", "SoftTimeLimit", "Worker", "WorkerSession"]

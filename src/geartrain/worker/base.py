@@ -6,12 +6,14 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Servers, parse_addresses
-from geartrain.worker.functions import Function, RawFunction
+from geartrain.worker.calls import AsyncClientLike, ClientLike
+from geartrain.worker.declaration import Declaration
+from geartrain.worker.encoding import EncodingName
+from geartrain.worker.functions import Function, Limits
 from geartrain.worker.middleware import Chain, JobLog, Middleware
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
@@ -21,8 +23,10 @@ class BaseWorker:
     """A set of declared functions and the job servers that send jobs for them.
 
     ``servers`` is a list of servers as everywhere; None means $GEARMAN_SERVERS, else localhost:4730. ``id`` is what a
-    job server lists the worker as (SET_CLIENT_ID); by default the host's name and the process's number. ``prefix`` is
-    put before every function's name on the wire: a namespace. ``middleware`` is told of every job.
+    job server lists the worker as (SET_CLIENT_ID); by default the host's name and the process's number.
+    ``namespace`` is put before every function's name on the wire as libgearman does it, ``prefix`` as the Perl library
+    does it, with a TAB behind it. ``middleware`` is told of every job. ``client`` and ``async_client`` are what the
+    declared functions are submitted through; they may be set later, too.
 
     With ``exceptions=False`` a function that raises sends just WORK_FAIL: clients on libgearman 1.1 behind a gearmand
     1.1 wait for ever for a job that raised, unless they asked for exceptions (section 3.7). With ``reducers=True`` the
@@ -37,7 +41,10 @@ class BaseWorker:
         servers: Servers = None,
         *,
         id: str | None = None,
+        namespace: str = "",
         prefix: str = "",
+        client: ClientLike | None = None,
+        async_client: AsyncClientLike | None = None,
         middleware: Iterable[Middleware] | None = None,
         exceptions: bool = True,
         reducers: bool = False,
@@ -46,11 +53,15 @@ class BaseWorker:
         answer_within: float = 10.0,
         regrab_after: float = 10.0,
     ) -> None:
+        if namespace and prefix:
+            raise ValueError("a worker has a namespace (libgearman's) or a prefix (Perl's), not both")
+        self._function_prefix = namespace or (prefix + "\t" if prefix else "")
         self.addresses = parse_addresses(servers)
         self.functions: dict[str, Function] = {}
         self.middleware = Chain([JobLog()] if middleware is None else middleware)
         self.id = id
-        self.prefix = prefix
+        self.client = client
+        self.async_client = async_client
         self.exceptions = exceptions
         self.reducers = reducers
         self.tls = tls
@@ -62,15 +73,32 @@ class BaseWorker:
         self,
         name: str | None = None,
         *,
+        raw: bool | None = None,
+        encoding: EncodingName = "json",
         timeout: float | None = None,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
         concurrency: int | None = None,
-    ) -> Callable[[Callable[..., Any]], RawFunction]:
-        def declare(function: Callable[..., Any]) -> RawFunction:
-            declared = RawFunction(function, name or function.__name__, timeout=timeout, concurrency=concurrency)
-            self._add(declared)
-            return declared
+    ) -> Declaration:
+        """Declare the function below as one that this worker can do, by ``name`` or else its own name.
 
-        return declare
+        A function whose only parameter is the job (by the hint ``AssignedJob`` or the name ``job``) is *raw*: it gives
+        bytes. Any other is *typed*: its arguments and its result travel in ``encoding``, and it gets the job as well
+        if that is its first parameter. ``raw`` says so where this guess is wrong.
+
+        The limits are those of ``geartrain.worker.functions.Limits``; times are in seconds. Raises ValueError or
+        TypeError for what can't be declared.
+        """
+        if callable(name):
+            raise TypeError("write @worker.function() with its brackets")
+        return Declaration(
+            self._add,
+            self,
+            name=name,
+            raw=raw,
+            encoding=encoding,
+            limits=Limits(timeout, soft_limit, hard_limit, concurrency),
+        )
 
     def _add(self, function: Function) -> None:
         if function.name in self.functions:
@@ -86,13 +114,13 @@ class BaseWorker:
 
     def wire_name(self, function: Function) -> str:
         """The function's name as the job servers know it."""
-        return self.prefix + function.name
+        return self._function_prefix + function.name
 
     def new_session(self, functions: Iterable[Function], slots: Slots) -> WorkerSession:
         """A session that can do ``functions``, with this worker's settings."""
         id = self.id if self.id is not None else f"{socket.gethostname()}-{os.getpid()}"
         return WorkerSession(
-            {_encode(self.wire_name(function)): function.timeout for function in functions},
+            {_encode(self.wire_name(function)): function.limits.timeout for function in functions},
             slots,
             id=_encode(id),
             reducers=self.reducers,

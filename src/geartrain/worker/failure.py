@@ -13,6 +13,10 @@ class SoftTimeLimit(GeartrainError, TimeoutError):
     """The job ran longer than its function's soft_limit; it may catch this, tidy up and leave."""
 
 
+class ArgumentsError(GeartrainError, TypeError):
+    """A function was to be called with arguments that it does not take."""
+
+
 def failure_text(error: BaseException) -> bytes | None:
     """The text for WORK_EXCEPTION, or None where a bare WORK_FAIL is meant.
 
@@ -23,6 +27,8 @@ def failure_text(error: BaseException) -> bytes | None:
         return error.data
     if isinstance(error, JobFailedError):
         return None
+    if isinstance(error, ArgumentsError):
+        return str(error).encode("utf-8", "backslashreplace")  # it is the client's mistake, not the function's
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
         frames = frames.tb_next

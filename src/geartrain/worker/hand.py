@@ -206,7 +206,7 @@ class Hand(threading.Thread):
             if isinstance(value, AsyncGeneratorType):
                 value = _send_all_async(function, job, value)
             value = self._runner.run(value)
-        return function.encode(value)
+        return function.encode_result(value)
 
 
 def _send_all(function: Function, job: AssignedJob, parts: GeneratorType[Any, Any, Any]) -> Any:
@@ -216,9 +216,9 @@ def _send_all(function: Function, job: AssignedJob, parts: GeneratorType[Any, An
             part = next(parts)
         except StopIteration as end:
             return end.value
-        job.send(function.encode(part))
+        job.send(function.encode_part(part))
 
 
 async def _send_all_async(function: Function, job: AssignedJob, parts: AsyncGeneratorType[Any, Any]) -> None:
     async for part in parts:
-        job.send(function.encode(part))
+        job.send(function.encode_part(part))

@@ -70,7 +70,7 @@ class Worker(BaseWorker):
         functions = self.functions.values()
         hands = [
             # A limit on a function's concurrency holds because so many hands, and no more, can do it.
-            Hand(self, index, [each for each in functions if each.concurrency is None or index < each.concurrency])
+            Hand(self, index, [function for function in functions if index < (function.limits.concurrency or threads)])
             for index in range(threads)
         ]
         self.hands = tuple(hands)

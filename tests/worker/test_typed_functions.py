@@ -1,0 +1,346 @@
+"""Typed functions: declared, called directly, run as jobs, and submitted through a client."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import pickle
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from caller import Caller
+
+from geartrain.client import Client
+from geartrain.errors import GeartrainError, JobRaisedError
+from geartrain.worker import ArgumentsError, AssignedJob, Worker
+from servers import RunningServer, running_geartrain
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    with running_geartrain() as server:
+        yield server
+
+
+@pytest.fixture
+def worker(server: RunningServer) -> Worker:
+    return Worker(server.address, middleware=[])
+
+
+@pytest.fixture
+def caller(server: RunningServer) -> Iterator[Caller]:
+    with Caller(server) as caller:
+        yield caller
+
+
+@dataclass
+class Photo:
+    path: str
+    taken: datetime.date | None = None
+
+
+def test_a_typed_function_is_an_ordinary_one_too(worker: Worker) -> None:
+    @worker.function()
+    def add(x: int, y: int = 1) -> int:
+        """Add."""
+        return x + y
+
+    assert add(2, 3) == 5
+    assert add(x=2) == 3
+    assert (add.name, add.__doc__) == ("add", "Add.")
+
+
+def test_arguments_come_as_a_list_or_by_name(worker: Worker, caller: Caller) -> None:
+    @worker.function("sum")
+    def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    with worker:
+        assert caller.run("sum", b"[2, 3]") == b"5"
+        assert caller.run("sum", b"[2]") == b"3"
+        assert caller.run("sum", b'{"y": 5, "x": 2}') == b"7"
+        assert caller.error("sum", b'["a", 3]') == "sum: x must be int, not 'a' (str)"
+        assert caller.error("sum", b'{"x": 1, "y": null}') == "sum: y must be int, not None (NoneType)"
+        assert caller.error("sum") == "sum: missing a required argument: 'x'"
+        assert caller.error("sum", b"[1,2,3]") == "sum: too many positional arguments"
+        assert caller.error("sum", b'{"x": 1, "z": 2}') == "sum: got an unexpected keyword argument 'z'"
+        assert caller.error("sum", b"7") == "sum takes a list or an object of arguments, not 7"
+        assert caller.error("sum", b"{").startswith("sum: the workload is no JSON: ")
+        assert caller.error("sum", b"\xff\xfe\xfd").startswith("sum: the workload is no JSON: ")
+
+
+def test_values_become_what_the_hints_say_and_travel_back(worker: Worker, caller: Caller) -> None:
+    @worker.function()
+    def shift(photo: Photo, days: list[int]) -> list[Photo]:
+        assert photo.taken is not None
+        return [Photo(photo.path, photo.taken + datetime.timedelta(one)) for one in days]
+
+    with worker:
+        result = caller.run("shift", b'[{"path": "a", "taken": "2026-01-01"}, [1, 2]]')
+    assert json.loads(result) == [{"path": "a", "taken": "2026-01-02"}, {"path": "a", "taken": "2026-01-03"}]
+
+
+def test_a_result_that_is_not_what_was_promised(worker: Worker, caller: Caller) -> None:
+    @worker.function()
+    def lie() -> int:
+        return "text"  # type: ignore[return-value]
+
+    @worker.function()
+    def nothing() -> None:
+        return None
+
+    @worker.function()
+    def unhinted(x, y=None):
+        return [x, y]
+
+    @worker.function()
+    def unsendable(x):
+        return object()
+
+    with worker:
+        assert caller.error("lie").endswith("TypeError: lie: the result must be int, not 'text' (str)")
+        assert caller.run("nothing") == b"null"
+        assert caller.run("unhinted", b'{"x": {"a": 1}}') == b'[{"a":1},null]'
+        assert "can't travel" in caller.error("unsendable", b"[1]")
+
+
+def test_a_typed_function_may_have_its_job(worker: Worker, caller: Caller) -> None:
+    @worker.function()
+    def half(job: AssignedJob, x: float) -> float:
+        job.progress(1, 2)
+        return x / 2
+
+    @worker.function()
+    def whole(job, x):
+        job.warn(b"whole")
+        return x
+
+    assert half(AssignedJob(), 3.0) == 1.5
+    with worker:
+        assert [packet.arguments[1:] for packet in caller.packets("half", b"[3]")] == [(b"1", b"2"), (b"1.5",)]
+        assert [packet.arguments[1] for packet in caller.packets("whole", b"[3]")] == [b"whole", b"3"]
+
+
+def test_generators_and_coroutines(worker: Worker, server: RunningServer) -> None:
+    @worker.function()
+    def count(to: int) -> Generator[int, None, str]:
+        yield from range(to)
+        return "done"
+
+    @worker.function()
+    async def count_later(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    @worker.function()
+    async def later(x: int) -> int:
+        await asyncio.sleep(0)
+        return x
+
+    @worker.function()
+    def bad() -> Iterator[int]:
+        yield "a"  # type: ignore[misc]
+
+    assert list(count(2)) == [0, 1]
+    assert asyncio.run(later(3)) == 3
+    with worker, Caller(server) as caller, Client(server.address) as worker.client:
+        said = caller.packets("count", b"[3]")
+        assert [packet.arguments[1] for packet in said] == [b"0\n", b"1\n", b"2\n", b'"done"']
+        said = caller.packets("count_later", b"[2]")
+        assert [packet.arguments[1] for packet in said] == [b"0\n", b"1\n", b"null"]
+        assert "what it yields must be int, not 'a'" in caller.error("bad")
+        assert count.submit(3).result(10) == "done"
+        assert count_later.submit(3).result(10) is None
+        assert later.submit(4).result(10) == 4
+        events = list(count.submit(2).job.events())
+        assert [count.decode_part(event.data) for event in events] == [0, 1]
+
+
+@pytest.mark.parametrize("encoding", ["json", "msgpack", "pickle"])
+def test_every_encoding_there_and_back(worker: Worker, server: RunningServer, encoding: Any) -> None:
+    @worker.function(encoding=encoding)
+    def photos(photo: Photo, data: bytes, more: dict[str, float]) -> tuple[Photo, bytes, dict[str, float]]:
+        return photo, data, more
+
+    @worker.function(encoding=encoding)
+    def parts(to: int) -> Generator[Photo, None, int]:
+        for number in range(to):
+            yield Photo(str(number))
+        return to
+
+    photo = Photo("a", datetime.date(2026, 1, 2))
+    with worker, Client(server.address) as worker.client:
+        assert photos.submit(photo, b"\0\xff", more={"a": 1}).result(10) == (photo, b"\0\xff", {"a": 1.0})
+        assert parts.submit(3).result(10) == 3
+        assert parts.submit(0).result(10) == 0
+    wrong = {"json": b"{", "msgpack": b"\xc1", "pickle": b"."}[encoding]
+    with pytest.raises(ArgumentsError, match="the workload is no"):
+        parts.start(AssignedJob(wrong))
+
+
+def test_pickle_carries_any_class_and_still_checks(worker: Worker) -> None:
+    @worker.function(encoding="pickle")
+    def kind(error: OSError) -> str:
+        return type(error).__name__
+
+    assert kind.start(AssignedJob(pickle.dumps([FileNotFoundError()]))) == "FileNotFoundError"
+    with pytest.raises(ArgumentsError, match="error must be OSError, not 3"):
+        kind.start(AssignedJob(pickle.dumps([3])))
+    with pytest.raises(TypeError, match="OSError can't travel as JSON"):
+        worker.function("again")(kind.original)
+
+
+def test_a_function_is_submitted_with_its_types(worker: Worker, server: RunningServer) -> None:
+    @worker.function()
+    def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    @worker.function()
+    def divide(x: int, *, by: int) -> float:
+        return x / by
+
+    @worker.function("reverse")
+    def reverse(job: AssignedJob) -> bytes:
+        return job.workload[::-1]
+
+    with pytest.raises(GeartrainError, match=r"say worker.client = Client\(\) first"):
+        add.submit(1, 2)
+    with worker, Client(server.address) as client:
+        worker.client = client
+        job = add.submit(2, 3)
+        assert job.result(timeout=10) == 5
+        assert (job.done, job.exception) == (True, None)
+        assert divide.submit(3, by=2).result(10) == 1.5
+        with pytest.raises(JobRaisedError, match="ZeroDivisionError"):
+            divide.submit(3, by=0).result(10)
+        with pytest.raises(ArgumentsError, match="y must be int"):
+            add.submit(1, "a")  # type: ignore[arg-type]
+        assert reverse.submit(b"hello").result(10) == b"olleh"
+        with pytest.raises(ArgumentsError, match="raw"):
+            reverse.submit("hello")  # type: ignore[arg-type]
+        assert add.options(priority="high", unique="k").submit(2, y=2).result(10) == 4
+        assert isinstance(add.submit_background(2, 3), bytes)
+        assert isinstance(add.options(when=datetime.timedelta(seconds=1)).submit_background(2, 3), bytes)
+        with Client(server.address) as other:
+            worker.client = None
+            assert add.options(client=other).submit(2, 3).result(10) == 5
+
+
+def test_arguments_are_sent_by_place_where_that_will_do(worker: Worker) -> None:
+    @worker.function()
+    def mixed(a: int, /, b: int = 2, *rest: int, c: int = 3, **more: int) -> int:
+        return a
+
+    def sent(*args: Any, **kwargs: Any) -> Any:
+        return json.loads(mixed.encode_arguments(args, kwargs))
+
+    assert sent(1) == [1]
+    assert sent(1, b=5) == [1, 5]
+    assert sent(1, 2, 3, 4) == [1, 2, 3, 4]
+    with pytest.raises(ArgumentsError, match="a goes by its place and others by name"):
+        sent(1, c=4)
+    with pytest.raises(ArgumentsError, match="z must be int"):
+        sent(1, z="a")
+
+
+def test_what_is_raw_and_what_is_typed(worker: Worker) -> None:
+    class Callable:
+        async def __call__(self, job: AssignedJob) -> bytes:
+            return b""
+
+    kinds = {
+        "unhinted": lambda job: b"",
+        "object": Callable(),
+        "other name": lambda x: x,
+    }
+    declared = {name: worker.function(name)(function) for name, function in kinds.items()}
+    assert {name: type(function).__name__ for name, function in declared.items()} == {
+        "unhinted": "RawFunction",
+        "object": "RawFunction",
+        "other name": "TypedFunction",
+    }
+    assert declared["object"].is_async
+
+    def offer(job: str) -> str:  # a vacancy, not ours
+        return job
+
+    assert worker.function()(offer).encode_arguments(("baker",), {}) == b'["baker"]'
+    with pytest.raises(TypeError, match="with its brackets"):
+        worker.function(offer)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no encoding 'xml'"):
+        worker.function("x", encoding="xml")(lambda x: x)  # type: ignore[arg-type]
+
+
+def test_type_checkers_know_the_types(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            from collections.abc import AsyncIterator, Generator
+            from typing import assert_type
+            from geartrain.worker import AssignedJob, Worker
+
+            worker = Worker()
+
+            @worker.function()
+            def add(x: int, y: int = 3) -> int:
+                return x + y
+
+            @worker.function()
+            async def later(x: int) -> str:
+                return str(x)
+
+            @worker.function()
+            def half(job: AssignedJob, x: float) -> float:
+                return x / 2
+
+            @worker.function()
+            def count(to: int) -> Generator[int, None, str]:
+                yield 1
+                return "done"
+
+            @worker.function()
+            async def stream(to: int) -> AsyncIterator[int]:
+                yield 1
+
+            @worker.function("reverse")
+            def reverse(job: AssignedJob) -> bytes:
+                return job.workload
+
+            async def main() -> None:
+                assert_type(add(1, y=2), int)
+                assert_type(add.submit(1, y=2).result(), int)
+                assert_type(await add.run_async(1), int)
+                assert_type(add.options(priority="high").submit(1).result(), int)
+                assert_type(await later(1), str)
+                assert_type(later.submit(1).result(), str)
+                assert_type(half(AssignedJob(), 2.0), float)
+                assert_type(half.submit(2.0).result(), float)
+                assert_type(count.submit(1).result(), str)
+                assert_type(stream.submit(1).result(), None)
+                assert_type(reverse(AssignedJob()), bytes)
+                assert_type(reverse.submit(b"").result(), bytes)
+                add.submit("a")  # E
+                add("a")  # E
+                half.submit(AssignedJob(), 1.0)  # E
+                reverse.submit("a")  # E
+            """
+        )
+    )
+    expected = {number for number, line in enumerate(program.read_text().split("\n"), 1) if line.endswith("# E")}
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = {int(line.split(":")[1]) for line in run.stdout.splitlines() if ": error:" in line}
+    assert found == expected, run.stdout
