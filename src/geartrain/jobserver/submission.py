@@ -46,12 +46,6 @@ def submit(server: JobServer, peer: Peer, type: i64) -> None:
     if unique_end < 0:
         server.too_few_arguments(peer, type)
         return
-    function = peer.last_function
-    if function is None or not matches(data, parser.body, function_end, function.name):
-        function = server.function_for(peer, data[parser.body : function_end])
-        if function is None:
-            return
-        peer.last_function = function
     unique_size: i64 = unique_end - unique_start
     if unique_size > server.max_unique:
         peer.send_error(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
@@ -113,6 +107,12 @@ def submit(server: JobServer, peer: Peer, type: i64) -> None:
         if end >= 0:
             workload_start = end + 1
 
+    function = peer.last_function
+    if function is None or not matches(data, parser.body, function_end, function.name):
+        function = server.function_for(peer, data[parser.body : function_end])
+        if function is None:
+            return
+        peer.last_function = function
     unique = NOTHING
     workload = NOTHING
     key = NOTHING  # what a job to join is looked up by: its unique, or with the unique "-" its workload
