@@ -15,10 +15,11 @@ A story opens with its title, and perhaps a sentence of why, up to the first emp
     worker closes                                it leaves
     client is closed                             the server left
     wait 1.5s                                    time passes
-    clock 2027-03-01 11:59:30                    what time it is (UTC); such a story is for memory only
+    clock 2027-03-01 11:59:30+01:00              what time it is, and where; such a story is for memory only
 
 Words end at a blank; "in quotes" they may be empty or hold blanks; \n \t \r \0 \\ \" \xNN are bytes; "u"*65 repeats,
-and what follows without a blank belongs to it; now+2 is the Unix time in two seconds. ``#`` starts a comment. The connections' handles are H:t:1, H:t:2, ...
+and what follows without a blank belongs to it; now+2 is the Unix time in two seconds. ``#`` starts a comment. The
+jobs' handles are H:t:1, H:t:2, ...
 
 The same file is played in memory, over sockets against our daemon, and, as referee, against gearmand. Where we
 differ on purpose the line ends in ``# differs: what gearmand does``; the referee leaves such a line out and plays
@@ -174,10 +175,10 @@ class Conversation:
         return [step for step in self.steps if step.differs]
 
     @property
-    def clock(self) -> float | None:
-        """The Unix time at which the story begins, if it matters."""
-        times = [step.value for step in self.steps if step.verb == "clock"]
-        return datetime.datetime.fromisoformat(times[0] + "Z").timestamp() if times else None
+    def clock(self) -> datetime.datetime | None:
+        """When the story begins, if it matters, in the server's time zone."""
+        times = [datetime.datetime.fromisoformat(step.value) for step in self.steps if step.verb == "clock"]
+        return times[0] if times else None
 
     def options(self, listeners: tuple[str, ...]) -> list[str]:
         """What the job server is started with."""
@@ -218,8 +219,8 @@ def _read_step(number: int, text: str) -> Step | None:
     if form := re.fullmatch(r"(server|clock|wait|stop)\s+(.*?)\s*(?:#.*)?", line):
         if form[1] == "wait":
             return step("", "wait", value=str(float(form[2].removesuffix("s"))))
-        if form[1] == "clock":
-            datetime.datetime.fromisoformat(form[2])
+        if form[1] == "clock" and datetime.datetime.fromisoformat(form[2]).tzinfo is None:
+            raise ValueError("a clock shows its time zone as well")
         return step("", form[1], value=form[2])
     if form := re.fullmatch(r"(\w+) (closes|is closed)\s*(?:#.*)?", line):
         return step(form[1], form[2])

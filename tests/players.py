@@ -12,25 +12,67 @@ import contextlib
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
 from pathlib import Path
 
+from conversation import HEADER, Conversation, Message, Step, told
 from geartrain.jobserver import JobServer
 from geartrain.jobserver.peer import Peer
 from geartrain.jobserver.settings import Settings
 
-from conversation import HEADER, Conversation, Message, Step, told
+OURS = ("--job-handle-prefix=H:t",)
+REFEREE = ("--job-handle-prefix=H:t", "--threads=1")
+"""What gearmand is started with. Where it fails inside it closes the connection; with several threads it is a matter of
+luck whether it does, or never answers."""
 
 PATIENCE = 5.0
 """Seconds to wait for bytes that must come."""
 
 
-class Player:
-    """Plays the steps of a conversation; what differs between memory and sockets is in the methods below."""
+class Player(ABC):
+    """Plays the steps of a conversation; how bytes and time pass is what players differ in."""
 
-    listeners: tuple[str, ...]
+    listeners: tuple[str, ...]  # whose lines this player plays
 
     def __init__(self) -> None:
         self.received: dict[str, bytes] = {}
+
+    @abstractmethod
+    def now(self) -> int:
+        """The Unix time, in whole seconds."""
+
+    @abstractmethod
+    def open(self, name: str) -> None:
+        """Connect."""
+
+    @abstractmethod
+    def send(self, name: str, data: bytes) -> None:
+        """Send, and return when the job server has dealt with it."""
+
+    @abstractmethod
+    def more_comes(self, name: str) -> bool:
+        """Add to ``received`` what comes; False if nothing does, or the server has closed."""
+
+    @abstractmethod
+    def nothing_comes(self, name: str) -> bool:
+        """Whether everything was told already."""
+
+    @abstractmethod
+    def was_closed(self, name: str) -> bool:
+        """Whether everything was told already and the job server has closed the connection; forget it."""
+
+    @abstractmethod
+    def close(self, name: str) -> None:
+        """Leave, and return when the job server has dealt with it."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Close every connection."""
 
     def play(self, conversation: Conversation) -> None:
         try:
@@ -91,11 +133,14 @@ class MemoryPlayer(Player):
 
     listeners = ("memory", "geartrain")
 
-    def __init__(self, options: list[str], began: float | None = None, piece: int = 1 << 30) -> None:
+    def __init__(self, options: list[str], began: datetime | None = None, piece: int = 1 << 30) -> None:
         super().__init__()
-        self.server = JobServer(settings_from(options))
+        began = began or datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
+        settings = settings_from(options)
+        settings.zone = began.tzinfo or UTC
+        self.server = JobServer(settings)
         self.clock = 1000.0
-        self.wall_at_zero = (began or 1_800_000_000) - self.clock
+        self.wall_at_zero = began.timestamp() - self.clock
         self.piece = piece
         self.peers: dict[str, Peer] = {}
         self._tick(self.clock)
@@ -167,6 +212,8 @@ def settings_from(options: list[str]) -> Settings:
                 settings.worker_wakeup = int(next(words))
             case "--exceptions":
                 settings.exceptions = True
+            case "--function-order":
+                settings.listed_order = next(words) == "listed"
             case "--round-robin":
                 pass  # functions take turns anyway
             case _:
@@ -192,6 +239,7 @@ class SocketPlayer(Player):
         self.sockets[name] = socket.create_connection(self.address, timeout=PATIENCE)
         self.sockets[name].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.unfinished[name] = b""
+        self._await_the_gone()
 
     def send(self, name: str, data: bytes) -> None:
         self.unfinished[name] = _unfinished(self.unfinished[name] + data)
@@ -200,7 +248,8 @@ class SocketPlayer(Player):
         if not self.unfinished[name]:
             self._fence(name)
 
-    def _fence(self, name: str) -> None:
+    def _fence(self, name: str) -> bool:
+        """Whether the server has answered all that came before, and is still there."""
         self.fences += 1
         token = b"fence %d" % self.fences
         answer = struct.pack(">4sII", b"\0RES", 17, len(token)) + token
@@ -208,7 +257,9 @@ class SocketPlayer(Player):
             self.sockets[name].sendall(struct.pack(">4sII", b"\0REQ", 16, len(token)) + token)
         while answer not in self.received[name] and self.more_comes(name):
             pass
-        self.received[name] = self.received[name].replace(answer, b"")
+        before, found, after = self.received[name].partition(answer)
+        self.received[name] = before + after
+        return bool(found)
 
     def more_comes(self, name: str, seconds: float = PATIENCE) -> bool:
         """Read once; False if the server closed the connection, or stays silent for ``seconds``."""
@@ -223,23 +274,14 @@ class SocketPlayer(Player):
     def nothing_comes(self, name: str) -> bool:
         if self.unfinished[name]:
             self.more_comes(name, 0.05)  # a fence would become part of the half-sent message
-        else:
-            self._fence(name)
-        return not self.received[name]
+            return not self.received[name]
+        return self._fence(name) and not self.received[name]
 
     def was_closed(self, name: str) -> bool:
         while self.more_comes(name):
             pass
-        return not self.received[name] and self._is_at_end(name)
-
-    def _is_at_end(self, name: str) -> bool:
-        self.sockets[name].settimeout(0)
-        try:
-            return self.sockets[name].recv(1) == b""
-        except ConnectionError:
-            return True
-        except BlockingIOError:
-            return False
+        with self.sockets.pop(name) as connection:
+            return not self.received[name] and _is_at_end(connection)
 
     def close(self, name: str) -> None:
         """Say goodbye and wait until the server has closed its side: then it has dealt with the loss."""
@@ -249,6 +291,29 @@ class SocketPlayer(Player):
             while connection.recv(1 << 20):
                 pass
         connection.close()
+        self._await_the_gone()
+
+    def _await_the_gone(self) -> None:
+        """gearmand closes a socket before it deals with the loss, and lists the connection as -1 in between."""
+        names = [name for name in self.sockets if not self.unfinished[name] and self._fence(name)]
+        deadline = time.monotonic() + PATIENCE
+        while names and "gearmand" in self.listeners and b"-1" in self._listed(names[0]):
+            if time.monotonic() > deadline:
+                raise AssertionError("gearmand has not dealt with a closed connection")
+
+    def _listed(self, name: str) -> list[bytes]:
+        """The file descriptors that the text command `workers` lists, asked on this connection."""
+        at = len(self.received[name])
+        self.sockets[name].sendall(b"workers\n")
+        while True:
+            while self.received[name][at : at + 1] == b"\0" and (size := _message_size(self.received[name][at:])):
+                at += size  # a packet that came before the list
+            listing, dot, rest = self.received[name][at:].partition(b"\n.\n")
+            if dot:
+                self.received[name] = self.received[name][:at] + rest
+                return [line.split(b" ")[0] for line in listing.splitlines()]
+            if not self.more_comes(name):
+                return []
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -258,17 +323,26 @@ class SocketPlayer(Player):
             connection.close()
 
 
+def _is_at_end(connection: socket.socket) -> bool:
+    connection.settimeout(0)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionError:
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _message_size(data: bytes) -> int:
+    """The size of the packet or text line that ``data`` begins with; 0 if it is not there whole."""
+    if data[0]:
+        return data.find(b"\n") + 1
+    size = HEADER + struct.unpack(">I", data[8:HEADER])[0] if len(data) >= HEADER else HEADER
+    return size if len(data) >= size else 0
+
+
 def _unfinished(sent: bytes) -> bytes:
     """What is left of ``sent`` after its whole messages."""
-    while sent:
-        if sent[0]:
-            _, newline, rest = sent.partition(b"\n")
-            if not newline:
-                break
-        else:
-            size = struct.unpack(">I", sent[8:HEADER])[0] if len(sent) >= HEADER else 0
-            if len(sent) < HEADER + size:
-                break
-            rest = sent[HEADER + size :]
-        sent = rest
+    while sent and (size := _message_size(sent)):
+        sent = sent[size:]
     return sent

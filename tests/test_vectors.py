@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 
 import pytest
-from conversation import Conversation, read_conversation
-from players import MemoryPlayer, SocketPlayer
-from servers import running_gearmand
 
+from conversation import Conversation, read_conversation
 from geartrain.wire.packets import pack_request
 from geartrain.wire.parser import Parser
+from players import OURS, REFEREE, MemoryPlayer, SocketPlayer
+from servers import running_gearmand, running_geartrain
 
 FILES = sorted(Path(__file__).with_name("vectors").glob("*.txt"))
 VECTORS = [read_conversation(path) for path in FILES]
@@ -29,8 +29,14 @@ def test_the_rules_answer_as_captured(vectors: Conversation, piece: int) -> None
 
 
 @EACH
+def test_our_daemon_answers_as_captured(vectors: Conversation) -> None:
+    with running_geartrain(*OURS) as server:
+        SocketPlayer("geartrain", server.host, server.port).play(vectors)
+
+
+@EACH
 def test_gearmand_answers_as_captured(vectors: Conversation) -> None:
-    with running_gearmand("--job-handle-prefix=H:t") as server:
+    with running_gearmand(*REFEREE) as server:
         SocketPlayer("gearmand", server.host, server.port).play(vectors)
 
 
