@@ -109,8 +109,8 @@ class Config(BaseSettings):
     )
     listed_order: Annotated[bool, Flag(_JOBS)] = Field(
         False,
-        description="As gearmand 1.x, serve the function that a worker listed first, whatever the priority of its jobs, "
-        "instead of the job with the highest priority.",
+        description="As gearmand 1.x: serve the function that a worker listed first, whatever the priority of the "
+        "jobs, instead of the job with the highest priority.",
     )
     exceptions: Annotated[bool, Flag(_JOBS)] = Field(
         False, description="Give every client the text of exceptions, as if it had asked for it."
