@@ -24,7 +24,7 @@ _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 class Connection(asyncio.Protocol):
     """The shell around one peer."""
 
-    __slots__ = ("daemon", "ending", "full", "lingering", "peer", "receive", "socket", "transport")
+    __slots__ = ("daemon", "ending", "full", "lingering", "peer", "socket", "transport")
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
@@ -37,7 +37,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         daemon = self.daemon
-        self.receive = daemon.server.receive
         self.peer = daemon.welcome(self)
         if self.peer is None:
             return
@@ -56,7 +55,7 @@ class Connection(asyncio.Protocol):
         daemon = self.daemon
         if not daemon.turn_open:
             daemon.open_turn()
-        self.receive(peer, data)
+        daemon.receive(peer, data)
         if not peer.pieces and self.socket is not None and _QUICKACK is not None:
             # Nothing will be written back that could carry the acknowledgement, and a peer that left Nagle's
             # algorithm on sends its next packet only when this one has been acknowledged.
@@ -100,7 +99,7 @@ class Connection(asyncio.Protocol):
         peer = self.peer
         if peer is not None and peer.stalled and not self.full:
             self.daemon.open_turn()
-            self.receive(peer, b"")
+            self.daemon.receive(peer, b"")
 
     def pause_writing(self) -> None:
         self.full = True

@@ -32,6 +32,7 @@ class Daemon:
     def __init__(self, config: Config, server: JobServer | None = None) -> None:
         self.config = config
         self.server = server or JobServer(config.rules())
+        self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
         self.max_unsent = config.max_unsent
         self.turn_open = False

@@ -89,9 +89,8 @@ def _priority_line(function: Function) -> bytes:
 
 def _peer_line(peer: Peer) -> bytes:
     """``fd ip id : function ...``, last registered first."""
-    names = list(peer.abilities or ())
-    names.reverse()
-    abilities = b"".join([b" " + name for name in names])
+    registered = sorted(peer.list_abilities(), key=lambda ability: ability.order, reverse=True)
+    abilities = b"".join([b" " + ability.function.name for ability in registered])
     return b"%d %b %b :%b\n" % (peer.fd, peer.host.encode(), peer.client_id or b"-", abilities)
 
 

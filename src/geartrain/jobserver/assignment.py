@@ -67,8 +67,7 @@ def choose(server: JobServer, peer: Peer) -> Ability | None:
                     break
         ability = ability.next
     if best is not None and best.next is not None:
-        _unlink(peer, best)
-        _link_last(peer, best)
+        best.take_last_turn()
     return best
 
 
@@ -122,28 +121,17 @@ def assignment_packet(server: JobServer, job: Job, type: i64, size: i64) -> byte
 
 def can_do(server: JobServer, peer: Peer, name: bytes, timeout: float) -> None:
     """Register a function with its time limit in seconds; again is the same ability with the new limit."""
-    abilities = peer.abilities
-    if abilities is None:
-        abilities = {}
-        peer.abilities = abilities
-    ability = abilities.get(name)
+    ability = peer.ability(name)
     if ability is not None:
         ability.timeout = timeout
         return
     function = server.function_for(peer, name)
     if function is None:
         return
-    ability = Ability(peer, function, timeout)
-    abilities[name] = ability
+    server.abilities_registered += 1
+    ability = Ability(peer, function, timeout, server.abilities_registered)
+    peer.add_ability(ability)
     function.workers += 1
-    # The ability registered last is the first to be asked.
-    first = peer.first_ability
-    ability.next = first
-    if first is None:
-        peer.last_ability = ability
-    else:
-        first.previous = ability
-    peer.first_ability = ability
     if peer.sleeping:
         ability.lie_down()
         wake(server, function)
@@ -162,14 +150,13 @@ def can_do_timeout(server: JobServer, peer: Peer, name: bytes, text: bytes) -> N
 
 def cant_do(server: JobServer, peer: Peer, name: bytes) -> None:
     """Forget an ability; a job of that function running here goes back to its line (section 3.8)."""
-    abilities = peer.abilities
-    ability = abilities.pop(name, None) if abilities is not None else None
+    ability = peer.ability(name)
     if ability is None:
         return
     function = ability.function
     if peer.sleeping:
         ability.get_up()
-    _unlink(peer, ability)
+    peer.remove_ability(ability)
     function.workers -= 1
     job = peer.running
     while job is not None:
@@ -185,30 +172,6 @@ def cant_do(server: JobServer, peer: Peer, name: bytes) -> None:
 
 def reset_abilities(server: JobServer, peer: Peer) -> None:
     """Forget every ability."""
-    if peer.abilities is not None:
-        for name in list(peer.abilities):
-            cant_do(server, peer, name)
+    for ability in peer.list_abilities():
+        cant_do(server, peer, ability.function.name)
 
-
-def _unlink(peer: Peer, ability: Ability) -> None:
-    previous = ability.previous
-    following = ability.next
-    if previous is None:
-        peer.first_ability = following
-    else:
-        previous.next = following
-    if following is None:
-        peer.last_ability = previous
-    else:
-        following.previous = previous
-
-
-def _link_last(peer: Peer, ability: Ability) -> None:
-    last = peer.last_ability
-    ability.previous = last
-    ability.next = None
-    if last is None:
-        peer.first_ability = ability
-    else:
-        last.next = ability
-    peer.last_ability = ability

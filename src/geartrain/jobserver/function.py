@@ -115,16 +115,47 @@ class Function:
 
 @final
 class Ability:
-    """A function that a peer said it can do, with its time limit in seconds (0: none)."""
+    """A function that a peer said it can do, with its time limit in seconds (0: none).
 
-    def __init__(self, peer: Peer, function: Function, timeout: float) -> None:
+    ``order`` counts up with each registration.
+    """
+
+    def __init__(self, peer: Peer, function: Function, timeout: float, order: i64) -> None:
         self.peer: Peer = peer
         self.function: Function = function
         self.timeout: float = timeout
+        self.order: i64 = order
         self.previous: Ability | None = None  # in the peer's ring
         self.next: Ability | None = None
         self.previous_sleeper: Ability | None = None  # in the function's list of sleepers
         self.next_sleeper: Ability | None = None
+
+    def leave_ring(self) -> None:
+        """Leave the peer's ring."""
+        peer = self.peer
+        previous = self.previous
+        following = self.next
+        if previous is None:
+            peer.first_ability = following
+        else:
+            previous.next = following
+        if following is None:
+            peer.last_ability = previous
+        else:
+            following.previous = previous
+
+    def take_last_turn(self) -> None:
+        """Go to the end of the peer's ring."""
+        self.leave_ring()
+        peer = self.peer
+        last = peer.last_ability
+        self.previous = last
+        self.next = None
+        if last is None:
+            peer.first_ability = self
+        else:
+            last.next = self
+        peer.last_ability = self
 
     def lie_down(self) -> None:
         """Become the last of the function's sleepers."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.job import Job, Listener
 
 BIG_PIECE: Final = 32 * 1024  # pieces from this size on are written as they are, without another copy
+FEW: Final = 8  # abilities that are looked through faster than looked up, and without a dict for each worker
 MAX_FORMER: Final = 1000  # jobs taken from a worker that it may still report on
 
 
@@ -32,9 +33,10 @@ class Peer:
         self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL
 
         # As worker.
-        self.abilities: dict[bytes, Ability] | None = None  # by function name, in order of registration
         self.first_ability: Ability | None = None  # the ring: whose turn it is comes first
         self.last_ability: Ability | None = None
+        self.ability_count: i64 = 0
+        self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a FEW
         self.running: Job | None = None  # most recently assigned first
         self.former: dict[int, None] | None = None  # numbers of jobs that were taken from it
         self.sleeping: bool = False
@@ -159,6 +161,46 @@ class Peer:
         for piece in free:
             self.unsent -= len(piece)
         return free
+
+    def ability(self, name: bytes) -> Ability | None:
+        """What it can do under this name."""
+        if self.abilities is not None:
+            return self.abilities.get(name)
+        ability = self.first_ability
+        while ability is not None and ability.function.name != name:
+            ability = ability.next
+        return ability
+
+    def add_ability(self, ability: Ability) -> None:
+        """A new ability; the one registered last is the first to be asked."""
+        first = self.first_ability
+        ability.next = first
+        if first is None:
+            self.last_ability = ability
+        else:
+            first.previous = ability
+        self.first_ability = ability
+        self.ability_count += 1
+        if self.abilities is not None:
+            self.abilities[ability.function.name] = ability
+        elif self.ability_count > FEW:
+            self.abilities = {each.function.name: each for each in self.list_abilities()}
+
+    def remove_ability(self, ability: Ability) -> None:
+        """Forget an ability."""
+        ability.leave_ring()
+        self.ability_count -= 1
+        if self.abilities is not None:
+            del self.abilities[ability.function.name]
+
+    def list_abilities(self) -> list[Ability]:
+        """All abilities, in the order in which they take turns."""
+        abilities: list[Ability] = []
+        ability = self.first_ability
+        while ability is not None:
+            abilities.append(ability)
+            ability = ability.next
+        return abilities
 
     def remember_former(self, number: i64) -> None:
         """The job with this number was taken from this worker: late reports on it are no error."""

@@ -109,6 +109,7 @@ class JobServer:
         self.handle_stem: bytes = b""
 
         self.peers: dict[Peer, None] = {}
+        self.abilities_registered: i64 = 0
         self.touched: list[Peer] = []
         self.first_woken: Peer | None = None
         self.last_woken: Peer | None = None
