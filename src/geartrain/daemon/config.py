@@ -107,10 +107,10 @@ class Config(BaseSettings):
     wake_patience: Annotated[Seconds, Flag(_JOBS, metavar="SECONDS")] = Field(
         1.0, ge=0.01, description="How soon a woken worker must ask for a job before another one is woken."
     )
-    listed_order: Annotated[bool, Flag(_JOBS)] = Field(
-        False,
-        description="As gearmand 1.x: serve the function that a worker listed first, whatever the priority of the "
-        "jobs, instead of the job with the highest priority.",
+    function_order: Annotated[Literal["priority", "listed"], Flag(_JOBS)] = Field(
+        "priority",
+        description="Which of a worker's functions is served first: the one with the job of highest priority, or, as "
+        "gearmand 1.x does, the one that the worker listed first.",
     )
     exceptions: Annotated[bool, Flag(_JOBS)] = Field(
         False, description="Give every client the text of exceptions, as if it had asked for it."
@@ -258,7 +258,7 @@ class Config(BaseSettings):
         settings.job_retries = self.job_retries
         settings.worker_wakeup = self.worker_wakeup
         settings.wake_patience = self.wake_patience
-        settings.listed_order = self.listed_order
+        settings.listed_order = self.function_order == "listed"
         settings.exceptions = self.exceptions
         settings.max_body = self.max_packet
         settings.max_line = self.max_line
