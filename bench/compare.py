@@ -95,8 +95,8 @@ def _first_line(command: list[str]) -> str:
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=30, check=False)
     except OSError as error:
         return str(error)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return lines[0].strip() if lines else "unknown"
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return lines[0] if lines and done.returncode == 0 else "unknown"
 
 
 def _servers(options: argparse.Namespace) -> dict[str, str]:

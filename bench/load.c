@@ -14,11 +14,15 @@
 #define _GNU_SOURCE
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "peers.h"
+
+enum { TIME_LIMIT = 300 };      /* seconds for a whole run; a job can be lost while everybody goes on talking */
 
 struct plan {
     uint64_t port;
@@ -177,6 +181,13 @@ static uint64_t run_rounds(const struct plan *plan)
     return elapsed;
 }
 
+static void run_out_of_time(int signal_number)
+{
+    (void)signal_number;
+    give_up("no end after %d seconds: %" PRIu64 " jobs submitted, %" PRIu64 " created, %" PRIu64 " done, %" PRIu64
+            " answered", TIME_LIMIT, traffic.submitted, traffic.created, traffic.assigned, traffic.answered);
+}
+
 static double cpu_seconds(void)
 {
     struct rusage usage;
@@ -200,10 +211,28 @@ static void report(uint64_t jobs, double seconds, double cpu)
         printf("null}\n");
 }
 
+/* The part that is timed, from start to end; between rounds it leaves out what is not. Gives nanoseconds. */
+static uint64_t run_timed(const struct plan *plan)
+{
+    if (plan->queued)
+        return run_rounds(plan);
+    uint64_t start = now_ns();
+    if (plan->seconds)
+        traffic.deadline = start + plan->seconds * 1000000000u;
+    traffic.job_limit = plan->jobs;
+    if (plan->workers)
+        run_end_to_end();
+    else
+        submit_all(plan->jobs);
+    return now_ns() - start;
+}
+
 int main(int argc, char **argv)
 {
     struct plan plan = read_options(argc, argv);
     check_plan(&plan);
+    signal(SIGALRM, run_out_of_time);
+    alarm(TIME_LIMIT);
     uint64_t grabs = plan.rounds * (plan.grabs ? plan.grabs : plan.queued);
     uint64_t most = plan.queued ? plan.queued + grabs : plan.jobs;
     open_ledger(most, plan.size, plan.uniques);
@@ -212,35 +241,20 @@ int main(int argc, char **argv)
     traffic.window = plan.outstanding;
     traffic.refill = plan.refill;
 
-    bool connections_timed = !most;
-    if (connections_timed)
+    if (!most)                  /* the connections themselves are what is looked at */
         mark(&plan, "start");
     connect_all(&plan);
     if (plan.queued)
         submit_all(plan.queued);
-    if (!connections_timed)
+    if (most)
         mark(&plan, "start");
-
     double cpu = cpu_seconds();
-    uint64_t start = now_ns();
-    uint64_t elapsed;
-    if (plan.queued) {
-        elapsed = run_rounds(&plan);
-    } else {
-        if (plan.seconds)
-            traffic.deadline = start + plan.seconds * 1000000000u;
-        traffic.job_limit = plan.jobs;
-        if (plan.workers)
-            run_end_to_end();
-        else
-            submit_all(plan.jobs);
-        elapsed = now_ns() - start;
-    }
+    uint64_t elapsed = run_timed(&plan);
     cpu = cpu_seconds() - cpu;
     mark(&plan, "stop");
 
-    uint64_t expected = plan.queued ? grabs : plan.workers ? traffic.submitted : 0;
-    close_ledger(traffic.submitted, expected, plan.background ? 0 : expected);
+    uint64_t done = plan.queued ? grabs : plan.workers ? traffic.submitted : 0;
+    close_ledger(traffic.submitted, done, plan.background ? 0 : done);
     report(plan.queued ? grabs : traffic.submitted, (double)elapsed / 1e9, cpu);
     return 0;
 }

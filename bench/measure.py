@@ -115,14 +115,14 @@ class Bench:
         contender = 1 if own_base else side
         options = workload.options(self._quick, base=side == 0)
         name, command = self._servers[contender]
+        label = f"{name} (base)" if own_base and side == 0 else name
         if not workload.is_size:
             self._wait_for_quiet()
         with Server(command) as server:
-            run = self._drive(server, name, options, workload.units(self._quick))
+            run = self._drive(server, label, options, workload.units(self._quick))
         note = ""
         if run.disturbed and not workload.is_size:
             note = f"  (others used {run.others_cpu:.2f} s of processor time)"
-        label = f"{name}{' (base)' if own_base and side == 0 else ''}"
         print(f"{progress} {workload.name:18} {label:18} {number(run.value)}{note}", file=sys.stderr, flush=True)
         return run
 

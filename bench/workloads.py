@@ -129,7 +129,7 @@ WORKLOADS = (
     Workload(
         "worker-bytes",
         "memory a sleeping worker's connection",
-        "--workers 10000",
+        "--clients 0 --workers 10000",
         "--workers 2000",
         2500,
         unit="connection",
@@ -139,7 +139,7 @@ WORKLOADS = (
     Workload(
         "silent-bytes",
         "memory a connection that said nothing",
-        "--silent 10000",
+        "--clients 0 --silent 10000",
         "--silent 2000",
         2500,
         unit="connection",
