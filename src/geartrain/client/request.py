@@ -7,7 +7,7 @@ again where that is allowed; the blocking and the asyncio client wait for it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from geartrain.errors import GeartrainError, LocalProtocolError
 from geartrain.link import Address
@@ -32,7 +32,7 @@ MAX_UNIQUE = 64  # bytes
 class Follower(Protocol):
     """Somebody who wants to know when a request changes."""
 
-    def touched(self, request: Request[object]) -> None: ...
+    def touched(self, request: Request[Any]) -> None: ...
 
 
 class Request(Generic[Answer]):
@@ -42,7 +42,7 @@ class Request(Generic[Answer]):
     times more it may be sent when a connection ends before the answer.
     """
 
-    __slots__ = ("address", "answer", "done", "error", "followers", "key", "packet", "resends", "sent_to")
+    __slots__ = ("_followers", "address", "answer", "done", "error", "key", "packet", "resends", "sent_to")
 
     expects: ClassVar[int]
 
@@ -57,7 +57,7 @@ class Request(Generic[Answer]):
         self.done = False
         self.answer: Answer | None = None
         self.error: GeartrainError | None = None
-        self.followers: list[Follower] | None = None
+        self._followers: list[Follower] | None = None
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         """Take the arguments of the packet that answers."""
@@ -81,6 +81,26 @@ class Request(Generic[Answer]):
             raise self.error
         assert self.answer is not None
         return self.answer
+
+    def follow(self, follower: Follower) -> None:
+        """Have ``follower`` told of every change, the last of which is that the request is done."""
+        if self._followers is None:
+            self._followers = []
+        self._followers.append(follower)
+
+    def unfollow(self, follower: Follower) -> None:
+        """Undo ``follow``."""
+        if self._followers is not None and follower in self._followers:
+            self._followers.remove(follower)
+
+    def tell_followers(self) -> None:
+        """Tell of a change."""
+        followers = self._followers
+        if followers:
+            if self.done:
+                self._followers = None
+            for follower in followers:
+                follower.touched(self)
 
 
 @dataclass(frozen=True, slots=True)

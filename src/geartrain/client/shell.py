@@ -36,7 +36,7 @@ class Sleeper:
         self._signal = threading.Lock()
         self._signal.acquire()
 
-    def touched(self, request: Request[object]) -> None:
+    def touched(self, request: Request[Any]) -> None:
         self.wake()
 
     def wake(self) -> None:
@@ -105,7 +105,7 @@ class Shell:
                 self._look_at_idle(now)
             for request in asked:
                 if follower is not None:
-                    follow(request, follower)
+                    request.follow(follower)
                 self._servers.place(request, now)
             if self._is_led:
                 self._servers.tick(now)  # starts the time limit of the answers before the leader comes to it
@@ -200,7 +200,7 @@ class Shell:
                     sleeper = Sleeper()
                     self._sleepers[sleeper] = None
                     for request in requests:
-                        follow(request, sleeper)
+                        request.follow(sleeper)
                 self._lock.release()
                 try:
                     sleeper.sleep(None if deadline is None else deadline - now)
@@ -211,7 +211,7 @@ class Shell:
             if sleeper is not None:
                 del self._sleepers[sleeper]
                 for request in requests:
-                    unfollow(request, sleeper)
+                    request.unfollow(sleeper)
             if not self._is_led and self._sleepers:
                 next(iter(self._sleepers)).wake()
 
@@ -260,8 +260,7 @@ class Shell:
                 has_touched = True
                 touched, servers.touched = servers.touched, []
                 for request in touched:
-                    for follower in request.followers or ():
-                        follower.touched(request)
+                    request.tell_followers()
         return has_touched
 
     def _dial(self, server: Server, servers: Servers) -> None:
@@ -392,18 +391,3 @@ class Shell:
         for end in self._bell:
             end.close()
         self._bell = None
-
-
-def follow(request: Request[Any], follower: Follower) -> None:
-    """Have ``follower`` told of every change of ``request``."""
-    if request.followers is None:
-        request.followers = []
-    request.followers.append(follower)
-
-
-def unfollow(request: Request[Any], follower: Follower) -> None:
-    """Undo ``follow``."""
-    if request.followers is not None:
-        request.followers.remove(follower)
-        if not request.followers:
-            request.followers = None
