@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from geartrain.daemon.connection import Connection
+from geartrain.daemon.keeper import Keeper
 from geartrain.jobserver import JobServer
 
 if TYPE_CHECKING:
@@ -29,13 +30,16 @@ _WARNINGS = frozenset(("peer_cut_off", "memory_full", "stream_broken", "packet_t
 class Daemon:
     """A job server with its listeners; make it and run it within one event loop."""
 
-    def __init__(self, config: Config, server: JobServer | None = None) -> None:
+    def __init__(self, config: Config, server: JobServer | None = None, keeper: Keeper | None = None) -> None:
         self.config = config
         self.server = server or JobServer(config.rules())
+        self.keeper = keeper
         self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
         self.max_unsent = config.max_unsent
         self.turn_open = False
+        self.leaving = False
+        self.kept = asyncio.Event()  # set when, on leaving, nothing is left to be stored
         self.connections: set[Connection] = set()
         self.listeners: list[asyncio.Server] = []
         self.addresses: list[str] = []
@@ -88,8 +92,16 @@ class Daemon:
 
     async def _leave(self) -> None:
         self._close_listeners()
+        self.server.drain()
         self.settle()
+        if self.keeper is not None:
+            # What was promised is written, and what is written is acknowledged, before anybody is sent away.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.kept.wait(), self.config.stop_timeout)
+            self.settle()
+        self.leaving = True
         self.empty.clear()
+        deadline = self.loop.time() + self.config.stop_timeout
         for connection in list(self.connections):
             connection.transport.close()
         if self.connections:
@@ -100,6 +112,8 @@ class Daemon:
         await asyncio.sleep(0)
         if self.alarm is not None:
             self.alarm.cancel()
+        if self.keeper is not None:
+            self.keeper.close(self.config.stop_timeout)
         log.info("stopped", extra={"fields": {"connections_accepted": self.accepted, "jobs": len(self.server.jobs)}})
 
     def _close_listeners(self) -> None:
@@ -130,6 +144,11 @@ class Daemon:
                 else:
                     peer.touched = False
             touched.clear()
+        keeper = self.keeper
+        if keeper is not None:
+            keeper.settle()
+            if server.draining and not keeper.busy:
+                self.kept.set()
         if server.notices:
             for event, who, details in server.take_notices():
                 self.log_event(event, who, details)
@@ -176,7 +195,8 @@ class Daemon:
             self.empty.set()
         log.debug("disconnected", extra={"fields": {"peer": repr(peer), "error": str(error or "")}})
         self.open_turn()
-        self.server.lost(peer)
+        if not self.leaving:  # else the jobs are not lost by their workers, but kept for our next life
+            self.server.lost(peer)
         peer.owner = None
 
     def tune(self, connected: socket.socket) -> None:

@@ -93,6 +93,7 @@ class JobServer:
 
         self.durable: bool = settings.durable
         self.journal: Journal = Journal()
+        self.store_trouble: str = ""  # why the store takes nothing at the moment; empty: it does
         self.reads: list[Read] = []  # workloads to be fetched from the store
 
         self.now: float = 0.0  # monotonic, seconds

@@ -30,7 +30,7 @@ READ_AGAIN_AFTER: Final = 5.0  # seconds until a job whose workload could not be
 def take_batch(server: JobServer) -> Batch | None:
     """What the store is to commit next; None while a batch is under way or nothing has changed."""
     journal = server.journal
-    if journal.under_way is not None or not journal.waiting:
+    if journal.under_way is not None or not journal.waiting or server.store_trouble:
         return None
     if server.next_number + RESERVE // 2 > journal.reserved:
         journal.reserved = server.next_number + RESERVE
@@ -64,18 +64,30 @@ def refused(server: JobServer, batch: Batch, reason: str) -> None:
     journal.under_way = None
     journal.moved = batch.moved + journal.moved
     journal.removed = batch.removed + journal.removed
-    packet = pack_response(ERROR, b"QUEUE_ERROR", b"The job could not be stored: " + reason.encode())
     for job in batch.jobs:
-        job.stored = UNSTORED
-        journal.removed.append(job.number)
-        if job.state == ENDED:
-            open_slots(job)
-            continue
-        fill_slots(job, packet)
-        job.background = False
-        job.function.refused += 1
-        if job.listeners is None and job.state != RUNNING:
-            end(server, job)
+        _refuse(server, job, reason)
+
+
+def refuse_one(server: JobServer, batch: Batch, number: int, reason: str) -> None:
+    """One job of the batch under way can't be stored; the others still may be."""
+    for job in batch.jobs:
+        if job.number == number:
+            batch.jobs.remove(job)
+            _refuse(server, job, reason)
+            return
+
+
+def _refuse(server: JobServer, job: Job, reason: str) -> None:
+    server.journal.removed.append(job.number)
+    job.stored = UNSTORED
+    if job.state == ENDED:
+        open_slots(job)
+        return
+    fill_slots(job, pack_response(ERROR, b"QUEUE_ERROR", b"The job could not be stored: " + reason.encode()))
+    job.background = False
+    job.function.refused += 1
+    if job.listeners is None and job.state != RUNNING:
+        end(server, job)
 
 
 def restore(server: JobServer, stored: StoredJob) -> None:

@@ -142,7 +142,8 @@ def submit(server: JobServer, peer: Peer, type: i64) -> None:
     cost: i64 = len(workload) + unique_size + JOB_COST
     if not background:
         cost += LISTENER_COST
-    if server.draining or (server.max_memory > 0 and server.memory + cost > server.max_memory):
+    no_room = server.max_memory > 0 and server.memory + cost > server.max_memory
+    if no_room or server.draining or (background and server.store_trouble):
         _refuse(server, peer, function)
         return
 
@@ -230,6 +231,9 @@ def _refuse(server: JobServer, peer: Peer, function: Function) -> None:
     function.refused += 1
     if server.draining:
         peer.send_error(QUEUE_ERROR, b"The job server is shutting down and takes no more jobs")
+        return
+    if server.store_trouble:  # the rules ask for it before a background job only
+        peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + server.store_trouble.encode())
         return
     peer.send_error(QUEUE_ERROR, b"The job server's memory for jobs is full")
     server.notice("memory_full", peer, f"memory={server.memory} limit={server.max_memory}")

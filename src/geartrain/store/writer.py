@@ -1,0 +1,171 @@
+"""The threads between a job server that never waits and a store that makes one wait.
+
+One thread commits, one batch at a time, one reads workloads. What came of it is handed to ``post``, which the shell
+makes to run a function in its own thread. Everything that one commit's duration brings becomes the next batch, so the
+batches grow with the load and a commit's price is shared.
+
+A store that is down is waited for, for ``patience`` seconds with growing pauses; then the batch is refused, and the
+shell is told when the store answers again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+from geartrain.jobserver.journal import Batch, Read
+from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
+
+log = logging.getLogger("geartrain.store")
+
+FIRST_PAUSE: Final = 0.05  # seconds until a store that is down is tried again ...
+LONGEST_PAUSE: Final = 2.0  # ... doubling up to this
+
+
+class Outcomes(Protocol):
+    """What the writer tells, each from within the shell's thread."""
+
+    def written(self, batch: Batch) -> None:
+        """The batch is kept."""
+
+    def too_large(self, batch: Batch, number: int, reason: str) -> None:
+        """This job of the batch can't be kept; the others are still under way."""
+
+    def refused(self, batch: Batch, reason: str, down: bool) -> None:
+        """The batch is not kept. ``down``: nor will the next be, until ``back``."""
+
+    def back(self) -> None:
+        """The store answers again."""
+
+    def deliver(self, read: Read, workload: bytes) -> None:
+        """A workload has been read."""
+
+    def undelivered(self, read: Read, lost_for_good: bool) -> None:
+        """A workload could not be read."""
+
+
+class Writer:
+    """Commits batches and reads workloads, in threads of its own."""
+
+    def __init__(
+        self, store: Store, outcomes: Outcomes, post: Callable[..., object], patience: float
+    ) -> None:
+        self.store = store
+        self.outcomes = outcomes
+        self._post = post  # post(function, *arguments), as call_soon_threadsafe
+        self.patience = patience
+        self.down = False
+        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._reads: SimpleQueue[Read | None] = SimpleQueue()
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._write, name="store writer", daemon=True),
+            threading.Thread(target=self._read, name="store reader", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def commit(self, batch: Batch) -> None:
+        """Have a batch committed; its outcome is posted."""
+        self._batches.put(batch)
+
+    def read(self, read: Read) -> None:
+        """Have a workload read; its outcome is posted."""
+        self._reads.put(read)
+
+    def close(self, seconds: float) -> None:
+        """Finish what was given, for so many seconds at most, and end the threads."""
+        self._batches.put(None)
+        self._reads.put(None)
+        deadline = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+        self._closing.set()
+
+    # ── the writer's thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _write(self) -> None:
+        while True:
+            batch = self._batches.get()
+            if batch is None:
+                return
+            self._settle(batch)
+
+    def _settle(self, batch: Batch) -> None:
+        give_up_at = time.monotonic() + (0.0 if self.down else self.patience)
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                self.store.commit(batch)
+            except JobTooLarge as error:
+                log.warning("job_too_large", extra={"fields": {"number": error.number, "reason": str(error)}})
+                batch.added = [job for job in batch.added if job.number != error.number]
+                self._post(self.outcomes.too_large, batch, error.number, str(error))
+                continue
+            except StoreFull as error:
+                log.error("store_full", extra={"fields": {"reason": str(error)}})
+                self._post(self.outcomes.refused, batch, str(error), False)
+                return
+            except Exception as error:
+                reason = str(error) or repr(error)
+                if not isinstance(error, StoreError):
+                    log.exception("store_failed", extra={"fields": {"batch": repr(batch)}})
+                elif pause == FIRST_PAUSE:
+                    log.error("store_down", extra={"fields": {"reason": reason, "patience": self.patience}})
+                if time.monotonic() + pause < give_up_at and not self._closing.wait(pause):
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                    continue
+                self.down = True
+                self._post(self.outcomes.refused, batch, reason, True)
+                self._wait_until_back()
+                return
+            if pause > FIRST_PAUSE:
+                log.info("store_back", extra={"fields": {"store": repr(self.store)}})
+            self._post(self.outcomes.written, batch)
+            return
+
+    def _wait_until_back(self) -> None:
+        """Try with a batch of nothing until that is taken."""
+        pause = FIRST_PAUSE
+        nothing = Batch([], 1)
+        while not self._closing.wait(pause):
+            try:
+                self.store.commit(nothing)
+            except Exception:
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                self.down = False
+                log.info("store_back", extra={"fields": {"store": repr(self.store)}})
+                self._post(self.outcomes.back)
+                return
+
+    # ── the reader's thread ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _read(self) -> None:
+        while True:
+            read = self._reads.get()
+            if read is None:
+                return
+            self._fetch(read)
+
+    def _fetch(self, read: Read) -> None:
+        number = read.job.number
+        try:
+            workload = self.store.read(number)
+        except KeyError as error:
+            reason = str(error)
+            log.error("workload_unreadable", extra={"fields": {"number": number, "reason": reason}})
+            try:
+                self.store.set_aside(number, reason)
+            except Exception as second:
+                log.error("not_set_aside", extra={"fields": {"number": number, "reason": str(second)}})
+            self._post(self.outcomes.undelivered, read, True)
+        except Exception as error:
+            log.error("read_failed", extra={"fields": {"number": number, "reason": str(error)}})
+            self._post(self.outcomes.undelivered, read, False)
+        else:
+            self._post(self.outcomes.deliver, read, workload)
