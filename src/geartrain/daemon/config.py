@@ -63,8 +63,8 @@ def _gearmand_default(default: int) -> BeforeValidator:
 Seconds = Annotated[float, BeforeValidator(read_seconds), Field(ge=0, le=10 * 365 * 86400.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
-_LISTENING, _JOBS, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Limits", "Process", "Log"
-THEMES = (_LISTENING, _JOBS, _LIMITS, _PROCESS, _LOG)
+_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store", "Limits", "Process", "Log"
+THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
 
 
 class Config(BaseSettings):
@@ -120,6 +120,18 @@ class Config(BaseSettings):
     )
     time_zone: Annotated[str, Flag(_JOBS, metavar="NAME", default="this machine's")] = Field(
         "", description="Time zone of jobs scheduled by minute and hour, such as Europe/Berlin."
+    )
+
+    store: Annotated[str, Flag(_STORE, metavar="URL")] = Field(
+        "memory:",
+        min_length=1,
+        description="Where background jobs are kept so that they survive this process; memory: keeps them nowhere.",
+    )
+    store_patience: Annotated[Seconds, Flag(_STORE, metavar="SECONDS")] = Field(
+        5.0, description="How long a submission may wait for a store that is down before it is refused."
+    )
+    spill_above: Annotated[ByteSize, Flag(_STORE, metavar="SIZE")] = Field(
+        ByteSize(64 * 1024), description="Stored workloads above this size leave memory until they are assigned."
     )
 
     max_packet: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
@@ -255,6 +267,8 @@ class Config(BaseSettings):
         settings.process_id = os.getpid()
         settings.verbosity = self.verbose.encode()
         settings.zone = time_zone(self.time_zone)
+        settings.durable = not self.store.startswith("memory:")
+        settings.spill_above = self.spill_above
         settings.job_retries = self.job_retries
         settings.worker_wakeup = self.worker_wakeup
         settings.wake_patience = self.wake_patience

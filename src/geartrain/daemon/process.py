@@ -14,14 +14,17 @@ import logging
 import os
 import pwd
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geartrain.daemon.daemon import Daemon, keep_freed_memory
+from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
 from geartrain.errors import ConfigError
+from geartrain.jobserver import JobServer
 from geartrain.version import VERSION
 from geartrain.wire.primitives import COMPILED
 
@@ -57,7 +60,9 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
     loop = asyncio.get_running_loop()
     gate = log_output.gate
     gate.sum_up_later = lambda: loop.call_soon_threadsafe(lambda: loop.call_later(gate.seconds, gate.sum_up))
-    daemon = Daemon(config)
+    server = JobServer(config.rules())
+    keeper = _open_store(config, server)
+    daemon = Daemon(config, server, keeper)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
@@ -71,6 +76,21 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             _become(user)
         ready()
         await daemon.run()
+
+
+def _open_store(config: Config, server: JobServer) -> Keeper | None:
+    """The store with what it kept taken over; None for memory alone. Raises ConfigError if it can't be used."""
+    if not server.durable:
+        return None
+    from geartrain.store import StoreError, engine
+
+    try:
+        keeper = Keeper(server, engine(config.store), config.store_patience)
+        server.tick(time.monotonic(), time.time())
+        keeper.load()
+    except StoreError as error:
+        raise ConfigError(f"--store can't be used: {error}") from error
+    return keeper
 
 
 def _introduction(config: Config) -> dict[str, object]:
