@@ -101,7 +101,6 @@ class Daemon:
             self.settle()
         self.leaving = True
         self.empty.clear()
-        deadline = self.loop.time() + self.config.stop_timeout
         for connection in list(self.connections):
             connection.transport.close()
         if self.connections:
