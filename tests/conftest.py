@@ -1,7 +1,8 @@
 """What all tests share: the job server under test, ours unless another one is asked for.
 
 ``pytest --job-server=gearmand`` (or GEARTRAIN_TEST_SERVER=gearmand) runs the same tests against Debian's gearmand
-as referee. Where it is known to differ, the test says so by ``known_difference`` and is expected to fail there.
+as referee. Where it is known to differ, the test says so by ``known_difference`` and is expected to fail there;
+GEARTRAIN_TEST_PATIENCE=2 then spares some minutes of waiting for answers that do not come.
 """
 
 from __future__ import annotations

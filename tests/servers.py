@@ -25,6 +25,9 @@ import pytest
 KnownDifference = Callable[[str, str], None]
 """The fixture ``known_difference``: the kind of a server, and why a test must fail against it."""
 
+PATIENCE = float(os.environ.get("GEARTRAIN_TEST_PATIENCE", "10"))
+"""Seconds that a test waits for what should come at once. To shorten where it is known not to come."""
+
 
 @dataclass(frozen=True)
 class RunningServer:
@@ -79,7 +82,7 @@ def missing(what: str) -> None:
     pytest.skip(what)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Return as soon as ``condition()`` holds. Raises AssertionError, naming ``what``, if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():

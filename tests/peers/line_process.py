@@ -10,8 +10,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-SECONDS = 10.0
-"""How long to wait for one line: far more than any peer needs, far less than a tester's patience."""
+from servers import PATIENCE
 
 
 class LineProcess:
@@ -43,7 +42,7 @@ class LineProcess:
         self._process.stdin.write("\t".join(words).encode() + b"\n")
         self._process.stdin.flush()
 
-    def read(self, seconds: float = SECONDS) -> list[str]:
+    def read(self, seconds: float = PATIENCE) -> list[str]:
         """The words of the next line. Raises AssertionError if none comes in time, or the child has ended."""
         assert self._process.stdout is not None
         deadline = time.monotonic() + seconds

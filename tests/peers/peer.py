@@ -33,9 +33,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from line_process import SECONDS, LineProcess
+from line_process import LineProcess
 
-from servers import RunningServer, needs
+from servers import PATIENCE, RunningServer, needs
 
 TALKING_PEERS = ("c", "php", "perl", "gear")
 """Those whose workers send data, warnings, status and exceptions, and whose clients tell them apart."""
@@ -156,7 +156,7 @@ class ToolClient:
 
     def outcome(self) -> Outcome:
         assert self._process is not None
-        output, complaints = self._process.communicate(timeout=SECONDS)
+        output, complaints = self._process.communicate(timeout=PATIENCE)
         if self._process.returncode == 0 and not complaints:
             return Outcome("complete", output)
         failed = self._process.returncode == 1 and complaints == b"Job failed\n"
@@ -166,7 +166,7 @@ class ToolClient:
         texts = [f"number {i}" for i in range(count)]
         lines = "".join(f"{text}\n" for text in texts)
         command = [*self._command, "-N", "-f", function]
-        done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)
+        done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=True)
         return count if done.stdout == "".join(text[::-1] for text in texts) else 0
 
     def kill(self) -> None:
