@@ -15,13 +15,20 @@ class ThemedOption(click.Option):
         self.theme = theme
 
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """What click adds to the help: the default, but no ranges in the notation of mathematicians."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+
 class ThemedCommand(click.Command):
     """A command whose help lists the options theme by theme; those without a theme come last."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         themes: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 themes.setdefault(getattr(parameter, "theme", "Options"), []).append(record)
         for theme, records in themes.items():

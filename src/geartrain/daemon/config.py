@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from geartrain.daemon.durations import read_seconds
 from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.errors import ConfigError
@@ -27,7 +27,6 @@ from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
 
 MAX_PREFIX = 48  # handles have at most 63 bytes (section 3.1): this leaves 14 digits, years of jobs
-_SECONDS_PER = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,8 @@ class Flag:
     default: str = ""  # where the default is not a fixed value
 
 
-def read_seconds(value: object) -> object:
-    """A time as people write it, 30s, 500ms, 5m, in seconds; anything else is left to the field's own check."""
-    if isinstance(value, str) and (match := re.fullmatch(r"([0-9.]+) *(ms|s|m|h|d)", value.strip())):
-        return float(match[1]) * _SECONDS_PER[match[2]]
-    return value
+def _read_seconds(value: object) -> object:
+    return read_seconds(value) if isinstance(value, str) else value
 
 
 def _read_words(value: object) -> object:
@@ -60,7 +56,7 @@ def _gearmand_default(default: int) -> BeforeValidator:
     return BeforeValidator(lambda value: default if str(value) == "-1" else value)
 
 
-Seconds = Annotated[float, BeforeValidator(read_seconds), Field(ge=0, le=10 * 365 * 86400.0, allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(_read_seconds), Field(ge=0, le=10 * 365 * 86400.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 _LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store", "Limits", "Process", "Log"
@@ -336,6 +332,4 @@ def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
     fault = problem["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if problem["type"] == "byte_size":
         fault = "write a size such as 4096, 64KiB or 4GiB"
-    elif problem["type"] == "float_parsing":
-        fault = "write a time such as 2.5, 30s, 5m or 500ms"
     return f"{place} is {problem['input']!r}: {fault}"

@@ -1,0 +1,68 @@
+"""The option that says which job servers a command speaks to, the same for all commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from geartrain.cli.themes import ThemedOption
+from geartrain.daemon.durations import read_seconds
+from geartrain.errors import AddressError
+from geartrain.link.address import ENVIRONMENT_VARIABLE, Address, parse_addresses
+
+THEME = "Job servers"
+
+
+class Seconds(click.ParamType):
+    """A time above 0, written in seconds or as 500ms, 30s, 5m."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = read_seconds(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+        if seconds <= 0:
+            self.fail(f"{value!r} is not above 0", param, ctx)
+        return seconds
+
+
+SECONDS = Seconds()
+
+
+def _parse(ctx: click.Context, parameter: click.Parameter, written: Sequence[str]) -> tuple[Address, ...]:
+    try:
+        return parse_addresses(list(written) if written else None)
+    except AddressError as error:
+        place = "" if written else f"the environment variable {ENVIRONMENT_VARIABLE}: "
+        raise click.BadParameter(f"{place}{error}", ctx, parameter) from None
+
+
+def server_option(**settings: Any) -> ThemedOption:
+    """``--server``, which gives the command a tuple of addresses called ``servers``."""
+    return ThemedOption(
+        ["-s", "--server", "servers"],
+        metavar="ADDRESS",
+        multiple=True,
+        callback=_parse,
+        theme=THEME,
+        help="A job server: host, host:port, [::1]:4730 or unix:/path; several joined by commas, or repeat the option."
+        f"  [default: ${ENVIRONMENT_VARIABLE}, else localhost:4730]",
+        **settings,
+    )
+
+
+def timeout_option(help: str, *, default: int | None = None) -> ThemedOption:
+    """``--timeout`` in seconds, with what it limits as help."""
+    return ThemedOption(
+        ["--timeout"],
+        metavar="SECONDS",
+        type=SECONDS,
+        default=default,
+        show_default=default is not None,
+        theme=THEME,
+        help=help,
+    )

@@ -1,0 +1,20 @@
+"""``geartrain version``: which geartrain this is, and in which form its rules run."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import click
+
+from geartrain.version import VERSION
+from geartrain.wire.primitives import COMPILED
+
+
+@click.command("version")
+def command() -> None:
+    """Say which geartrain this is, and whether its rules run compiled or interpreted."""
+    form = "compiled" if COMPILED else "interpreted (install a C compiler and install geartrain again for more speed)"
+    click.echo(f"geartrain {VERSION}")
+    click.echo(f"rules: {form}")
+    click.echo(f"Python {platform.python_version()} on {sys.platform}")
