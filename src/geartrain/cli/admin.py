@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geartrain.cli.servers import SECONDS, server_option, timeout_option
+from geartrain.cli.servers import seconds_above_0, server_option, timeout_option
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.client import AdminClient
@@ -68,8 +68,8 @@ def _listing(
         ThemedOption(
             ["--watch"],
             is_flag=False,
-            flag_value=2.0,
-            type=SECONDS,
+            flag_value="2",
+            callback=seconds_above_0,
             metavar="[SECONDS]",
             theme=_OUTPUT,
             help="Look again each so many seconds (2 if none are given), until Ctrl-C.",
@@ -104,7 +104,7 @@ def _order(name: str, about: str, run: Callable[..., int | None], *parameters: c
 
 
 def _server_options() -> list[click.Parameter]:
-    return [server_option(), timeout_option("How long a server may take to answer.", default=10)]
+    return [server_option(), timeout_option("How long a server may take to answer.", default="10")]
 
 
 def _status(client: AdminClient) -> Sequence[Row]:
@@ -223,8 +223,8 @@ _order("create", "Make FUNCTION known before any worker or job names it.", _crea
 _order("drop", "Forget FUNCTION and its queued jobs. It must have no workers and no running jobs.", _drop, _FUNCTION)
 _order(
     "limit",
-    "Limit the jobs of FUNCTION. Beyond LIMIT jobs, queued and running together, submissions are refused. 0, or no limit "
-    "at all, lifts the limits. A limit for one priority holds for the submissions of that priority.",
+    "Limit the jobs of FUNCTION. Beyond LIMIT jobs, queued and running together, submissions are refused. 0, or no "
+    "limit at all, lifts the limits. A limit for one priority holds for the submissions of that priority.",
     _limit,
     _FUNCTION,
     click.Argument(["limit"], required=False, type=_COUNT),

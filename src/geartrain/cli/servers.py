@@ -15,22 +15,17 @@ from geartrain.link.address import ENVIRONMENT_VARIABLE, Address, parse_addresse
 THEME = "Job servers"
 
 
-class Seconds(click.ParamType):
-    """A time above 0, written in seconds or as 500ms, 30s, 5m."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = read_seconds(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
-        if seconds <= 0:
-            self.fail(f"{value!r} is not above 0", param, ctx)
-        return seconds
-
-
-SECONDS = Seconds()
+def seconds_above_0(ctx: click.Context, parameter: click.Parameter, written: str | None) -> float | None:
+    """The callback of options that take a time, in seconds or as 500ms, 30s, 5m."""
+    if written is None:
+        return None
+    try:
+        seconds = read_seconds(written)
+    except ValueError as error:
+        raise click.BadParameter(f"{written!r}: {error}", ctx, parameter) from None
+    if seconds <= 0:
+        raise click.BadParameter(f"{written!r} is not above 0", ctx, parameter)
+    return seconds
 
 
 def _parse(ctx: click.Context, parameter: click.Parameter, written: Sequence[str]) -> tuple[Address, ...]:
@@ -55,12 +50,12 @@ def server_option(**settings: Any) -> ThemedOption:
     )
 
 
-def timeout_option(help: str, *, default: int | None = None) -> ThemedOption:
+def timeout_option(help: str, *, default: str | None = None) -> ThemedOption:
     """``--timeout`` in seconds, with what it limits as help."""
     return ThemedOption(
         ["--timeout"],
         metavar="SECONDS",
-        type=SECONDS,
+        callback=seconds_above_0,
         default=default,
         show_default=default is not None,
         theme=THEME,
