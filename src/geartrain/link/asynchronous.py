@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from geartrain.errors import ConnectError
 from geartrain.link.address import Address
@@ -58,6 +58,8 @@ class AsyncLink(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         name = (address.host or "localhost") if tls is not None else None
+        # uvloop tries a name's addresses one after the other, and takes no such argument.
+        eyeballs: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
 
         def make() -> AsyncLink:
             return cls(address, on_data, on_lost)
@@ -74,7 +76,7 @@ class AsyncLink(asyncio.Protocol):
                         address.port,
                         ssl=tls,
                         server_hostname=name,
-                        happy_eyeballs_delay=0.25,
+                        **eyeballs,
                     )
         except TimeoutError as error:
             raise ConnectError(f"no job server at {address}: no answer in time") from error

@@ -16,6 +16,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from geartrain.worker.calls import ClientHolder, Submittable
@@ -241,6 +242,20 @@ class TypedFunction(Function, Submittable[P, R], Generic[F, P, R]):
 
     def _check(self, hint: Any) -> Check:
         return check_for(hint, strict=not self.encoding.any_class)
+
+
+def call_plain(function: Function, job: AssignedJob) -> bytes:
+    """Do ``job`` by a function that is not async; gives the bytes of its result, and sends what it yields."""
+    value = function.start(job)
+    if isinstance(value, GeneratorType):
+        while True:
+            try:
+                part = next(value)
+            except StopIteration as end:
+                value = end.value
+                break
+            job.send(function.encode_part(part))
+    return function.encode_result(value)
 
 
 def is_job(parameter: inspect.Parameter, function: Callable[..., Any]) -> bool:

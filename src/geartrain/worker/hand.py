@@ -16,18 +16,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+from types import AsyncGeneratorType
 
 from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
 from geartrain.worker.base import BaseWorker
 from geartrain.worker.connection import Connection
 from geartrain.worker.failure import failure_text
-from geartrain.worker.functions import Function
+from geartrain.worker.functions import Function, call_plain
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
+from geartrain.worker.soft_limit import Alarms, limited
 
 logger = logging.getLogger("geartrain.worker")
 
@@ -37,10 +37,11 @@ HEARTBEAT = 1.0  # seconds; the longest a hand waits without a look around
 class Hand(threading.Thread):
     """The thread that is hand number ``index`` of ``worker``, able to do ``functions``."""
 
-    def __init__(self, worker: BaseWorker, index: int, functions: Sequence[Function]) -> None:
+    def __init__(self, worker: BaseWorker, index: int, functions: Sequence[Function], alarms: Alarms) -> None:
         super().__init__(name=f"geartrain hand {index}", daemon=True)
         self._worker = worker
         self._functions = {worker.wire_name(function): function for function in functions}
+        self._alarms = alarms
         self.is_leaving = False
         self._jobs: deque[tuple[Connection, AssignedJob]] = deque()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -197,28 +198,21 @@ class Hand(threading.Thread):
         self.jobs_done += 1
 
     def _perform(self, function: Function, job: AssignedJob) -> bytes:
-        value = function.start(job)
-        if isinstance(value, GeneratorType):
-            value = _send_all(function, job, value)
-        elif isinstance(value, (CoroutineType, AsyncGeneratorType)):
+        limit = function.limits.soft_limit
+        if function.is_async:
             if self._runner is None:
                 self._runner = asyncio.Runner()
-            if isinstance(value, AsyncGeneratorType):
-                value = _send_all_async(function, job, value)
-            value = self._runner.run(value)
-        return function.encode_result(value)
+            value = _call_async(function, job)
+            return self._runner.run(value if limit is None else limited(limit, value))
+        if limit is None:
+            return call_plain(function, job)
+        return self._alarms.call(limit, lambda: call_plain(function, job))
 
 
-def _send_all(function: Function, job: AssignedJob, parts: GeneratorType[Any, Any, Any]) -> Any:
-    """Send what a generator yields; gives what it returns."""
-    while True:
-        try:
-            part = next(parts)
-        except StopIteration as end:
-            return end.value
-        job.send(function.encode_part(part))
-
-
-async def _send_all_async(function: Function, job: AssignedJob, parts: AsyncGeneratorType[Any, Any]) -> None:
-    async for part in parts:
-        job.send(function.encode_part(part))
+async def _call_async(function: Function, job: AssignedJob) -> bytes:
+    value = function.start(job)
+    if isinstance(value, AsyncGeneratorType):
+        async for part in value:
+            job.send(function.encode_part(part))
+        return function.encode_result(None)
+    return function.encode_result(await value)

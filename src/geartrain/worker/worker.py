@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from geartrain.errors import GeartrainError
 from geartrain.worker.base import BaseWorker
 from geartrain.worker.hand import Hand
+from geartrain.worker.soft_limit import Alarms
 
 logger = logging.getLogger("geartrain.worker")
 
@@ -67,10 +68,10 @@ class Worker(BaseWorker):
             raise GeartrainError("this worker is running already")
         if threads < 1:
             raise ValueError(f"a worker needs at least one thread, not {threads}")
-        functions = self.functions.values()
+        functions, alarms = self.functions.values(), Alarms()
         hands = [
             # A limit on a function's concurrency holds because so many hands, and no more, can do it.
-            Hand(self, index, [function for function in functions if index < (function.limits.concurrency or threads)])
+            Hand(self, index, [each for each in functions if index < (each.limits.concurrency or threads)], alarms)
             for index in range(threads)
         ]
         self.hands = tuple(hands)

@@ -1,0 +1,304 @@
+"""The asyncio worker: one event loop in which many jobs are underway at once.
+
+An ``async def`` runs as a task of the loop, a plain function in a thread beside it. All jobs share one connection to
+each job server (and one more for each function with a concurrency of its own, since a grab can't say which function it
+is for); what many jobs have to say in one turn of the loop leaves in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import AsyncGeneratorType
+from typing import Any
+
+from geartrain.errors import GeartrainError
+from geartrain.worker.async_connection import AsyncConnection
+from geartrain.worker.base import BaseWorker
+from geartrain.worker.failure import failure_text
+from geartrain.worker.functions import Function, call_plain
+from geartrain.worker.job import AssignedJob
+from geartrain.worker.slots import Slots
+from geartrain.worker.soft_limit import Alarms, limited
+from geartrain.worker.threads import Threads
+
+logger = logging.getLogger("geartrain.worker")
+
+HEARTBEAT = 1.0  # seconds; the longest the worker waits without a look around
+
+
+class AsyncWorker(BaseWorker):
+    """A worker on asyncio; see BaseWorker for its settings, and Worker for the words that both know.
+
+        worker = AsyncWorker("127.0.0.1:4730")
+
+        @worker.function()
+        async def fetch(url: str) -> int:
+            ...
+
+        worker.run(concurrency=200)
+
+    Within a program that has an event loop already: ``async with worker: ...``, or ``await worker.start()``,
+    ``worker.stop()`` and ``await worker.join()``.
+    """
+
+    _is_running = False
+
+    def run(self, *, concurrency: int = 100, grace: float = 30.0) -> None:
+        """Work with up to ``concurrency`` jobs underway until SIGTERM or SIGINT; on uvloop where that is installed.
+
+        The first signal lets the jobs at hand finish for at most ``grace`` seconds; what is not done by then, or at a
+        second signal, is given up and goes back to its job server, and SystemExit is raised.
+        """
+        with asyncio.Runner(loop_factory=_uvloop()) as runner:
+            if not runner.run(self._run(concurrency, grace)):
+                raise SystemExit(1)
+
+    async def start(self, *, concurrency: int = 100) -> None:
+        """Begin to work in the running event loop, with up to ``concurrency`` jobs underway."""
+        self.check()
+        if self._is_running:
+            raise GeartrainError("this worker is running already")
+        if concurrency < 1:
+            raise ValueError(f"a worker needs room for at least one job, not {concurrency}")
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._by_name = {self.wire_name(function): function for function in self.functions.values()}
+        self._jobs: dict[asyncio.Task[None], AssignedJob] = {}
+        self._threads = Threads(self._loop)
+        self._alarms = Alarms()
+        self._is_running = True
+        self.is_leaving = False
+        self._is_flushing = False
+        self.connections = self._connections(concurrency)
+        self._keeper = self._loop.create_task(self._keep_time(), name="geartrain worker")
+
+    def stop(self) -> None:
+        """Grab no more jobs and end when those at hand are done; returns at once. May be called by any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, so the worker has
+            self._loop.call_soon_threadsafe(self._leave)
+
+    async def join(self) -> None:
+        """Wait until the worker has ended after ``stop``."""
+        await asyncio.shield(self._keeper)
+
+    async def __aenter__(self) -> AsyncWorker:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop()
+        await self.join()
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether at least one job server knows all that this worker can do."""
+        return any(
+            all(one.session.is_registered for one in self.connections if one.address == address)
+            for address in self.addresses
+        )
+
+    @property
+    def jobs(self) -> list[AssignedJob]:
+        """The jobs that are underway."""
+        return list(self._jobs.values())
+
+    async def _run(self, concurrency: int, grace: float) -> bool:
+        """Work until a signal; returns whether all jobs could finish."""
+        signals: asyncio.Queue[int] = asyncio.Queue()
+        await self.start(concurrency=concurrency)
+        with _signals(self._loop, signals):
+            signalled = self._loop.create_task(signals.get())
+            await asyncio.wait((self._keeper, signalled), return_when=asyncio.FIRST_COMPLETED)
+            if not self._keeper.done():
+                logger.info("%s: finishing the jobs at hand", signal.Signals(signalled.result()).name)
+                self._leave()
+                signalled = self._loop.create_task(signals.get())
+                await asyncio.wait((self._keeper, signalled), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            signalled.cancel()
+            if self._keeper.done():
+                self._keeper.result()
+                return True
+            logger.warning("leaving now, giving up %s", self.jobs or "nothing")
+            self._give_up()
+            return False
+
+    # The conversation with the job servers.
+
+    def _connections(self, concurrency: int) -> list[AsyncConnection]:
+        """For each job server one connection for most functions, and one for each with a limit of its own."""
+        slots = Slots(concurrency)
+        groups: list[tuple[list[Function], Slots]] = []
+        unlimited = [one for one in self.functions.values() if one.limits.concurrency is None]
+        if unlimited:
+            groups.append((unlimited, slots))
+        for function in self.functions.values():
+            if function.limits.concurrency is not None:
+                groups.append(([function], Slots(function.limits.concurrency, within=slots)))
+        return [
+            AsyncConnection(
+                address,
+                self.new_session(functions, own_slots),
+                on_job=self._start_job,
+                on_change=self._change,
+                connect_within=self.connect_within,
+                send_within=self.answer_within,
+                tls=self.tls,
+            )
+            for functions, own_slots in groups
+            for address in self.addresses
+        ]
+
+    async def _keep_time(self) -> None:
+        """Look after the connections until the worker is to end and has nothing more to do."""
+        try:
+            while not (self.is_leaving and self._is_idle()):
+                now = self._loop.time()
+                deadlines = [connection.tick(now) for connection in self.connections]
+                self._flush()
+                wake_at = min((one for one in deadlines if one is not None), default=now + HEARTBEAT)
+                self._changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(min(wake_at, now + HEARTBEAT)):
+                        await self._changed.wait()
+        finally:
+            for connection in self.connections:
+                connection.close()
+            self._threads.close()
+            self._is_running = False
+
+    def _is_idle(self) -> bool:
+        return not self._jobs and all(one.link is None or one.session.is_idle for one in self.connections)
+
+    def _leave(self) -> None:
+        self.is_leaving = True
+        for connection in self.connections:
+            connection.session.drain()
+        self._changed.set()
+
+    def _give_up(self) -> None:
+        for connection in self.connections:
+            connection.abort()
+        for task in self._jobs:
+            task.cancel()
+
+    def _change(self) -> None:
+        """Something is to be sent, or to be waited for in another way."""
+        if not self._is_flushing:
+            self._is_flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        for connection in self.connections:
+            connection.flush()
+
+    # Jobs.
+
+    def _start_job(self, connection: AsyncConnection, job: AssignedJob) -> None:
+        task = self._loop.create_task(self._do(connection, job))
+        self._jobs[task] = job
+        task.add_done_callback(self._job_ended)
+
+    def _job_ended(self, task: asyncio.Task[None]) -> None:
+        del self._jobs[task]
+        if self.is_leaving:
+            self._changed.set()
+
+    async def _do(self, connection: AsyncConnection, job: AssignedJob) -> None:
+        session = connection.session
+
+        def post(type: int, *arguments: bytes) -> None:
+            session.post(job, type, *arguments)
+            self._change()
+
+        job.post = post
+        started = time.perf_counter()
+        try:
+            function = self._by_name[job.function]
+            job.function = function.name
+            self.middleware.before(job)
+            perform = self._perform if function.is_async else self._perform_in_thread
+            result = await perform(connection, function, job)
+        except BaseException as error:
+            self.middleware.failed(job, error, time.perf_counter() - started)
+            text = failure_text(error) if self.exceptions else None
+            if text is None:
+                session.fail(job)
+            else:
+                session.raised(job, text)
+        else:
+            self.middleware.after(job, time.perf_counter() - started)
+            session.complete(job, result)
+        self._change()
+
+    async def _perform(self, connection: AsyncConnection, function: Function, job: AssignedJob) -> bytes:
+        value = function.start(job)
+        if isinstance(value, AsyncGeneratorType):
+            value = _send_all(connection, function, job, value)
+        limit = function.limits.soft_limit
+        return function.encode_result(await (value if limit is None else limited(limit, value)))
+
+    async def _perform_in_thread(self, connection: AsyncConnection, function: Function, job: AssignedJob) -> bytes:
+        post = job.post
+
+        async def post_and_drain(*arguments: Any) -> None:
+            post(*arguments)
+            await _drain(connection)
+
+        def post_from_thread(*arguments: Any) -> None:
+            asyncio.run_coroutine_threadsafe(post_and_drain(*arguments), self._loop).result()
+
+        job.post = post_from_thread
+        limit = function.limits.soft_limit
+        call = functools.partial(call_plain, function, job)
+        result: bytes = await self._threads.call(
+            call if limit is None else functools.partial(self._alarms.call, limit, call)
+        )
+        return result
+
+
+async def _send_all(
+    connection: AsyncConnection, function: Function, job: AssignedJob, parts: AsyncGeneratorType[Any, Any]
+) -> None:
+    """Send what a generator yields, no faster than the job server takes it."""
+    async for part in parts:
+        job.send(function.encode_part(part))
+        await _drain(connection)
+
+
+async def _drain(connection: AsyncConnection) -> None:
+    connection.flush()
+    link = connection.link
+    if link is not None and link.is_full:
+        await link.drain()
+
+
+@contextlib.contextmanager
+def _signals(loop: asyncio.AbstractEventLoop, signals: asyncio.Queue[int]) -> Iterator[None]:
+    """Put the signals to leave into a queue; only in the main thread can they be listened to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
