@@ -74,7 +74,8 @@ def detail_table(results: list[Result]) -> str:
         for side in (0, 1):
             runs = [pair[side] for pair in result.pairs]
             row = [result.workload.name, runs[0].server, number(median(run.value for run in runs))]
-            row.append(number(median(run.jobs_a_cpu_second for run in runs)))
+            speed = median(run.jobs_a_cpu_second for run in runs)
+            row.append(number(speed) if speed else "")
             for used in ("server_cpu", "load_cpu", "others_cpu"):
                 row.append(f"{median(getattr(run, used) / run.seconds for run in runs):.0%}")
             for name in ("p50", "p90", "p99", "max"):
