@@ -9,17 +9,24 @@ found at once instead of a silence waited for.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import socket
 import struct
+import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import geartrain.daemon.config
+import geartrain.daemon.process  # noqa: F401 (for the forked daemons)
 from conversation import HEADER, Conversation, Message, Step, told
+from geartrain.cli.main import main
 from geartrain.jobserver import JobServer
 from geartrain.jobserver.peer import Peer
 from geartrain.jobserver.settings import Settings
+from servers import free_port, wait_until
 
 OURS = ("--job-handle-prefix=H:t",)
 REFEREE = ("--job-handle-prefix=H:t", "--threads=1")
@@ -28,6 +35,35 @@ luck whether it does, or never answers."""
 
 PATIENCE = 5.0
 """Seconds to wait for bytes that must come."""
+
+
+@contextlib.contextmanager
+def forked_geartrain(*options: str) -> Iterator[int]:
+    """Our daemon with ``options``, on the port that is given back.
+
+    A process for each story, forked from this one: it has imported the daemon already, which takes longer than a story.
+    """
+    port = free_port()
+    command = ["geartrain", "serve", f"--port={port}", "--listen=127.0.0.1", "--log-file=none", *options]
+    process = multiprocessing.get_context("fork").Process(target=_serve, args=(command,))
+    process.start()
+    try:
+        wait_until(lambda: _accepts(port) or process.exitcode is not None, f"{command} accepts connections")
+        yield port
+    finally:
+        process.terminate()
+        process.join(10)
+    assert process.exitcode == 0, f"{command} left with {process.exitcode}"
+
+
+def _serve(command: list[str]) -> None:
+    sys.argv = command
+    main()
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Player(ABC):
@@ -222,12 +258,12 @@ def settings_from(options: list[str]) -> Settings:
 
 
 class SocketPlayer(Player):
-    """Plays over TCP against the job server at ``host:port``; ``kind`` is gearmand or geartrain."""
+    """Plays over TCP against the job server at ``port``; ``kind`` is gearmand or geartrain."""
 
-    def __init__(self, kind: str, host: str, port: int) -> None:
+    def __init__(self, kind: str, port: int) -> None:
         super().__init__()
         self.listeners = ("sockets", kind)
-        self.address = (host, port)
+        self.address = ("127.0.0.1", port)
         self.sockets: dict[str, socket.socket] = {}
         self.unfinished: dict[str, bytes] = {}
         self.fences = 0

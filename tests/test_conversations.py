@@ -9,8 +9,8 @@ import pytest
 
 from conversation import PACKETS, Conversation, read_conversation
 from geartrain.wire.packets import FROM_SERVER, LAYOUTS
-from players import OURS, REFEREE, MemoryPlayer, SocketPlayer
-from servers import running_gearmand, running_geartrain
+from players import OURS, REFEREE, MemoryPlayer, SocketPlayer, forked_geartrain
+from servers import running_gearmand
 
 STORIES = [read_conversation(path) for path in sorted(Path(__file__).with_name("conversations").glob("*.txt"))]
 COMPATIBILITY = Path(__file__).parents[1] / "docs" / "compatibility.md"
@@ -28,14 +28,14 @@ def test_the_rules_play_the_story(story: Conversation, piece: int) -> None:
 
 @OVER_SOCKETS
 def test_our_daemon_plays_the_story(story: Conversation) -> None:
-    with running_geartrain(*OURS, *story.options(("sockets", "geartrain"))) as server:
-        SocketPlayer("geartrain", server.host, server.port).play(story)
+    with forked_geartrain(*OURS, *story.options(("sockets", "geartrain"))) as port:
+        SocketPlayer("geartrain", port).play(story)
 
 
 @OVER_SOCKETS
 def test_gearmand_plays_the_story(story: Conversation) -> None:
     with running_gearmand(*REFEREE, *story.options(("sockets", "gearmand"))) as server:
-        SocketPlayer("gearmand", server.host, server.port).play(story)
+        SocketPlayer("gearmand", server.port).play(story)
 
 
 # ── what the stories are, taken together ────────────────────────────────────────────────────────────────────────

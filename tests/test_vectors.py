@@ -14,8 +14,8 @@ import pytest
 from conversation import Conversation, read_conversation
 from geartrain.wire.packets import pack_request
 from geartrain.wire.parser import Parser
-from players import OURS, REFEREE, MemoryPlayer, SocketPlayer
-from servers import running_gearmand, running_geartrain
+from players import OURS, REFEREE, MemoryPlayer, SocketPlayer, forked_geartrain
+from servers import running_gearmand
 
 FILES = sorted(Path(__file__).with_name("vectors").glob("*.txt"))
 VECTORS = [read_conversation(path) for path in FILES]
@@ -30,14 +30,14 @@ def test_the_rules_answer_as_captured(vectors: Conversation, piece: int) -> None
 
 @EACH
 def test_our_daemon_answers_as_captured(vectors: Conversation) -> None:
-    with running_geartrain(*OURS) as server:
-        SocketPlayer("geartrain", server.host, server.port).play(vectors)
+    with forked_geartrain(*OURS) as port:
+        SocketPlayer("geartrain", port).play(vectors)
 
 
 @EACH
 def test_gearmand_answers_as_captured(vectors: Conversation) -> None:
     with running_gearmand(*REFEREE) as server:
-        SocketPlayer("gearmand", server.host, server.port).play(vectors)
+        SocketPlayer("gearmand", server.port).play(vectors)
 
 
 def test_what_libgearman_sends_is_read_and_packed_alike() -> None:
