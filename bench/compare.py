@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from measure import Bench, Result, number
+from server import ServerFailed, find_program
 from workloads import WORKLOADS
 
 OPEN_FILES = 20_000
@@ -93,8 +94,9 @@ def _find_gearmand() -> str:
 
 def _first_line(command: list[str]) -> str:
     try:
+        command = [find_program(command[0]), *command[1:]]
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=30, check=False)
-    except OSError as error:
+    except ServerFailed as error:
         return str(error)
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     return lines[0] if lines and done.returncode == 0 else "unknown"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,14 @@ def machine_cpu_seconds() -> float:
     return (sum(fields) - idle - waiting) / _TICKS
 
 
+def find_program(name: str) -> str:
+    """The whole path of a program, so that it is found from any folder; raises ServerFailed if there is none."""
+    found = shutil.which(name)
+    if not found:
+        raise ServerFailed(f"there is no program {name}")
+    return os.path.abspath(found)
+
+
 def _free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -41,11 +50,14 @@ class Server:
     """
 
     def __init__(self, command: str) -> None:
+        words = shlex.split(command)
+        words[0] = find_program(words[0])
         self._folder = tempfile.TemporaryDirectory(prefix="geartrain-bench-")
         self.port = _free_port()
-        words = [
-            word.replace("{port}", str(self.port)).replace("{dir}", self._folder.name) for word in shlex.split(command)
-        ]
+        fill = {"{port}": str(self.port), "{dir}": self._folder.name}
+        for placeholder, value in fill.items():
+            words = [word.replace(placeholder, value) for word in words]
+        self._command = shlex.join(words)
         self._log = Path(self._folder.name, "output.log")
         with self._log.open("wb") as output:
             # In a folder of its own, so that `python -m` finds the installed package and no checkout beside us.
@@ -57,7 +69,6 @@ class Server:
                 stderr=output,
                 start_new_session=True,
             )
-        self._command = shlex.join(words)
 
     def __enter__(self) -> Server:
         try:
