@@ -85,6 +85,7 @@ def fall_asleep(server: JobServer, peer: Peer) -> None:
     function = peer.woken_for
     if function is not None:
         settle_woken(server, peer)
+        wake(server, function)  # it did not want the job, so the next one is asked before it is told again
     ability = peer.first_ability
     while ability is not None:
         if ability.function.queued > 0:
@@ -99,8 +100,6 @@ def fall_asleep(server: JobServer, peer: Peer) -> None:
         while ability is not None:
             ability.lie_down()
             ability = ability.next
-    if function is not None:
-        wake(server, function)
 
 
 def get_up(peer: Peer) -> None:
