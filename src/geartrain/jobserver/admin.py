@@ -32,7 +32,7 @@ def answer(server: JobServer, peer: Peer, line: bytes) -> None:
     arguments = [word for word in words[1:] if word]
     if len(arguments) + 1 > MAX_WORDS:
         peer.send(b"ERR TOO_MANY_WORDS A+command+has+at+most+%d+words\r\n" % MAX_WORDS)
-        peer.close()
+        server.hang_up(peer)
     elif command == b"status":
         peer.listing = _listing(_status_line(function) for function in list(server.functions.values()))
     elif command == b"prioritystatus":

@@ -139,6 +139,7 @@ class JobServer:
         if data:
             parser.feed(data)
         peer.stalled = False
+        whole = False  # whether a message came whole
         while True:
             if peer.unsent >= STALL_AT:
                 peer.stalled = True
@@ -153,7 +154,7 @@ class JobServer:
                 if type == LINE:
                     answer(self, peer, parser.data[parser.body : parser.end])
                 else:
-                    self._hang_up(peer)
+                    self._break_off(peer)
                 if peer.closing:
                     return
             elif parser.magic != REQUEST_MAGIC:
@@ -168,8 +169,9 @@ class JobServer:
                 fall_asleep(self, peer)
             else:
                 self._rarer(peer, type)
+            whole = True
         if parser.waiting or peer.partial_since > 0:
-            self._watch_partial(peer)
+            self._watch_partial(peer, whole)
 
     def tick(self, now: float, wall: float) -> None:
         """Tell the time (monotonic seconds, Unix time) and do what is due."""
@@ -215,30 +217,10 @@ class JobServer:
         if peer.gone:
             return
         peer.gone = True
-        if peer.sleeping:
-            get_up(peer)
-        function = peer.woken_for
-        if function is not None:
-            settle_woken(self, peer)
-            wake(self, function)
-        ability = peer.first_ability
-        while ability is not None:
-            ability.function.workers -= 1
-            ability = ability.next
-        peer.first_ability = None
-        peer.last_ability = None
-        peer.abilities = None
-        job = peer.running
-        while job is not None:
-            following = job.next
-            lose(self, job)
-            job = following
-        stop_listening(self, peer)
-        self.peers.pop(peer, None)
-        self.partials.pop(peer, None)
+        if not peer.closing:
+            self._retire(peer)
         peer.pieces = []
         peer.unsent = 0
-        peer.listing = None
 
     # ── what the shell may ask ──────────────────────────────────────────────────────────────────────────────────
 
@@ -304,6 +286,12 @@ class JobServer:
         for peer in self.peers:
             if peer.last_function is function:
                 peer.last_function = None
+
+    def hang_up(self, peer: Peer) -> None:
+        """Close a connection from our side: what it was told is still written, but it has no part in anything more."""
+        if not peer.closing:
+            peer.close()
+            self._retire(peer)
 
     def set_limits(self, name: bytes, high: int, normal: int, low: int) -> None:
         """Set maxqueue; for a function not seen yet it is kept until that comes."""
@@ -385,9 +373,34 @@ class JobServer:
         else:
             peer.send(chunk)
 
+    def _retire(self, peer: Peer) -> None:
+        """Take a peer out of everything: as client first, lest anybody is woken for jobs that nobody wants."""
+        stop_listening(self, peer)
+        if peer.sleeping:
+            get_up(peer)
+        function = peer.woken_for
+        if function is not None:
+            settle_woken(self, peer)
+            wake(self, function)
+        ability = peer.first_ability
+        while ability is not None:
+            ability.function.workers -= 1
+            ability = ability.next
+        peer.first_ability = None
+        peer.last_ability = None
+        peer.abilities = None
+        job = peer.running
+        while job is not None:
+            following = job.next
+            lose(self, job)
+            job = following
+        self.peers.pop(peer, None)
+        self.partials.pop(peer, None)
+        peer.listing = None
+
     # ── input that can't be followed ────────────────────────────────────────────────────────────────────────────
 
-    def _hang_up(self, peer: Peer) -> None:
+    def _break_off(self, peer: Peer) -> None:
         """The stream is broken: say why, and close."""
         parser = peer.parser
         if parser.trouble_code == "LINE_TOO_LONG":
@@ -395,12 +408,12 @@ class JobServer:
         else:
             peer.send_error(parser.trouble_code.encode(), parser.trouble.encode())
         self.notice("stream_broken", peer, parser.trouble)
-        peer.close()
+        self.hang_up(peer)
 
-    def _watch_partial(self, peer: Peer) -> None:
-        """Note when a half-sent packet begins, and when it has come whole."""
+    def _watch_partial(self, peer: Peer, whole: bool) -> None:
+        """Note when a half-sent packet begins, and when it has come ``whole``: then what waits is another one."""
         if peer.parser.waiting and not peer.stalled:
-            if peer.partial_since == 0:
+            if whole or peer.partial_since == 0:
                 peer.partial_since = self.now if self.now > 0 else 1e-9
                 if not self.partials:
                     self.partials_checked_at = self.now
@@ -421,8 +434,7 @@ class JobServer:
             if self.now - peer.partial_since > allowed:
                 peer.send_error(b"TIMEOUT", b"The packet did not come whole within %d seconds" % int(allowed))
                 self.notice("packet_too_slow", peer, f"received={came} seconds={self.now - peer.partial_since:.0f}")
-                del self.partials[peer]
-                peer.close()
+                self.hang_up(peer)
 
     def _is_delayed(self, number: int, _: int) -> bool:
         job = self.jobs.get(number)
