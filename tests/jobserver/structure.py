@@ -1,0 +1,164 @@
+"""What must hold inside a JobServer between any two calls: every list linked both ways, every counter right.
+
+``check`` counts everything anew and compares; it knows the server's insides and nothing of what has been asked of it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from geartrain.jobserver.job import DELAYED, HIGH, JOB_COST, LISTENER_COST, LOW, NORMAL, QUEUED, RUNNING
+
+if TYPE_CHECKING:
+    from geartrain.jobserver import JobServer, Peer
+    from geartrain.jobserver.function import Function
+    from geartrain.jobserver.job import Job
+
+
+def check(server: JobServer) -> None:
+    jobs = list(server.jobs)
+    _check_table(server, jobs)
+    for function in server.functions.values():
+        _check_function(server, function, [job for job in jobs if job.function is function])
+    assert all(server.functions.get(job.function.name) is job.function for job in jobs)
+    for peer in server.peers:
+        _check_peer(server, peer, jobs)
+    assert not [job for job in jobs if job.state == RUNNING and job.worker not in server.peers]
+    _check_listeners(server, jobs)
+    _check_woken(server)
+    _check_deadlines(server, jobs)
+    assert server.memory == sum(
+        len(job.workload) + len(job.unique) + JOB_COST + LISTENER_COST * _count(job.listeners, "next_of_job")
+        for job in jobs
+    )
+    assert all(peer in server.peers and peer.partial_since > 0 for peer in server.partials)
+    assert {peer for peer in server.peers if peer.partial_since > 0} == set(server.partials)
+
+
+def _linked(first: Any, last: Any, following: str, previous: str) -> Iterator[Any]:
+    """The members of a list that is linked both ways, checked on the way; ``last`` is checked unless it is ``...``."""
+    before = None
+    member = first
+    while member is not None:
+        assert getattr(member, previous) is before
+        yield member
+        before, member = member, getattr(member, following)
+    assert last is ... or last is before
+
+
+def _count(first: Any, following: str) -> int:
+    count = 0
+    while first is not None:
+        count += 1
+        first = getattr(first, following)
+    return count
+
+
+def _check_table(server: JobServer, jobs: list[Job]) -> None:
+    table = server.jobs
+    assert len(table) == len(jobs) == len({job.number for job in jobs})
+    for key, shelf in table.shelves.items():
+        assert shelf.taken == sum(job is not None for job in shelf.places) > 0
+        assert all(job is None or job.number >> 8 == key for job in shelf.places)
+    for job in jobs:
+        assert table.get(job.number) is job
+        assert 0 < job.number < server.next_number
+        assert job.state in (QUEUED, RUNNING, DELAYED)
+        assert (job.worker is not None) == (job.state == RUNNING)
+        assert job.background or job.listeners is not None or job.state == RUNNING, f"nobody wants {job}"
+
+
+def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> None:
+    in_state = Counter(job.state for job in jobs)
+    assert function.queued == in_state[QUEUED]
+    assert function.running == in_state[RUNNING]
+    assert function.delayed == in_state[DELAYED]
+    assert function.total == len(jobs)
+    lines = {HIGH: function.high, NORMAL: function.normal, LOW: function.low}
+    for priority, line in lines.items():
+        members = list(_linked(line.first, line.last, "next", "previous"))
+        assert line.count == len(members)
+        expected = {job.number for job in jobs if job.state == QUEUED and job.priority == priority}
+        assert {job.number for job in members} == expected
+    assert {unique: job.number for unique, job in function.uniques.items()} == {
+        job.unique: job.number for job in jobs if job.unique not in (b"", b"-")
+    }
+    assert {workload: job.number for workload, job in function.workloads.items()} == {
+        job.workload: job.number for job in jobs if job.unique == b"-" and job.workload
+    }
+    able = [peer for peer in server.peers for ability in peer.list_abilities() if ability.function is function]
+    assert function.workers == len(able) == len(set(able))
+    sleepers = list(
+        _linked(function.first_sleeper, function.last_sleeper, "next_sleeper", "previous_sleeper")
+    )
+    assert all(ability.function is function for ability in sleepers)
+    assert {ability.peer for ability in sleepers} == {peer for peer in able if peer.sleeping}
+    assert len(sleepers) == len({ability.peer for ability in sleepers})
+    assert function.woken == sum(peer.woken_for is function for peer in server.peers)
+    if sleepers and function.queued:
+        enough = function.queued * server.worker_wakeup if server.worker_wakeup else 1 << 60
+        assert function.woken >= enough, f"jobs of {function} wait beside sleepers, {function.woken} woken"
+    ended = function.completed + function.failed + function.cancelled + function.abandoned
+    assert function.submitted == ended + function.total
+
+
+def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
+    assert not peer.gone
+    assert not peer.closing, "a peer that is hung up on has no part in anything"
+    ring = list(_linked(peer.first_ability, peer.last_ability, "next", "previous"))
+    assert all(ability.peer is peer for ability in ring)
+    assert peer.ability_count == len(ring) == len({ability.function.name for ability in ring})
+    for ability in ring:
+        assert server.functions.get(ability.function.name) is ability.function
+        assert peer.ability(ability.function.name) is ability
+    running = list(_linked(peer.running, ..., "next", "previous"))
+    assert {job.number for job in running} == {job.number for job in jobs if job.worker is peer}
+    assert peer.unsent == sum(map(len, peer.pieces))
+    if peer.woken_for is not None:
+        assert not peer.sleeping
+        assert peer.woken_for in [ability.function for ability in ring]
+    assert peer.last_function is None or server.functions.get(peer.last_function.name) is peer.last_function
+    assert peer.former is None or len(peer.former) <= 1000
+
+
+def _check_listeners(server: JobServer, jobs: list[Job]) -> None:
+    of_jobs: defaultdict[int, Counter[Peer]] = defaultdict(Counter)
+    for job in jobs:
+        for listener in _linked(job.listeners, ..., "next_of_job", "previous_of_job"):
+            assert listener.job is job
+            of_jobs[job.number][listener.peer] += 1
+    of_peers: defaultdict[int, Counter[Peer]] = defaultdict(Counter)
+    for peer in server.peers:
+        for listener in _linked(peer.listening, ..., "next_of_peer", "previous_of_peer"):
+            assert listener.peer is peer
+            of_peers[listener.job.number][peer] += 1
+    assert of_jobs == of_peers
+
+
+def _check_woken(server: JobServer) -> None:
+    woken = list(_linked(server.first_woken, server.last_woken, "next_woken", "previous_woken"))
+    assert set(woken) == {peer for peer in server.peers if peer.woken_for is not None}
+    assert len(woken) == len(set(woken))
+    until = [peer.woken_until for peer in woken]
+    assert until == sorted(until)
+
+
+def _check_deadlines(server: JobServer, jobs: list[Job]) -> None:
+    timed = [job for job in jobs if job.timed]
+    assert all(job.state == RUNNING for job in timed)
+    delayed = [job for job in jobs if job.state == DELAYED]
+    for deadlines, expected, is_meant in (
+        (server.timeouts, timed, lambda job, entry: entry[2] == job.assignments),
+        (server.delayed, delayed, lambda job, entry: entry[0] == job.due),
+    ):
+        _check_heap(deadlines, expected, is_meant)
+
+
+def _check_heap(deadlines: Any, expected: list[Job], is_meant: Callable[[Job, Any], bool]) -> None:
+    assert deadlines.live == len(expected)
+    assert len(deadlines.heap) <= 2 * deadlines.live + 65
+    for job in expected:
+        meant = [entry for entry in deadlines.heap if entry[1] == job.number and is_meant(job, entry)]
+        assert meant, f"{job} is forgotten"

@@ -1,0 +1,74 @@
+"""Peers that leave, or are hung up on, have no part in anything from that moment on."""
+
+from __future__ import annotations
+
+import pytest
+from world import World, request
+
+LAST_WORDS = {
+    "unknown magic": b"\0ABCdefghijk",
+    "packet too large": b"\0REQ\0\0\0\x10\xff\xff\xff\xff",
+    "line too long": b"x" * 8192,
+    "too many words": b"a b c d e f\n",
+}
+HUNG_UP_ON = pytest.mark.parametrize("last_word", LAST_WORDS.values(), ids=LAST_WORDS)
+
+
+@HUNG_UP_ON
+def test_the_jobs_of_a_worker_that_is_hung_up_on_come_back_at_once(world: World, last_word: bytes) -> None:
+    for name in ("client", "bad", "good"):
+        world.connect(name)
+    world.send("bad", request("CAN_DO", b"f"))
+    world.send("client", request("SUBMIT_JOB_BG", b"f", b"", b"x"))
+    world.send("bad", request("GRAB_JOB"))
+    world.send("good", request("CAN_DO", b"f") + request("PRE_SLEEP"))
+    world.send("bad", last_word)
+    assert world.real.peers.keys() == {world.peers["client"], world.peers["good"]}
+    world.send("good", request("GRAB_JOB"))
+    assert world.naive.running(world.naive.peers["good"])
+
+
+@HUNG_UP_ON
+def test_a_sleeping_worker_that_is_hung_up_on_is_not_woken(world: World, last_word: bytes) -> None:
+    for name in ("client", "bad", "good"):
+        world.connect(name)
+    for name in ("bad", "good"):
+        world.send(name, request("CAN_DO", b"f") + request("PRE_SLEEP"))
+    world.send("bad", last_word)
+    world.send("client", request("SUBMIT_JOB_BG", b"f", b"", b"x"))
+    assert world.naive.peers["good"].woken_for == b"f"
+
+
+def test_nobody_is_woken_for_the_jobs_of_the_client_that_leaves(world: World) -> None:
+    """It was woken for its own job; nobody needs to take its place."""
+    world.connect("both")
+    world.connect("other")
+    for name in ("both", "other"):
+        world.send(name, request("CAN_DO", b"f") + request("PRE_SLEEP"))
+    world.send("both", request("SUBMIT_JOB", b"f", b"", b"x"))
+    assert world.real.functions[b"f"].woken == 1
+    world.disconnect("both")
+    assert world.naive.peers["other"].asleep
+
+
+def test_what_is_sent_to_a_peer_that_is_hung_up_on_ends_with_its_error(world: World) -> None:
+    world.connect("client")
+    world.connect("worker")
+    world.send("client", request("SUBMIT_JOB", b"f", b"u", b"x"))
+    world.send("client", request("SUBMIT_JOB", b"f", b"u", b"x"))
+    world.send("worker", request("CAN_DO", b"f") + request("GRAB_JOB"))
+    world.send("client", LAST_WORDS["unknown magic"])
+    world.send("worker", request("WORK_COMPLETE", b"H:t:1", b"too late"))
+    world.send("client", request("ECHO_REQ", b"too late as well"))
+    world.disconnect("client")
+
+
+def test_a_peer_may_be_lost_twice(world: World) -> None:
+    world.connect("client")
+    peer = world.peers["client"]
+    world.send("client", request("SUBMIT_JOB", b"f", b"", b"x"))
+    world.disconnect("client")
+    world.real.lost(peer)
+    world.real.receive(peer, request("ECHO_REQ", b"x"))
+    assert peer.take() == []
+    world.compare()

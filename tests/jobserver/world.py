@@ -1,0 +1,166 @@
+"""A JobServer and the naive one side by side: whatever is done to both, each peer must get the same.
+
+After each step the outputs are compared byte by byte, the insides of the real one are checked (``structure``), and so
+is that it asks to be called in time for the next thing that must happen.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+from naive import NaiveServer, Options, Refusal
+from structure import check
+
+from conversation import PACKETS, told
+from geartrain.jobserver import JobServer, Peer, Settings
+
+SOON = 1e-6
+
+
+def request(name: str, *arguments: bytes) -> bytes:
+    """A packet to the job server, from any arguments."""
+    body = b"\0".join(arguments)
+    return struct.pack(">4sII", b"\0REQ", PACKETS[name][0], len(body)) + body
+
+
+def settings_for(options: Options) -> Settings:
+    settings = Settings()
+    for name, value in vars(options).items():
+        setattr(settings, name, value)
+    settings.version = b"model"
+    settings.packet_timeout = 1e9
+    return settings
+
+
+class World:
+    def __init__(self, **options: Any) -> None:
+        self.naive = NaiveServer(Options(**options))
+        self.real = JobServer(settings_for(self.naive.options))
+        self.peers: dict[str, Peer] = {}
+        self.received: dict[str, bytes] = {}
+        self.sleeps: dict[str, int] = {}  # NOOPs that each peer may still get
+        self.next_fd = 10
+        self.now = 1000.0
+        self.wall = 1_800_000_000.0
+        self._tick()
+
+    # ── what can be done ────────────────────────────────────────────────────────────────────────────────────────
+
+    def connect(self, name: str) -> None:
+        self.next_fd += 1
+        self.peers[name] = self.real.connect("127.0.0.1", self.next_fd)
+        self.received[name] = b""
+        self.naive.connect(name, "127.0.0.1", self.next_fd)
+
+    def send(self, name: str, data: bytes, cuts: Iterable[int] = ()) -> None:
+        """Let a peer send bytes, in pieces that end at ``cuts``."""
+        edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
+        for start, end in pairwise(edges):
+            self.real.receive(self.peers[name], data[start:end])
+            self.naive.receive(name, data[start:end])
+            self.compare()
+
+    def disconnect(self, name: str) -> None:
+        self.real.lost(self.peers.pop(name))
+        self.naive.lost(name)
+        del self.received[name]
+        self.compare()
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; both are told of it when the real one wants to be, and at the end."""
+        end = self.now + seconds
+        while self.now < (at := self.real.next_deadline()) <= end:
+            self._pass_to(at)
+        self._pass_to(end)
+
+    def _pass_to(self, now: float) -> None:
+        self.wall += now - self.now
+        self.now = now
+        self._tick()
+        self.compare()
+
+    def _tick(self) -> None:
+        self.real.tick(self.now, self.wall)
+        self.naive.tick(self.now, self.wall)
+
+    # ── what must hold ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def compare(self) -> None:
+        names = {peer: name for name, peer in self.peers.items()}
+        while self.real.touched:
+            touched = self.real.touched[:]
+            self.real.touched.clear()
+            for peer in touched:
+                data = b"".join(peer.take())
+                if peer in names:
+                    self.received[names[peer]] += data
+                else:
+                    assert not data, f"{peer} is gone and gets {told(data)}"
+                if peer.stalled:
+                    self.real.receive(peer, b"")
+        for name, peer in self.peers.items():
+            self._compare_output(name)
+            assert peer.closing == (name in self.naive.closed)
+        check(self.real)
+        self._compare_state()
+        self._check_deadline()
+
+    def _compare_output(self, name: str) -> None:
+        got = self.received[name]
+        for expected in self.naive.outbox[name]:
+            length = _length_of(expected, got)
+            assert length, f"{name} got\n{told(got)}\ninstead of\n{_shown(expected)}"
+            got = got[length:]
+        assert not got, f"{name} got beside what it should\n{told(got)}"
+        self.received[name] = b""
+        self.naive.outbox[name].clear()
+
+    def _compare_state(self) -> None:
+        real, naive = self.real, self.naive
+        assert real.memory == naive.memory
+        assert real.next_number == naive.next_number
+        assert list(real.functions) == list(naive.functions)
+        for name, function in real.functions.items():
+            for priority, line in enumerate((function.high, function.normal, function.low)):
+                numbers = []
+                job = line.first
+                while job is not None:
+                    numbers.append(job.number)
+                    job = job.next
+                assert numbers == [job.number for job in naive.queued(name) if job.priority == priority]
+            counters = naive.counters[name]
+            for counter in ("submitted", "coalesced", "refused", "completed", "failed", "timed_out", "cancelled",
+                            "abandoned", "lost"):  # fmt: skip
+                assert getattr(function, counter) == counters[counter], f"{name!r} {counter}"
+
+    def _check_deadline(self) -> None:
+        """The real one must want to be called before anything is due."""
+        naive = self.naive
+        planned = [peer.woken_until for peer in naive.peers.values() if peer.woken_for is not None]
+        planned += [job.timer for job in naive.jobs if job.timer]
+        planned += [self.now + job.due - self.wall for job in naive.jobs if job.state == "delayed"]
+        deadline = self.real.next_deadline()
+        if planned:
+            assert 0 < deadline <= min(planned) + SOON
+        assert deadline == 0 or deadline > self.now - SOON, "it would be called again and again"
+
+
+def _length_of(expected: bytes | Refusal, got: bytes) -> int:
+    """How many bytes at the start of ``got`` are what was expected; 0 if they are something else."""
+    if isinstance(expected, bytes):
+        return len(expected) if got.startswith(expected) else 0
+    if expected.line:
+        line, end, _ = got.partition(b"\r\n")
+        return len(line) + len(end) if end and line.startswith(b"ERR " + expected.code + b" ") else 0
+    if not got.startswith(struct.pack(">4sI", b"\0RES", PACKETS["ERROR"][0])):
+        return 0
+    size = int.from_bytes(got[8:12], "big")
+    code, nul, text = got[12 : 12 + size].partition(b"\0")
+    return 12 + size if nul and text and code == expected.code and len(got) >= 12 + size else 0
+
+
+def _shown(expected: bytes | Refusal) -> str:
+    return told(expected) if isinstance(expected, bytes) else repr(expected)
