@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geartrain.cli.servers import seconds_above_0, server_option, timeout_option
+from geartrain.cli.servers import THEME, seconds_above_0, server_option
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.client import AdminClient
@@ -104,7 +104,16 @@ def _order(name: str, about: str, run: Callable[..., int | None], *parameters: c
 
 
 def _server_options() -> list[click.Parameter]:
-    return [server_option(), timeout_option("How long a server may take to answer.", default="10")]
+    timeout = ThemedOption(
+        ["--timeout"],
+        metavar="SECONDS",
+        default="10",
+        show_default=True,
+        callback=seconds_above_0,
+        theme=THEME,
+        help="How long a server may take to answer.",
+    )
+    return [server_option(), timeout]
 
 
 def _status(client: AdminClient) -> Sequence[Row]:

@@ -48,16 +48,3 @@ def server_option(**settings: Any) -> ThemedOption:
         f"  [default: ${ENVIRONMENT_VARIABLE}, else localhost:4730]",
         **settings,
     )
-
-
-def timeout_option(help: str, *, default: str | None = None) -> ThemedOption:
-    """``--timeout`` in seconds, with what it limits as help."""
-    return ThemedOption(
-        ["--timeout"],
-        metavar="SECONDS",
-        callback=seconds_above_0,
-        default=default,
-        show_default=default is not None,
-        theme=THEME,
-        help=help,
-    )

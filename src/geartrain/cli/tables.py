@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from geartrain.cli.printable import printable
 from geartrain.errors import GeartrainError
 
 Row = Mapping[str, object]
@@ -51,11 +52,6 @@ def table_of(rows: Sequence[Row], columns: Sequence[str], *, framed: bool) -> Ta
     if not rows and framed:
         table.caption = "nothing there"
     return table
-
-
-def printable(text: str) -> str:
-    """The text with all that could move a terminal's cursor, or hide, written as an escape."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _cell(value: object) -> Text:
