@@ -49,6 +49,7 @@ def forked_geartrain(*options: str) -> Iterator[int]:
     process.start()
     try:
         wait_until(lambda: _accepts(port) or process.exitcode is not None, f"{command} accepts connections")
+        assert process.exitcode is None, f"{command} did not start: see its words below"
         yield port
     finally:
         process.terminate()
@@ -164,7 +165,7 @@ class Player(ABC):
 class MemoryPlayer(Player):
     """Plays against a JobServer that has no sockets and lives in a time of its own.
 
-    ``piece`` is how many bytes the server is given at once: all that was sent, or one by one.
+    The server is given what was sent in pieces of at most ``piece`` bytes.
     """
 
     listeners = ("memory", "geartrain")
@@ -199,7 +200,7 @@ class MemoryPlayer(Player):
         while self.server.touched:
             touched = self.server.touched[:]
             self.server.touched.clear()
-            for peer in touched:
+            for peer in (peer for peer in touched if not peer.gone):
                 self.received[names[peer]] += b"".join(peer.take())
                 if peer.stalled:
                     self.server.receive(peer, b"")
@@ -222,8 +223,8 @@ class MemoryPlayer(Player):
         return not self.received[name]
 
     def was_closed(self, name: str) -> bool:
-        peer = self.peers.pop(name)
-        self.server.lost(peer)
+        peer = self.peers[name]
+        self.close(name)
         return peer.closing and not self.received[name]
 
     def close(self, name: str) -> None:
@@ -250,6 +251,10 @@ def settings_from(options: list[str]) -> Settings:
                 settings.exceptions = True
             case "--function-order":
                 settings.listed_order = next(words) == "listed"
+            case "--max-packet":
+                settings.max_body = int(next(words))
+            case "--max-memory":
+                settings.max_memory = int(next(words))
             case "--round-robin":
                 pass  # functions take turns anyway
             case _:
@@ -331,9 +336,11 @@ class SocketPlayer(Player):
 
     def _await_the_gone(self) -> None:
         """gearmand closes a socket before it deals with the loss, and lists the connection as -1 in between."""
+        if "gearmand" not in self.listeners:
+            return
         names = [name for name in self.sockets if not self.unfinished[name] and self._fence(name)]
         deadline = time.monotonic() + PATIENCE
-        while names and "gearmand" in self.listeners and b"-1" in self._listed(names[0]):
+        while names and b"-1" in self._listed(names[0]):
             if time.monotonic() > deadline:
                 raise AssertionError("gearmand has not dealt with a closed connection")
 

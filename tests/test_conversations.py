@@ -19,9 +19,11 @@ OVER_SOCKETS = pytest.mark.parametrize(
     "story", [story for story in STORIES if story.clock is None], ids=lambda story: story.path.stem
 )
 
+IN_PIECES = pytest.mark.parametrize("piece", [1 << 30, 7, 1], ids=["whole", "in-sevens", "byte-by-byte"])
+
 
 @IN_MEMORY
-@pytest.mark.parametrize("piece", [1 << 30, 1], ids=["whole", "byte-by-byte"])
+@IN_PIECES
 def test_the_rules_play_the_story(story: Conversation, piece: int) -> None:
     MemoryPlayer(story.options(("memory", "geartrain")), story.clock, piece).play(story)
 

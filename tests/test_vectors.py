@@ -21,9 +21,11 @@ FILES = sorted(Path(__file__).with_name("vectors").glob("*.txt"))
 VECTORS = [read_conversation(path) for path in FILES]
 EACH = pytest.mark.parametrize("vectors", VECTORS, ids=lambda vectors: vectors.path.stem)
 
+IN_PIECES = pytest.mark.parametrize("piece", [1 << 30, 7, 1], ids=["whole", "in-sevens", "byte-by-byte"])
+
 
 @EACH
-@pytest.mark.parametrize("piece", [1 << 30, 1], ids=["whole", "byte-by-byte"])
+@IN_PIECES
 def test_the_rules_answer_as_captured(vectors: Conversation, piece: int) -> None:
     MemoryPlayer([], piece=piece).play(vectors)
 
