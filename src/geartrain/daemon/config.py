@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
+from annotated_types import Ge, Le
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -56,8 +57,10 @@ def _gearmand_default(default: int) -> BeforeValidator:
     return BeforeValidator(lambda value: default if str(value) == "-1" else value)
 
 
-Seconds = Annotated[float, BeforeValidator(_read_seconds), Field(ge=0, le=10 * 365 * 86400.0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Seconds = Annotated[float, BeforeValidator(_read_seconds), Ge(0), Le(10 * 365 * 86400)]
+Count = Annotated[int, Ge(0), Le(2**31 - 1)]
+Positive = Annotated[int, Ge(1), Le(2**31 - 1)]
+_Probing = Annotated[int, Ge(1), Le(32767)]
 
 _LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store", "Limits", "Process", "Log"
 THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
@@ -78,20 +81,20 @@ class Config(BaseSettings):
     port: Annotated[int, Flag(_LISTENING, "p", "PORT")] = Field(
         4730, ge=0, le=65535, description="The port of each address that names none; 0 picks a free one."
     )
-    backlog: Annotated[Count, Flag(_LISTENING, "b", "N")] = Field(
-        4096, ge=1, description="Connections that may wait to be accepted; the system may allow less."
+    backlog: Annotated[Positive, Flag(_LISTENING, "b", "N")] = Field(
+        4096, description="Connections that may wait to be accepted; the system may allow less."
     )
     keepalive: Annotated[bool, Flag(_LISTENING)] = Field(
         True, description="Look for peers whose host died without a word, so that their jobs come back."
     )
-    keepalive_idle: Annotated[Count, _gearmand_default(20), Flag(_LISTENING, metavar="SECONDS")] = Field(
-        20, ge=1, le=32767, description="Silence before the first keepalive probe."
+    keepalive_idle: Annotated[_Probing, _gearmand_default(20), Flag(_LISTENING, metavar="SECONDS")] = Field(
+        20, description="Silence before the first keepalive probe."
     )
-    keepalive_interval: Annotated[Count, _gearmand_default(10), Flag(_LISTENING, metavar="SECONDS")] = Field(
-        10, ge=1, le=32767, description="Time between keepalive probes."
+    keepalive_interval: Annotated[_Probing, _gearmand_default(10), Flag(_LISTENING, metavar="SECONDS")] = Field(
+        10, description="Time between keepalive probes."
     )
-    keepalive_count: Annotated[Count, _gearmand_default(3), Flag(_LISTENING, metavar="N")] = Field(
-        3, ge=1, le=127, description="Unanswered probes that end a connection."
+    keepalive_count: Annotated[int, Ge(1), Le(127), _gearmand_default(3), Flag(_LISTENING, metavar="N")] = Field(
+        3, description="Unanswered probes that end a connection."
     )
 
     job_retries: Annotated[Count, _gearmand_default(0), Flag(_JOBS, "j", "N")] = Field(
@@ -100,8 +103,8 @@ class Config(BaseSettings):
     worker_wakeup: Annotated[Count, Flag(_JOBS, "w", "N")] = Field(
         1, description="Sleeping workers to wake for each job; 0 wakes all of them."
     )
-    wake_patience: Annotated[Seconds, Flag(_JOBS, metavar="SECONDS")] = Field(
-        1.0, ge=0.01, description="How soon a woken worker must ask for a job before another one is woken."
+    wake_patience: Annotated[Seconds, Ge(0.01), Flag(_JOBS, metavar="SECONDS")] = Field(
+        1.0, description="How soon a woken worker must ask for a job before another one is woken."
     )
     function_order: Annotated[Literal["priority", "listed"], Flag(_JOBS)] = Field(
         "priority",
@@ -143,26 +146,26 @@ class Config(BaseSettings):
         ge=64 * 1024,
         description="Unread bytes at which a peer that does not read is cut off.",
     )
-    max_connections: Annotated[Count, Flag(_LIMITS, metavar="N")] = Field(
-        100_000, ge=1, description="Connections at once; fewer if the open files do not suffice."
+    max_connections: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
+        100_000, description="Connections at once; fewer if the open files do not suffice."
     )
     file_descriptors: Annotated[Count, Flag(_LIMITS, "f", "N", default="as many as this user may")] = Field(
         0, description="Files, and so connections, this process may open."
     )
-    max_function: Annotated[Count, Flag(_LIMITS, metavar="BYTES")] = Field(
-        512, ge=1, description="Longest name of a function."
+    max_function: Annotated[Positive, Flag(_LIMITS, metavar="BYTES")] = Field(
+        512, description="Longest name of a function."
     )
-    max_unique: Annotated[Count, Flag(_LIMITS, metavar="BYTES")] = Field(
-        64, ge=1, description="Longest unique key of a job."
+    max_unique: Annotated[Positive, Flag(_LIMITS, metavar="BYTES")] = Field(
+        64, description="Longest unique key of a job."
     )
-    max_functions: Annotated[Count, Flag(_LIMITS, metavar="N")] = Field(
-        100_000, ge=1, description="Functions at once."
+    max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
+        100_000, description="Functions at once."
     )
-    max_line: Annotated[Count, Flag(_LIMITS, metavar="BYTES")] = Field(
-        DEFAULT_MAX_LINE, ge=64, le=2**24, description="Longest line of a text command."
+    max_line: Annotated[int, Ge(64), Le(2**24), Flag(_LIMITS, metavar="BYTES")] = Field(
+        DEFAULT_MAX_LINE, description="Longest line of a text command."
     )
-    packet_timeout: Annotated[Seconds, Flag(_LIMITS, metavar="SECONDS")] = Field(
-        60.0, ge=0.1, description="Time limit for a half-sent packet, plus a second for each 64 KiB of it."
+    packet_timeout: Annotated[Seconds, Ge(0.1), Flag(_LIMITS, metavar="SECONDS")] = Field(
+        60.0, description="Time limit for a half-sent packet, plus a second for each 64 KiB of it."
     )
 
     daemon: Annotated[bool, Flag(_PROCESS, "d")] = Field(

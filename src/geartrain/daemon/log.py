@@ -17,6 +17,7 @@ import logging.handlers
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from geartrain.errors import ConfigError
 
@@ -203,10 +204,9 @@ def _open_file(file: str) -> logging.Handler:
 
 
 def _open_system_log(path: str) -> logging.Handler:
-    try:
-        handler = logging.handlers.SysLogHandler(path, logging.handlers.SysLogHandler.LOG_DAEMON)
-    except OSError as error:
-        raise ConfigError(f"--syslog needs {path} ({error.strerror}): start it, or leave the option out") from None
+    if not Path(path).is_socket():  # the handler itself would wait for it in silence
+        raise ConfigError(f"--syslog needs {path}, which is not there: start the system's log, or leave the option out")
+    handler = logging.handlers.SysLogHandler(path, logging.handlers.SysLogHandler.LOG_DAEMON)
     handler.ident = "geartrain: "
     handler.setFormatter(TextFormatter(with_time=False))
     return handler

@@ -1,0 +1,195 @@
+"""The log: lines that can't be forged, floods that are summed up, files that are reopened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from geartrain.daemon.log import FloodGate, JsonFormatter, Log, TextFormatter, quote
+from geartrain.errors import ConfigError
+
+log = logging.getLogger("geartrain.daemon")
+
+
+def record(
+    event: str, created: float = 1_800_000_000.5, level: int = logging.INFO, **fields: object
+) -> logging.LogRecord:
+    made = logging.LogRecord("geartrain.daemon", level, "", 0, event, None, None)
+    made.created = created
+    made.msecs = created % 1 * 1000
+    made.fields = fields
+    return made
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(" ".join([record.getMessage(), *(f"{k}={v}" for k, v in record.fields.items())]))
+
+
+@pytest.fixture
+def root_level() -> Iterator[None]:
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
+
+
+def test_an_event_is_a_line_for_people() -> None:
+    line = TextFormatter().format(record("listening", address="127.0.0.1:4730", empty=""))
+    date, time, rest = line.split(" ", 2)
+    assert (len(date), len(time), time[-4:]) == (10, 12, ".500")
+    assert rest == "INFO  listening address=127.0.0.1:4730"
+
+
+def test_an_event_is_an_object_for_machines() -> None:
+    line = JsonFormatter().format(record("job_cancelled", level=logging.WARNING, handle='H:"x\n', jobs=3))
+    assert json.loads(line) == {
+        "time": "2027-01-15T08:00:00.500+00:00",
+        "level": "warning",
+        "event": "job_cancelled",
+        "handle": 'H:"x\n',
+        "jobs": 3,
+    }
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("reverse", "reverse"),
+        ("größe", "größe"),
+        (12, "12"),
+        ("two words", '"two words"'),
+        ("a=b", '"a=b"'),
+        ('say "x"', r'"say \"x\""'),
+        ("x\n2026-01-01 00:00:00.000 INFO  forged", r'"x\n2026-01-01 00:00:00.000 INFO  forged"'),
+        ("\x1b[2J", r'"\u001b[2J"'),
+        ("\x9b2J", r'"\u009b2J"'),
+        ("a\u202eb", r'"a\u202eb"'),
+        ("\udc80", r'"\udc80"'),
+        ("", '""'),
+    ],
+)
+def test_no_value_can_look_like_more_than_one(value: object, shown: str) -> None:
+    assert quote(value) == shown
+
+
+def test_a_traceback_can_not_be_taken_for_lines_of_the_log() -> None:
+    made = record("failed")
+    try:
+        raise ValueError("x\n2026-01-01 00:00:00.000 INFO  forged")
+    except ValueError as error:
+        made.exc_info = (type(error), error, error.__traceback__)
+    first, *others = TextFormatter().format(made).splitlines()
+    assert first.rstrip().endswith("INFO  failed")
+    assert others
+    assert all(line.startswith("    ") for line in others)
+
+
+def test_a_librarys_words_are_told_under_its_name() -> None:
+    made = logging.LogRecord("asyncio", logging.ERROR, "", 0, "task %s died", ("x",), None)
+    assert TextFormatter().format(made).endswith(' ERROR asyncio message="task x died"')
+
+
+def test_a_flood_is_summed_up_once_it_is_over() -> None:
+    kept = Kept()
+    gate = FloodGate([kept], limit=2)
+    asked: list[None] = []
+    gate.sum_up_later = lambda: asked.append(None)
+    for number in range(5):
+        gate.handle(record("broken", 100.0 + number / 10, n=number))
+    gate.handle(record("other", 100.5))
+    assert kept.lines == ["broken n=0", "broken n=1", "other"]
+    assert len(asked) == 1
+    gate.sum_up()
+    assert kept.lines[3:] == ["broken more_of_these=3 within_seconds=1.0"]
+    gate.sum_up()
+    assert len(kept.lines) == 4
+
+
+def test_a_flood_that_goes_on_shows_some_lines_each_second() -> None:
+    kept = Kept()
+    gate = FloodGate([kept], limit=1)
+    for tenth in range(25):
+        gate.handle(record("broken", 100.0 + tenth / 10, n=tenth))
+    assert kept.lines == [
+        "broken n=0",
+        "broken more_of_these=9 within_seconds=1.0",
+        "broken n=10",
+        "broken more_of_these=9 within_seconds=1.0",
+        "broken n=20",
+    ]
+
+
+def test_a_clock_that_is_set_back_silences_nothing() -> None:
+    kept = Kept()
+    gate = FloodGate([kept], limit=1)
+    gate.handle(record("broken", 1000.0))
+    gate.handle(record("broken", 10.0))
+    assert kept.lines == ["broken", "broken"]
+
+
+def test_the_log_follows_a_file_that_is_moved_away(tmp_path: Path, root_level: None) -> None:
+    path = tmp_path / "log"
+    output = Log(str(path))
+    try:
+        log.info("first", extra={"fields": {}})
+        path.rename(tmp_path / "old")
+        log.info("second", extra={"fields": {}})
+        output.reopen()
+        log.info("third", extra={"fields": {}})
+    finally:
+        output.close()
+    assert [line.split()[-1] for line in (tmp_path / "old").read_text().splitlines()] == ["first", "second"]
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["third"]
+
+
+def test_a_file_that_can_not_be_reopened_is_kept_and_it_is_said(tmp_path: Path, root_level: None) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    output = Log(str(folder / "log"))
+    try:
+        folder.rename(tmp_path / "moved")
+        output.reopen()
+        log.info("after", extra={"fields": {}})
+    finally:
+        output.close()
+    first, second = (tmp_path / "moved" / "log").read_text().splitlines()
+    assert "log_not_reopened" in first
+    assert "No such file or directory" in first
+    assert second.endswith("after")
+
+
+def test_only_the_asked_level_is_logged(tmp_path: Path, root_level: None) -> None:
+    path = tmp_path / "log"
+    output = Log(str(path), level="ERROR", format="json")
+    log.warning("quiet", extra={"fields": {}})
+    log.error("loud", extra={"fields": {}})
+    output.close()
+    assert [json.loads(line)["event"] for line in path.read_text().splitlines()] == ["loud"]
+
+
+def test_the_systems_log_gets_the_events_as_well(tmp_path: Path, root_level: None) -> None:
+    system_log = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(system_log))
+        listener.settimeout(5)
+        output = Log("none", syslog=True, system_log=str(system_log))
+        log.warning("peer_cut_off", extra={"fields": {"unsent": 5}})
+        output.close()
+        assert listener.recv(1000).rstrip(b"\0") == b"<28>geartrain: peer_cut_off unsent=5"
+
+
+def test_a_log_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--log-file is .*No such file or directory"):
+        Log(f"{tmp_path}/missing/log")
+    with pytest.raises(ConfigError, match=r"--syslog needs .*missing"):
+        Log("none", syslog=True, system_log=f"{tmp_path}/missing")
