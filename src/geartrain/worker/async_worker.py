@@ -11,19 +11,22 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import AsyncGeneratorType
-from typing import Any
+from typing import Any, Unpack
 
 from geartrain.errors import GeartrainError
 from geartrain.worker.async_connection import AsyncConnection
 from geartrain.worker.base import BaseWorker
+from geartrain.worker.board import NO_DEADLINE, Place
 from geartrain.worker.failure import failure_text
 from geartrain.worker.functions import Function, call_plain
 from geartrain.worker.job import AssignedJob
+from geartrain.worker.leaving import leave_signals
+from geartrain.worker.pool import Options
 from geartrain.worker.slots import Slots
 from geartrain.worker.soft_limit import Alarms, limited
 from geartrain.worker.threads import Threads
@@ -50,14 +53,24 @@ class AsyncWorker(BaseWorker):
 
     _is_running = False
 
-    def run(self, *, concurrency: int = 100, grace: float = 30.0) -> None:
-        """Work with up to ``concurrency`` jobs underway until SIGTERM or SIGINT; on uvloop where that is installed.
+    def run(self, *, processes: int | None = None, concurrency: int = 100, **options: Unpack[Options]) -> None:
+        """Work until SIGTERM or SIGINT: in this process or, with ``processes``, in so many that are supervised.
 
-        The first signal lets the jobs at hand finish for at most ``grace`` seconds; what is not done by then, or at a
-        second signal, is given up and goes back to its job server, and SystemExit is raised.
+        Each process has an event loop of its own (uvloop's where that is installed) with up to ``concurrency`` jobs
+        underway. The first signal lets the jobs at hand finish within ``grace`` seconds; what is not done by then, or
+        at a second signal, is given up and goes back to its job server, and SystemExit is raised. For the other
+        options see ``geartrain.worker.pool.Options``.
         """
+        grace = options.get("grace", 30.0)
+        self.supervise(lambda place: self._work(place, concurrency, grace), processes, 1, options)
+
+    def _work(self, place: Place, concurrency: int, grace: float) -> None:
+        """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
+        self.place = place
         with asyncio.Runner(loop_factory=_uvloop()) as runner:
-            if not runner.run(self._run(concurrency, grace)):
+            if not runner.run(self._run(concurrency, grace if place.is_alone else None)):
+                if not place.is_alone:
+                    os._exit(1)  # no job's refusal to be cancelled must hold us back
                 raise SystemExit(1)
 
     async def start(self, *, concurrency: int = 100) -> None:
@@ -67,12 +80,16 @@ class AsyncWorker(BaseWorker):
             raise GeartrainError("this worker is running already")
         if concurrency < 1:
             raise ValueError(f"a worker needs room for at least one job, not {concurrency}")
+        if self.place.is_alone and any(function.limits.hard_limit for function in self.functions.values()):
+            logger.warning("hard limits need processes that can be killed: they hold in run() only")
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._by_name = {self.wire_name(function): function for function in self.functions.values()}
         self._jobs: dict[asyncio.Task[None], AssignedJob] = {}
         self._threads = Threads(self._loop)
         self._alarms = Alarms()
+        self._deadlines: dict[AssignedJob, float] = {}
+        self._jobs_done = 0
         self._is_running = True
         self.is_leaving = False
         self._is_flushing = False
@@ -97,7 +114,7 @@ class AsyncWorker(BaseWorker):
         await self.join()
 
     @property
-    def is_registered(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether at least one job server knows all that this worker can do."""
         return any(
             all(one.session.is_registered for one in self.connections if one.address == address)
@@ -109,17 +126,18 @@ class AsyncWorker(BaseWorker):
         """The jobs that are underway."""
         return list(self._jobs.values())
 
-    async def _run(self, concurrency: int, grace: float) -> bool:
+    async def _run(self, concurrency: int, grace: float | None) -> bool:
         """Work until a signal; returns whether all jobs could finish."""
         signals: asyncio.Queue[int] = asyncio.Queue()
-        await self.start(concurrency=concurrency)
-        with _signals(self._loop, signals):
-            signalled = self._loop.create_task(signals.get())
+        loop = asyncio.get_running_loop()
+        with leave_signals(lambda number: loop.call_soon_threadsafe(signals.put_nowait, number)):
+            await self.start(concurrency=concurrency)
+            signalled = loop.create_task(signals.get())
             await asyncio.wait((self._keeper, signalled), return_when=asyncio.FIRST_COMPLETED)
             if not self._keeper.done():
                 logger.info("%s: finishing the jobs at hand", signal.Signals(signalled.result()).name)
                 self._leave()
-                signalled = self._loop.create_task(signals.get())
+                signalled = loop.create_task(signals.get())
                 await asyncio.wait((self._keeper, signalled), timeout=grace, return_when=asyncio.FIRST_COMPLETED)
             signalled.cancel()
             if self._keeper.done():
@@ -134,13 +152,11 @@ class AsyncWorker(BaseWorker):
     def _connections(self, concurrency: int) -> list[AsyncConnection]:
         """For each job server one connection for most functions, and one for each with a limit of its own."""
         slots = Slots(concurrency)
-        groups: list[tuple[list[Function], Slots]] = []
         unlimited = [one for one in self.functions.values() if one.limits.concurrency is None]
-        if unlimited:
-            groups.append((unlimited, slots))
+        groups = [(unlimited, slots)] if unlimited else []
         for function in self.functions.values():
             if function.limits.concurrency is not None:
-                groups.append(([function], Slots(function.limits.concurrency, within=slots)))
+                groups.append(([function], Slots(self.place.share(function.limits.concurrency), within=slots)))
         return [
             AsyncConnection(
                 address,
@@ -152,6 +168,7 @@ class AsyncWorker(BaseWorker):
                 tls=self.tls,
             )
             for functions, own_slots in groups
+            if own_slots.count
             for address in self.addresses
         ]
 
@@ -162,6 +179,7 @@ class AsyncWorker(BaseWorker):
                 now = self._loop.time()
                 deadlines = [connection.tick(now) for connection in self.connections]
                 self._flush()
+                self.place.board.report(is_ready=self.is_ready, is_leaving=self.is_leaving)
                 wake_at = min((one for one in deadlines if one is not None), default=now + HEARTBEAT)
                 self._changed.clear()
                 with contextlib.suppress(TimeoutError):
@@ -225,9 +243,14 @@ class AsyncWorker(BaseWorker):
             job.function = function.name
             self.middleware.before(job)
             perform = self._perform if function.is_async else self._perform_in_thread
-            result = await perform(connection, function, job)
+            if function.limits.hard_limit is None:
+                result = await perform(connection, function, job)
+            else:
+                with self._within_hard_limit(job, function.limits.hard_limit):
+                    result = await perform(connection, function, job)
         except BaseException as error:
             self.middleware.failed(job, error, time.perf_counter() - started)
+            self._count_job()
             text = failure_text(error) if self.exceptions else None
             if text is None:
                 session.fail(job)
@@ -235,8 +258,26 @@ class AsyncWorker(BaseWorker):
                 session.raised(job, text)
         else:
             self.middleware.after(job, time.perf_counter() - started)
+            self._count_job()
             session.complete(job, result)
         self._change()
+
+    def _count_job(self) -> None:
+        self._jobs_done += 1
+        if self._jobs_done == self.place.max_jobs:
+            logger.info("%d jobs are done: leaving", self._jobs_done)
+            self._leave()
+
+    @contextlib.contextmanager
+    def _within_hard_limit(self, job: AssignedJob, seconds: float) -> Iterator[None]:
+        """Keep the earliest deadline on the board, where the supervisor looks."""
+        self._deadlines[job] = time.monotonic() + seconds
+        self.place.board.set_deadline(0, min(self._deadlines.values()))
+        try:
+            yield
+        finally:
+            del self._deadlines[job]
+            self.place.board.set_deadline(0, min(self._deadlines.values(), default=NO_DEADLINE))
 
     async def _perform(self, connection: AsyncConnection, function: Function, job: AssignedJob) -> bytes:
         value = function.start(job)
@@ -278,22 +319,6 @@ async def _drain(connection: AsyncConnection) -> None:
     link = connection.link
     if link is not None and link.is_full:
         await link.drain()
-
-
-@contextlib.contextmanager
-def _signals(loop: asyncio.AbstractEventLoop, signals: asyncio.Queue[int]) -> Iterator[None]:
-    """Put the signals to leave into a queue; only in the main thread can they be listened to."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, signals.put_nowait, number)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:

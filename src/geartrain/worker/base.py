@@ -6,17 +6,20 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Servers, parse_addresses
+from geartrain.worker.board import Place
 from geartrain.worker.calls import AsyncClientLike, ClientLike
 from geartrain.worker.declaration import Declaration
 from geartrain.worker.encoding import EncodingName
 from geartrain.worker.functions import Function, Limits
 from geartrain.worker.middleware import Chain, JobLog, Middleware
+from geartrain.worker.pool import Options, Pool
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
+from geartrain.worker.systemd import Systemd
 
 
 class BaseWorker:
@@ -68,6 +71,7 @@ class BaseWorker:
         self.connect_within = connect_within
         self.answer_within = answer_within
         self.regrab_after = regrab_after
+        self.place = Place()
 
     def function(
         self,
@@ -111,6 +115,19 @@ class BaseWorker:
         """Raises GeartrainError if there is nothing to run."""
         if not self.functions:
             raise GeartrainError("this worker has no function: declare one with @worker.function()")
+
+    def supervise(
+        self, work: Callable[[Place], None], processes: int | None, slots: int, options: Options
+    ) -> None:
+        """Call ``work`` in this process or, where anything asks for it, in processes with a supervisor."""
+        self.check()
+        limits = [function.limits for function in self.functions.values()]
+        needs = any(value for name, value in options.items() if name != "grace")
+        if processes is None and not needs and not any(one.hard_limit for one in limits) and not Systemd():
+            work(Place(slots=slots))
+            return
+        has_narrow = any(one.concurrency is not None for one in limits)
+        Pool(work, processes=processes or 1, slots=slots, has_narrow=has_narrow, options=options).run()
 
     def wire_name(self, function: Function) -> str:
         """The function's name as the job servers know it."""

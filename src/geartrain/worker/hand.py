@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import queue
 import selectors
@@ -21,6 +22,7 @@ from types import AsyncGeneratorType
 from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
 from geartrain.worker.base import BaseWorker
+from geartrain.worker.board import NO_DEADLINE
 from geartrain.worker.connection import Connection
 from geartrain.worker.failure import failure_text
 from geartrain.worker.functions import Function, call_plain
@@ -35,11 +37,24 @@ HEARTBEAT = 1.0  # seconds; the longest a hand waits without a look around
 
 
 class Hand(threading.Thread):
-    """The thread that is hand number ``index`` of ``worker``, able to do ``functions``."""
+    """The thread that is hand number ``index`` of ``worker``, able to do ``functions``.
 
-    def __init__(self, worker: BaseWorker, index: int, functions: Sequence[Function], alarms: Alarms) -> None:
+    ``on_done`` is called after each job, before its end is sent.
+    """
+
+    def __init__(
+        self,
+        worker: BaseWorker,
+        index: int,
+        functions: Sequence[Function],
+        *,
+        alarms: Alarms,
+        on_done: Callable[[], None],
+    ) -> None:
         super().__init__(name=f"geartrain hand {index}", daemon=True)
         self._worker = worker
+        self._index = index
+        self._on_done = on_done
         self._functions = {worker.wire_name(function): function for function in functions}
         self._alarms = alarms
         self.is_leaving = False
@@ -57,9 +72,8 @@ class Hand(threading.Thread):
         self.connections = [
             self._connection(address, worker.new_session(functions, slot)) for address in worker.addresses
         ]
-        self.looked_around_at = time.monotonic()
+        self._looked_around_at = time.monotonic()
         self.job: AssignedJob | None = None  # the one that runs now
-        self.jobs_done = 0
         self.error: BaseException | None = None
 
     def leave(self) -> None:
@@ -81,9 +95,11 @@ class Hand(threading.Thread):
             self._waker.send(b"\0")
 
     @property
-    def is_registered(self) -> bool:
-        """Whether at least one job server knows this hand's functions."""
-        return any(connection.session.is_registered for connection in self.connections)
+    def is_ready(self) -> bool:
+        """Whether at least one job server knows this hand's functions, and it polls or is busy."""
+        is_registered = any(connection.session.is_registered for connection in self.connections)
+        is_polling = self.job is not None or time.monotonic() - self._looked_around_at < 3 * HEARTBEAT
+        return is_registered and is_polling and self.is_alive()
 
     def run(self) -> None:
         try:
@@ -109,7 +125,7 @@ class Hand(threading.Thread):
         with self._lock:
             for key, _ in ready:
                 key.data()
-            now = self.looked_around_at = time.monotonic()
+            now = self._looked_around_at = time.monotonic()
             deadlines = [connection.tick(now) for connection in self.connections]
             self._flush()
         while self._jobs:
@@ -179,23 +195,32 @@ class Hand(threading.Thread):
             function = self._functions[job.function]
             job.function = function.name
             self._worker.middleware.before(job)
-            result = self._perform(function, job)
+            result = self._within_hard_limit(function, job)
         except BaseException as error:
             self._worker.middleware.failed(job, error, time.perf_counter() - started)
             text = failure_text(error) if self._worker.exceptions else None
-            with self._lock:
-                if text is None:
-                    session.fail(job)
-                else:
-                    session.raised(job, text)
-                self._flush()
+            end = functools.partial(session.fail, job) if text is None else functools.partial(session.raised, job, text)
         else:
             self._worker.middleware.after(job, time.perf_counter() - started)
-            with self._lock:
-                session.complete(job, result)
-                self._flush()
+            end = functools.partial(session.complete, job, result)
+        self._on_done()
+        with self._lock:
+            if self.is_leaving:
+                self._drain()
+            end()
+            self._flush()
         self.job = None
-        self.jobs_done += 1
+
+    def _within_hard_limit(self, function: Function, job: AssignedJob) -> bytes:
+        limit = function.limits.hard_limit
+        if limit is None:
+            return self._perform(function, job)
+        board = self._worker.place.board
+        board.set_deadline(self._index, time.monotonic() + limit)
+        try:
+            return self._perform(function, job)
+        finally:
+            board.set_deadline(self._index, NO_DEADLINE)
 
     def _perform(self, function: Function, job: AssignedJob) -> bytes:
         limit = function.limits.soft_limit

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
 import signal
-import threading
 import time
-from collections.abc import Iterator
+from typing import Unpack
 
 from geartrain.errors import GeartrainError
 from geartrain.worker.base import BaseWorker
+from geartrain.worker.board import Place
+from geartrain.worker.functions import Function
 from geartrain.worker.hand import Hand
+from geartrain.worker.leaving import leave_signals
+from geartrain.worker.pool import Options
 from geartrain.worker.soft_limit import Alarms
 
 logger = logging.getLogger("geartrain.worker")
@@ -35,31 +39,52 @@ class Worker(BaseWorker):
 
     hands: tuple[Hand, ...] = ()
 
-    def run(self, *, threads: int = 1, grace: float = 30.0) -> None:
-        """Work with ``threads`` threads until SIGTERM or SIGINT.
+    def run(self, *, processes: int | None = None, threads: int = 1, **options: Unpack[Options]) -> None:
+        """Work until SIGTERM or SIGINT: in this process or, with ``processes``, in so many that are supervised.
 
-        The first signal lets the jobs at hand finish for at most ``grace`` seconds; what is not done by then, or at a
-        second signal, is given up and goes back to its job server, and SystemExit is raised.
+        Each process has ``threads`` threads, each with a job of its own. The first signal lets the jobs at hand finish
+        within ``grace`` seconds; what is not done by then, or at a second signal, is given up and goes back to its job
+        server, and SystemExit is raised. For the other options see ``geartrain.worker.pool.Options``.
         """
-        with _signals() as signals:
+        grace = options.get("grace", 30.0)
+        self.supervise(lambda place: self._work(place, threads, grace), processes, threads, options)
+
+    def _work(self, place: Place, threads: int, grace: float) -> None:
+        """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
+        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.place = place
+        with leave_signals(signals.put):
             self.start(threads=threads)
-            stop_at = None
+            give_up_at = None
             while not self.join(0):
-                left = 0.5 if stop_at is None else max(min(stop_at - time.monotonic(), 0.5), 0.01)
-                try:
-                    number = signals.get(timeout=left)
-                except queue.Empty:
-                    number = None
-                if number is not None and stop_at is None:
+                self._report()
+                number = None
+                with contextlib.suppress(queue.Empty):
+                    number = signals.get(timeout=0.1)
+                now = time.monotonic()
+                if number is not None and give_up_at is None:
                     logger.info("%s: finishing the jobs at hand", signal.Signals(number).name)
                     self.stop()
-                    stop_at = time.monotonic() + grace
-                elif stop_at is not None and (number is not None or time.monotonic() >= stop_at):
-                    busy = [hand.job for hand in self.hands if hand.is_alive() and hand.job is not None]
-                    logger.warning("leaving now, giving up %s", busy or "nothing")
-                    for hand in self.hands:
-                        hand.give_up()
+                    give_up_at = now + (grace if place.is_alone else float("inf"))
+                elif give_up_at is not None and (number is not None or now >= give_up_at):
+                    self._give_up()
                     raise SystemExit(1)
+
+    def _report(self) -> None:
+        is_leaving = any(hand.is_leaving for hand in self.hands)
+        self.place.board.report(is_ready=all(hand.is_ready for hand in self.hands), is_leaving=is_leaving)
+
+    def _count_job(self) -> None:
+        """Called by each hand after each job."""
+        if next(self._jobs_done) == self.place.max_jobs:
+            logger.info("%d jobs are done: leaving", self.place.max_jobs)
+            self.stop()
+
+    def _give_up(self) -> None:
+        busy = [hand.job for hand in self.hands if hand.is_alive() and hand.job is not None]
+        logger.warning("leaving now, giving up %s", busy or "nothing")
+        for hand in self.hands:
+            hand.give_up()
 
     def start(self, *, threads: int = 1) -> None:
         """Begin to work in ``threads`` threads in the background."""
@@ -68,15 +93,24 @@ class Worker(BaseWorker):
             raise GeartrainError("this worker is running already")
         if threads < 1:
             raise ValueError(f"a worker needs at least one thread, not {threads}")
-        functions, alarms = self.functions.values(), Alarms()
-        hands = [
-            # A limit on a function's concurrency holds because so many hands, and no more, can do it.
-            Hand(self, index, [each for each in functions if index < (each.limits.concurrency or threads)], alarms)
+        if self.place.is_alone and any(function.limits.hard_limit for function in self.functions.values()):
+            logger.warning("hard limits need processes that can be killed: they hold in run() only")
+        alarms = Alarms()
+        self._jobs_done = itertools.count(1)
+        self.hands = tuple(
+            Hand(self, index, self._functions_of(index, threads), alarms=alarms, on_done=self._count_job)
             for index in range(threads)
-        ]
-        self.hands = tuple(hands)
-        for hand in hands:
+        )
+        for hand in self.hands:
             hand.start()
+
+    def _functions_of(self, index: int, threads: int) -> list[Function]:
+        """A limit on a function's concurrency holds because so many hands, and no more, can do it."""
+        return [
+            function
+            for function in self.functions.values()
+            if index < self.place.share(function.limits.concurrency or threads * self.place.processes)
+        ]
 
     def stop(self) -> None:
         """Grab no more jobs and end when those at hand are done; returns at once."""
@@ -104,22 +138,3 @@ class Worker(BaseWorker):
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.join()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[queue.SimpleQueue[int]]:
-    """The signals to leave, as they come; only in the main thread can they be listened to."""
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-
-    def note(number: int, _: object) -> None:
-        signals.put(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield signals
-    finally:
-        for number, action in before.items():
-            signal.signal(number, action)
