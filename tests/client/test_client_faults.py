@@ -15,6 +15,7 @@ from faults import proxied, silent_host
 from hands import Assigned, Hands, working
 
 from geartrain.client import Client, DataEvent, SentAgainEvent
+from geartrain.client.shell import IDLE_SECONDS
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
 from geartrain.wire.packets import WORK_DATA
 from servers import RunningServer, running_gearmand, running_geartrain, wait_until
@@ -61,6 +62,7 @@ def test_a_connection_closed_while_idle_is_made_anew(server: RunningServer) -> N
     with proxied(server) as proxy, Client(proxy.address, resend=0) as client, working(server, "reverse"):
         assert client.run("reverse", b"ab", timeout=20) == b"ba"
         proxy.hang_up()
+        time.sleep(IDLE_SECONDS)
         assert client.run("reverse", b"cd", timeout=20) == b"dc"
 
 

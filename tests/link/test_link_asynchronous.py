@@ -155,7 +155,7 @@ def test_a_refusal_names_the_address_and_the_reason() -> None:
 
     async def main() -> None:
         box = Box()
-        for address in (Address("127.0.0.1", port), Address(path="/nowhere/at/all")):
+        for address in (Address("127.0.0.1", port), Address(path="/nowhere/at/all"), Address("a..b")):
             with pytest.raises(ConnectError, match=f"no job server at {address}: "):
                 await AsyncLink.connect(address, box.on_data, box.lost.set_result)
         assert not box.lost.done()

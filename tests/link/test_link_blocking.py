@@ -53,6 +53,8 @@ def test_a_refusal_names_the_address_and_the_reason() -> None:
     port = free_port()
     with pytest.raises(ConnectError, match=f"127.0.0.1:{port}: connection refused"):
         BlockingLink.connect(Address("127.0.0.1", port))
+    with pytest.raises(ConnectError, match=r"no job server at a\.\.b:4730: "):
+        BlockingLink.connect(Address("a..b"))
     with pytest.raises(ConnectError, match="unix:/nowhere/at/all: no such file"):
         BlockingLink.connect(Address(path="/nowhere/at/all"))
 

@@ -169,8 +169,7 @@ class Client(BaseClient):
 
     def _ask(self, request: Request[Answer], timeout: float | None, late: Callable[[], GeartrainError]) -> Answer:
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._shell.send([request], deadline)
-        return self._shell.finish(request, deadline, late)
+        return self._shell.ask(request, deadline, late)
 
     def _map(
         self, submissions: Iterator[Submission], size: int, ordered: bool, timeout: float | None

@@ -23,8 +23,10 @@ from typing import Any
 
 from geartrain.client.request import Answer, Follower, Request
 from geartrain.client.servers import Server, Servers
-from geartrain.errors import ConnectionLostError, GeartrainError
+from geartrain.errors import ConnectError, ConnectionLostError, GeartrainError
 from geartrain.link import Address, BlockingLink
+
+IDLE_SECONDS = 0.02  # a connection not read for so long may have ended unseen
 
 
 class Sleeper:
@@ -50,12 +52,13 @@ class Sleeper:
 class Connection:
     """A link and the bytes that it had no room for yet."""
 
-    __slots__ = ("link", "server", "unsent")
+    __slots__ = ("link", "read_at", "server", "unsent")
 
     def __init__(self, server: Server, link: BlockingLink) -> None:
         self.server = server
         self.link = link
         self.unsent: deque[memoryview] = deque()
+        self.read_at = 0.0
 
 
 class Shell:
@@ -88,6 +91,15 @@ class Shell:
 
     # What the client asks for. Each method takes the lock, and gives it back while it waits.
 
+    def ask(self, request: Request[Answer], deadline: float | None, late: Callable[[], GeartrainError]) -> Answer:
+        """Send ``request`` and wait for its outcome; at ``deadline`` it is given up with the error ``late()``."""
+        self._leave_parent_behind()
+        with self._lock:
+            self._place((request,), None)
+            if self._is_led and not self._are_sent((request,)):
+                self._ring()
+            return self._finish(request, deadline, late)
+
     def send(
         self, requests: Iterable[Request[Any]], deadline: float | None = None, follower: Follower | None = None
     ) -> None:
@@ -97,26 +109,11 @@ class Shell:
         """
         self._leave_parent_behind()
         with self._lock:
-            if self._is_closed:
-                raise GeartrainError("the client is closed: make a new one")
-            now = time.monotonic()
             asked = tuple(requests)
-            if not self._is_led:
-                self._look_at_idle(now)
-            for request in asked:
-                if follower is not None:
-                    request.follow(follower)
-                self._servers.place(request, now)
-            if self._is_led:
-                self._servers.tick(now)  # starts the time limit of the answers before the leader comes to it
-            self._settle()
-
-            def are_sent() -> bool:
-                return all(map(self._is_sent, asked))
-
-            if not are_sent():
+            self._place(asked, follower)
+            if not self._are_sent(asked):
                 self._ring()
-                self._wait(asked, are_sent, deadline)
+                self._wait(asked, lambda: self._are_sent(asked), deadline)
 
     def wait(self, requests: Iterable[Request[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
         """Wait until ``until()``, which must become true by a change of ``requests``; False if it was too late."""
@@ -128,10 +125,7 @@ class Shell:
         """Wait for the outcome of ``request``; at ``deadline`` it is given up with the error ``late()``."""
         self._leave_parent_behind()
         with self._lock:
-            if not request.done and not self._wait((request,), lambda: request.done, deadline):
-                self._servers.give_up(request, late())
-                self._settle()
-            return request.outcome()
+            return self._finish(request, deadline, late)
 
     def give_up(self, request: Request[Any], error: GeartrainError) -> None:
         """Let go of ``request`` if it is not done."""
@@ -185,6 +179,26 @@ class Shell:
             self._begin()
             self._is_closed = was_closed
             servers.end(ConnectionLostError("this was asked before the process forked; the parent has the answer"))
+
+    def _place(self, requests: tuple[Request[Any], ...], follower: Follower | None) -> None:
+        if self._is_closed:
+            raise GeartrainError("the client is closed: make a new one")
+        now = time.monotonic()
+        if not self._is_led:
+            self._look_at_idle(now)
+        for request in requests:
+            if follower is not None:
+                request.follow(follower)
+            self._servers.place(request, now)
+        if self._is_led:
+            self._servers.tick(now)  # starts the time limit of the answers before the leader comes to it
+        self._settle()
+
+    def _finish(self, request: Request[Answer], deadline: float | None, late: Callable[[], GeartrainError]) -> Answer:
+        if not self._wait((request,), lambda: request.done, deadline):
+            self._servers.give_up(request, late())
+            self._settle()
+        return request.outcome()
 
     def _wait(self, requests: tuple[Request[Any], ...], until: Callable[[], bool], deadline: float | None) -> bool:
         sleeper: Sleeper | None = None
@@ -270,6 +284,8 @@ class Shell:
             link = self._connect(server.address)
         except GeartrainError as error:
             trouble = error
+        except Exception as error:  # whatever it is, requests must not wait for ever
+            trouble = ConnectError(f"no connection to {server.address}: {error!r}")
         with self._lock:
             if servers is not self._servers or self._is_closed:
                 if link is not None:
@@ -308,6 +324,7 @@ class Shell:
                 return
             if data is None:
                 return
+            connection.read_at = now
             if not data:
                 ended = ConnectionLostError(f"the job server at {server.address} closed the connection")
                 self._servers.lost(server, ended, now)
@@ -351,16 +368,19 @@ class Shell:
         """Notice in time that a server has closed a connection while nobody was looking."""
         for connection in list(self._connections.values()):
             session = connection.server.session
-            if session is not None and session.is_idle:
+            if session is not None and session.is_idle and now - connection.read_at > IDLE_SECONDS:
                 self._read(connection)
 
-    def _is_sent(self, request: Request[Any]) -> bool:
-        if request.done:
-            return True
-        if request.sent_to is None:
-            return False
-        connection = self._connections.get(request.sent_to)
-        return connection is None or not connection.unsent
+    def _are_sent(self, requests: tuple[Request[Any], ...]) -> bool:
+        for request in requests:
+            if request.done:
+                continue
+            if request.sent_to is None:
+                return False
+            connection = self._connections.get(request.sent_to)
+            if connection is not None and connection.unsent:
+                return False
+        return True
 
     def _wake_senders(self) -> None:
         for sleeper in self._sleepers:

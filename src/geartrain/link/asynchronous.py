@@ -80,8 +80,9 @@ class AsyncLink(asyncio.Protocol):
                     )
         except TimeoutError as error:
             raise ConnectError(f"no job server at {address}: no answer in time") from error
-        except OSError as error:
-            raise ConnectError(f"no job server at {address}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
+            reason = getattr(error, "strerror", None) or error
+            raise ConnectError(f"no job server at {address}: {reason}") from error
         return link
 
     def send(self, data: bytes) -> None:

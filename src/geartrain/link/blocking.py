@@ -63,7 +63,7 @@ class BlockingLink:
         deadline = time.monotonic() + timeout
         try:
             sock = _connect_any(address, deadline)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
             raise ConnectError(f"no job server at {address}: {_reason(error)}") from error
         try:
             tune(sock)
