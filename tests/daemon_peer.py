@@ -1,0 +1,48 @@
+"""A bare peer for tests of the daemon: bytes out, packets in."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from geartrain.wire.parser import Packet
+
+
+class DaemonPeer:
+    """One TCP connection to a job server on this machine."""
+
+    def __init__(self, port: int, *, receive_buffer: int = 0) -> None:
+        self.socket = socket.socket()
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(10)
+        self.socket.connect(("127.0.0.1", port))
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def receive(self) -> Packet:
+        """The next packet, with all its arguments."""
+        _, type, size = struct.unpack(">4sII", self._read(12))
+        return Packet(type, tuple(self._read(size).split(b"\0")) if size else ())
+
+    def is_closed(self) -> bool:
+        """Whether the server closes the connection without another byte."""
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def _read(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            assert more, "the server hung up"
+            data += more
+        return data
+
+    def __enter__(self) -> DaemonPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
