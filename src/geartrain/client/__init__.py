@@ -1,6 +1,8 @@
-"""The client's side: run jobs on job servers, and wait for them."""
+"""The client's side: run jobs on job servers and wait for them, blocking or on asyncio; and administer the servers."""
 
 from geartrain.client.admin import AdminClient, ConnectedPeer, FunctionStatus, KnownJob, PriorityStatus
+from geartrain.client.async_client import AsyncClient
+from geartrain.client.async_job import AsyncJob
 from geartrain.client.client import Client
 from geartrain.client.job import SubmittedJob
 from geartrain.client.request import JobStatus
@@ -17,6 +19,8 @@ from geartrain.client.submission import (
 
 __all__ = [
     "AdminClient",
+    "AsyncClient",
+    "AsyncJob",
     "Client",
     "ConnectedPeer",
     "DataEvent",

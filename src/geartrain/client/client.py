@@ -81,7 +81,7 @@ class Client(BaseClient):
         last two leave open whether it was accepted.
         """
         submission = self._submission(function, workload, unique, priority, background=True, when=when)
-        return cast(JobHandle, self._ask(submission, timeout, lambda: _unanswered(timeout)))
+        return cast(JobHandle, self._ask(submission, timeout, lambda: unanswered(timeout)))
 
     def map(
         self,
@@ -148,14 +148,14 @@ class Client(BaseClient):
         A handle must say its server where the client has several, as those from ``submit_background`` do. Raises
         ConnectError, ConnectionLostError, or TimedOutError after ``timeout`` seconds.
         """
-        return self._ask(self._status_request(handle, unique), timeout, lambda: _unanswered(timeout))
+        return self._ask(self._status_request(handle, unique), timeout, lambda: unanswered(timeout))
 
     def echo(
         self, data: bytes = b"geartrain", *, server: Address | str | None = None, timeout: float | None = None
     ) -> bytes:
         """Have ``data`` sent back by a job server, one of them or ``server``; raises as ``status``."""
         address = Address.parse(server) if isinstance(server, str) else server
-        return self._ask(EchoRequest(data, address), timeout, lambda: _unanswered(timeout))
+        return self._ask(EchoRequest(data, address), timeout, lambda: unanswered(timeout))
 
     def close(self) -> None:
         """Close the connections. Foreground jobs that are not done fail, and the job servers drop them."""
@@ -211,5 +211,5 @@ class Client(BaseClient):
         self.close()
 
 
-def _unanswered(timeout: float | None) -> TimedOutError:
+def unanswered(timeout: float | None) -> TimedOutError:
     return TimedOutError(f"the job server gave no answer within {timeout or 0:g} s")

@@ -10,17 +10,68 @@ from geartrain.client.submission import JobEvent, JobHandle, Submission
 from geartrain.errors import GeartrainError, TimedOutError
 
 
-class SubmittedJob:
+class JobView:
+    """What can be seen of a job without waiting; common to both kinds of client."""
+
+    __slots__ = ("_submission",)
+
+    def __init__(self, submission: Submission) -> None:
+        self._submission = submission
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has ended, well or not, by what has arrived so far; does not wait."""
+        if not self._submission.done:
+            self._look()
+        return self._submission.done
+
+    @property
+    def exception(self) -> GeartrainError | None:
+        """The error that ``result`` would raise; ``None`` for a job that ended well or has not ended."""
+        return self._submission.error if self.done else None
+
+    @property
+    def handle(self) -> JobHandle | None:
+        """The job server's name for the job; ``None`` until that has arrived. A resend changes it."""
+        if self._submission.handle is None:
+            self._look()
+        return self._submission.handle
+
+    @property
+    def progress(self) -> tuple[int, int] | None:
+        """The last status that has arrived: numerator and denominator."""
+        if not self._submission.done:
+            self._look()
+        return self._submission.progress
+
+    @property
+    def function(self) -> bytes:
+        """The function's name as it was sent, namespace included."""
+        return self._submission.function
+
+    @property
+    def unique(self) -> bytes:
+        """The unique key; empty for a job without one."""
+        return self._submission.unique
+
+    def _look(self) -> None:
+        """Take in what has arrived."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._submission.told()}>"
+
+
+class SubmittedJob(JobView):
     """A job that was submitted and will have a result; made by ``Client.submit``.
 
     What arrives is read only while some thread waits: by these methods, or by others of the same client.
     """
 
-    __slots__ = ("_shell", "_submission")
+    __slots__ = ("_shell",)
 
     def __init__(self, shell: Shell, submission: Submission) -> None:
+        super().__init__(submission)
         self._shell = shell
-        self._submission = submission
 
     def result(self, timeout: float | None = None) -> bytes:
         """Wait for the job's result: all data that the worker sent, except what ``events`` gave out.
@@ -57,44 +108,8 @@ class SubmittedJob:
                 event = submission.events.popleft()
             yield event
 
-    @property
-    def done(self) -> bool:
-        """Whether the job has ended, well or not, by what has arrived so far; does not wait."""
-        if not self._submission.done:
-            self._shell.look()
-        return self._submission.done
-
-    @property
-    def exception(self) -> GeartrainError | None:
-        """The error that ``result`` would raise; ``None`` for a job that ended well or has not ended."""
-        return self._submission.error if self.done else None
-
-    @property
-    def handle(self) -> JobHandle | None:
-        """The job server's name for the job; ``None`` until that has arrived. A resend changes it."""
-        if self._submission.handle is None:
-            self._shell.look()
-        return self._submission.handle
-
-    @property
-    def progress(self) -> tuple[int, int] | None:
-        """The last status that has arrived: numerator and denominator."""
-        if not self._submission.done:
-            self._shell.look()
-        return self._submission.progress
-
-    @property
-    def function(self) -> bytes:
-        """The function's name as it was sent, namespace included."""
-        return self._submission.function
-
-    @property
-    def unique(self) -> bytes:
-        """The unique key; empty for a job without one."""
-        return self._submission.unique
-
-    def __repr__(self) -> str:
-        return f"<SubmittedJob {self._submission.told()}>"
+    def _look(self) -> None:
+        self._shell.look()
 
 
 def too_late(submission: Submission, timeout: float | None) -> TimedOutError:

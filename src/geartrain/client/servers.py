@@ -149,6 +149,11 @@ class Servers:
             self.place(request, now)
         self._place_waiting(now)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether requests wait for a server; then the time of the next tick may come nearer."""
+        return bool(self._waiting)
+
     def tick(self, now: float) -> float | None:
         """Say what time it is; returns when to call again, ``None`` for never."""
         deadlines = []
@@ -247,6 +252,7 @@ class Servers:
             server = self._choose(request)
             if server is not None:
                 self._send(server, request)
+                self.touched.append(request)  # for who waits until it is sent
                 continue
             candidates = self._candidates(request)
             if now < give_up_at or any(candidate.is_dialing for candidate in candidates):

@@ -41,8 +41,8 @@ class Window:
 
     @property
     def deadline(self) -> float | None:
-        """When the oldest is to be given up."""
-        return next(iter(self.underway.values()))
+        """When the oldest is to be given up; ``None`` for never."""
+        return next(iter(self.underway.values()), None)
 
     def add(self, submission: Submission, now: float) -> None:
         self.underway[submission] = None if self.timeout is None else now + self.timeout
@@ -56,7 +56,9 @@ class Window:
         return (self.oldest,) if self.is_ordered else tuple(self.underway)
 
     def has_ready(self) -> bool:
-        return self.oldest.done if self.is_ordered else bool(self._finished)
+        if self.is_ordered:
+            return bool(self.underway) and self.oldest.done
+        return bool(self._finished)
 
     def take_ready(self) -> list[Submission]:
         """Those that are to be given out now; they are underway no more."""
