@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from servers import KnownDifference, RunningServer, running_gearmand, running_geartrain, running_perl_server
+from servers import KnownDifference, RunningServer, running_gearmand, running_geartrain
 
-SERVERS = {"geartrain": running_geartrain, "gearmand": running_gearmand, "perl": running_perl_server}
+SERVERS = {"geartrain": running_geartrain, "gearmand": running_gearmand}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
