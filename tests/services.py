@@ -27,6 +27,7 @@ from servers import free_port, missing, needs
 
 USER = "geartrain"
 PASSWORD = "s3cr:t/w@rd%"  # nothing here is secret: the server lives as long as the tests
+SECRETS = (PASSWORD, quote(PASSWORD, safe=""), "w@rd")
 SECONDS_TO_START = 30
 
 AnyService = TypeVar("AnyService", bound="Service")
@@ -122,13 +123,21 @@ class SqlService(Service):
     def drop_connections(self) -> None:
         """End every session but the administrator's."""
 
+    small_megabytes: ClassVar[int]
+    """The disk on which an empty database just fits."""
+
     @abstractmethod
     def make_database(self, name: str, folder: Path) -> None:
-        """A database whose tables live in ``folder``, which may be small."""
+        """A database whose tables live in ``folder``."""
+
+    @abstractmethod
+    def drop_database(self, name: str) -> None:
+        """Take it out of its folder."""
 
 
 class PostgreSQL(SqlService):
     runs_as = "postgres"
+    small_megabytes = 16
 
     def prepare(self) -> None:
         self.run(self._program("initdb"), "-D", "data", "-U", "postgres", "--auth-local=trust",
@@ -175,6 +184,9 @@ class PostgreSQL(SqlService):
         self.sql(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
         self.sql(f"CREATE DATABASE {name} OWNER {USER} TABLESPACE {name}")
 
+    def drop_database(self, name: str) -> None:
+        self.sql(f"DROP DATABASE {name} WITH (FORCE)", f"DROP TABLESPACE {name}", database="postgres")
+
     @staticmethod
     def _program(name: str) -> str:
         # Debian keeps several versions side by side, none of them in the PATH.
@@ -184,6 +196,7 @@ class PostgreSQL(SqlService):
 
 class MariaDB(SqlService):
     runs_as = "mysql"
+    small_megabytes = 8
 
     def prepare(self) -> None:
         needs("mariadbd", "mariadb-server")
@@ -234,6 +247,12 @@ class MariaDB(SqlService):
         self.give(folder)
         self.folder.joinpath("data", name).symlink_to(folder)
         self.sql(f"GRANT ALL ON {name}.* TO {USER}")
+
+    def drop_database(self, name: str) -> None:
+        tables = [f"{name}.{table}" for (table,) in self.sql(f"SHOW TABLES FROM {name}")]
+        if tables:
+            self.sql(f"DROP TABLE {', '.join(tables)}")
+        self.folder.joinpath("data", name).unlink()
 
 
 class Redis(Service):

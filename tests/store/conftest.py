@@ -9,7 +9,7 @@ import pytest
 
 from services import MariaDB, PostgreSQL, running
 
-pytest.register_assert_rewrite("contract", "place")
+pytest.register_assert_rewrite("contract", "place", "sql")
 
 
 @pytest.fixture(scope="session")

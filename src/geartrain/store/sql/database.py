@@ -1,0 +1,154 @@
+"""What differs between relational databases: how they are reached, held against a second user, filled fast, and what
+their errors mean. ``SqlStore`` does all the rest in the same way for each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, ClassVar, Final, NamedTuple
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from geartrain.jobserver.journal import StoredJob
+from geartrain.store.base import Abilities, StoreError, StoreInUse, shown_url
+from geartrain.store.sql.tables import Tables
+
+# The columns that are filled from a StoredJob, and the same fields of one as a tuple.
+COLUMNS: Final = (
+    "number", "place", "function", "unique", "workload", "size", "priority", "due", "reducer", "attempts", "created",
+)  # fmt: skip
+fields: Final[Callable[[StoredJob], tuple[Any, ...]]] = attrgetter(*COLUMNS)
+
+# Seconds. A user that was killed may hold its place until the database has noticed.
+PATIENCE: Final = 2
+CONNECT_TIMEOUT: Final = 10
+NUMBERS_AT_ONCE: Final = 10_000
+
+
+class Step(NamedTuple):
+    """Part of a batch. ``whole``: it is one statement, which the database carries out whole or not at all."""
+
+    act: Callable[[Connection], object]
+    whole: bool = True
+
+
+class Database(ABC):
+    """One database that holds the tables of one namespace."""
+
+    driver: ClassVar[str]  # SQLAlchemy's name for it and its library
+    begin: ClassVar[str] = "BEGIN"
+    remote: ClassVar[bool] = True  # whether there is a connection that may be lost
+
+    abilities: Abilities
+
+    def __init__(self, url: URL, options: dict[str, str], tables: Tables) -> None:
+        """``options`` are those of the URL that are the library's."""
+        self.url = url.set(drivername=self.driver, query=options)
+        self.shown = shown_url(url.set(drivername=url.get_backend_name(), query={}).render_as_string())
+        self.tables = tables
+        arguments = {name: value for name, value in self.connect_arguments().items() if name not in options}
+        self.engine: Engine = create_engine(
+            self.url,
+            # Each statement is a transaction of its own unless one is begun in words.
+            isolation_level="AUTOCOMMIT",
+            execution_options={"no_parameters": True},
+            poolclass=NullPool,
+            hide_parameters=True,
+            connect_args=arguments,
+        )
+        event.listen(self.engine, "connect", lambda connection, _record: self.greet(connection))
+        preparer = self.engine.dialect.identifier_preparer
+        self.jobs_sql = preparer.format_table(tables.jobs)
+        self.columns_sql = ", ".join(preparer.format_column(tables.jobs.c[name]) for name in COLUMNS)
+        # A library's own errors come bare where its own ways are used (COPY).
+        self.errors: tuple[type[Exception], ...] = (DBAPIError, self.engine.dialect.loaded_dbapi.Error)
+
+    @abstractmethod
+    def connect_arguments(self) -> dict[str, Any]:
+        """What the library's ``connect`` is given beside the URL."""
+
+    def connect(self) -> Connection:
+        """A new connection."""
+        try:
+            return self.engine.connect()
+        except TypeError as error:  # what a library written in Python says to an option it does not know
+            raise StoreError(f"the store {self.shown}: an option in its URL is not known: {error}") from error
+
+    def greet(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+        """Set up a new connection of the library."""
+
+    def hold(self) -> None:  # noqa: B027 - most have nothing to do
+        """Hold what is held without a connection. Raises StoreInUse, or StoreError if there can be no such place."""
+
+    @abstractmethod
+    def take_hold(self, connection: Connection, former: int) -> int:
+        """Hold the namespace for as long as ``connection`` lasts, and return the connection's number.
+
+        ``former`` is the number of our connection that held it before; the database may not know yet that it is lost.
+        Raises StoreInUse, naming the user if the database knows.
+        """
+
+    def let_go(self) -> None:  # noqa: B027 - most have nothing to do
+        """Give up what ``hold`` held."""
+
+    @abstractmethod
+    def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
+        """The steps that insert ``jobs``; IntegrityError if one is there already."""
+
+    def remove(self, numbers: Sequence[int]) -> list[Step]:
+        return [self._removal(numbers[n : n + NUMBERS_AT_ONCE]) for n in range(0, len(numbers), NUMBERS_AT_ONCE)]
+
+    def _removal(self, numbers: Sequence[int]) -> Step:
+        sql = f"DELETE FROM {self.jobs_sql} WHERE number IN ({', '.join(map(str, numbers))})"
+        return Step(lambda connection: connection.exec_driver_sql(sql))
+
+    @abstractmethod
+    def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
+        """What an error of the library means: our class, and what to do about it."""
+
+    def translate(self, error: Exception) -> StoreError:
+        """Our words for an error of the library or of SQLAlchemy."""
+        error = bare(error)
+        kind, remedy = self.kind_of(error)
+        words = str(error.args[-1] if error.args else error).strip().partition("\n")[0]
+        if self.url.password:
+            words = words.replace(str(self.url.password), "***")
+        return kind(f"the store {self.shown}: {words}: {remedy}")
+
+    def is_duplicate(self, error: Exception) -> bool:
+        return isinstance(bare(error), self.engine.dialect.loaded_dbapi.IntegrityError)
+
+    def in_use(self, holder: str = "") -> StoreInUse:
+        by = f" ({holder})" if holder else ""
+        namespace = self.tables.jobs.name.removesuffix("_jobs")
+        return StoreInUse(
+            f"the store {self.shown}, namespace {namespace}, is in use by another job server{by}:"
+            " stop that one, or give this one a namespace or a place of its own"
+        )
+
+
+def bare(error: Exception) -> Exception:
+    """The library's error inside one of SQLAlchemy's, without the statement."""
+    if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
+        return error.orig
+    return error
+
+
+def this_process() -> str:
+    """How this process is shown to others."""
+    return f"geartrain, process {os.getpid()} on {socket.gethostname()}"
+
+
+def known_numbers(connection: Connection, tables: Tables, jobs: Sequence[StoredJob]) -> set[int]:
+    """The numbers of those of ``jobs`` that are in the table."""
+    known: set[int] = set()
+    for n in range(0, len(jobs), NUMBERS_AT_ONCE):
+        asked = [job.number for job in jobs[n : n + NUMBERS_AT_ONCE]]
+        known.update(connection.scalars(select(tables.jobs.c.number).where(tables.jobs.c.number.in_(asked))))
+    return known

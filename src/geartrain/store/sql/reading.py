@@ -1,0 +1,108 @@
+"""All jobs of a table in the order of their places, a page at a time.
+
+The table's own order is by number, and that is the order of places too for all jobs but those that were sent to the end
+of a line again. So jobs are read by number, and the moved ones, mostly few, are looked up by their places first and
+merged in. That saves an index on the place, which every change would have to keep up.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Select, and_, case, func, or_, select
+
+from geartrain.jobserver.journal import PLACE_BITS, StoredJob
+from geartrain.store.base import Unreadable
+from geartrain.store.sql.database import COLUMNS
+from geartrain.store.sql.tables import Tables
+
+PAGE: Final = 500  # jobs
+LEAST: Final = -(2**63)
+MOST: Final = 2**63 - 1
+
+Ask = Callable[[Select[Any]], Sequence[Sequence[Any]]]
+
+TYPES: Final = (int, int, bytes, bytes, bytes, int, int, float, bytes, int, float, int, int)
+TYPES_WHERE_LEFT: Final = (*TYPES[:4], type(None), *TYPES[5:])
+
+
+def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob | Unreadable]:
+    """Every job, as ``Store.load`` says; ``ask`` gives the rows a statement selects."""
+    jobs = tables.jobs.c
+    # The database judges in both queries, so that no row is found by both or by none, whatever it holds.
+    its_own = jobs.place.bitwise_rshift(PLACE_BITS) == jobs.number
+    at_home = case((and_(its_own, jobs.place.bitwise_and((1 << PLACE_BITS) - 1) == 0), 1), else_=0)
+    length = func.length(jobs.workload)
+    chosen = {name: jobs[name] for name in COLUMNS}
+    chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), jobs.workload), else_=None)  # type: ignore[assignment]
+    columns = select(*chosen.values(), length, at_home)
+
+    away = array("q", (number for (number,) in ask(select(jobs.number).where(at_home == 0).order_by(jobs.place))))
+    moved = _by_number(columns, tables, away, ask)
+    waiting = next(moved, None)
+    for job in _at_home(columns, tables, ask):
+        while waiting is not None and (isinstance(waiting, Unreadable) or _before(waiting, job)):
+            yield waiting
+            waiting = next(moved, None)
+        yield job
+    if waiting is not None:
+        yield waiting
+        yield from moved
+
+
+def _before(one: StoredJob, other: StoredJob | Unreadable) -> bool:
+    return isinstance(other, StoredJob) and one.place < other.place
+
+
+def _at_home(columns: Select[Any], tables: Tables, ask: Ask) -> Iterator[StoredJob | Unreadable]:
+    number = tables.jobs.c.number
+    first = LEAST
+    while True:
+        rows = ask(columns.where(number >= first).order_by(number).limit(PAGE))
+        for row in rows:
+            if row[-1]:
+                yield _job(row)
+        if len(rows) < PAGE or rows[-1][0] == MOST:
+            return
+        first = rows[-1][0] + 1
+
+
+def _by_number(
+    columns: Select[Any], tables: Tables, numbers: Sequence[int], ask: Ask
+) -> Iterator[StoredJob | Unreadable]:
+    for start in range(0, len(numbers), PAGE):
+        page = list(numbers[start : start + PAGE])
+        rows = {row[0]: row for row in ask(columns.where(tables.jobs.c.number.in_(page)))}
+        for number in page:
+            if number in rows:
+                yield _job(rows[number])
+
+
+def _job(row: Sequence[Any]) -> StoredJob | Unreadable:
+    types = tuple(map(type, row))
+    number, place, function, unique, workload, size, priority, due, reducer, attempts, created, length, _ = row
+    if (
+        types in (TYPES, TYPES_WHERE_LEFT)
+        and number > 0
+        and place >= 0
+        and size == length
+        and 0 <= priority <= 2
+        and 0 <= due < float("inf")
+        and attempts >= 0
+        and 0 <= created < float("inf")
+    ):
+        return StoredJob(number, place, function, unique, workload, size, priority, due, reducer, attempts, created)
+    return Unreadable(number, _flaw(row))
+
+
+def _flaw(row: Sequence[Any]) -> str:
+    """What keeps a row from being a job."""
+    for name, wanted, value in zip(COLUMNS, TYPES, row, strict=False):
+        if type(value) is not wanted and (name != "workload" or value is not None):
+            return f"its {name} is {value!r:.60}, where {wanted.__name__} was expected"
+    if row[5] != row[11]:
+        return f"its workload has {row[11]} bytes, where {row[5]} were expected"
+    numbers = [f"{name} {value}" for name, value in zip(COLUMNS, row, strict=False) if isinstance(value, int | float)]
+    return f"one of its numbers is out of range: {', '.join(numbers)}"

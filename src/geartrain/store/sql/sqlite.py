@@ -1,0 +1,138 @@
+"""A store in one file. The write-ahead log lets the reader read while the writer writes.
+
+A second user is kept out by a lock on a file beside it, which the kernel drops when its holder dies, however it dies.
+SQLite's own locks would not do: they are held for a transaction, not for a server's life.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection
+
+from geartrain.jobserver.journal import StoredJob
+from geartrain.store.base import Abilities, StoreDown, StoreError, StoreFull
+from geartrain.store.sql.database import COLUMNS, Database, Step, fields, this_process
+from geartrain.store.sql.tables import Tables
+
+# A row of many values is one step of SQLite, so the interpreter's lock changes hands once for it and not once a row.
+# Batches are cut into powers of two, since each number of rows is a statement of its own to be parsed and remembered.
+MOST_ROWS: Final = 256
+BUSY_SECONDS: Final = 5
+
+SURVIVES: Final = {
+    "FULL": "a crash of the job server, of the machine, and a power cut",
+    "NORMAL": "a crash of the job server; a power cut or a crash of the machine may take the last moments",
+}
+FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
+DOWN: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL}
+
+
+class SQLite(Database):
+    driver = "sqlite+pysqlite"
+    begin = "BEGIN IMMEDIATE"
+    remote = False
+
+    def __init__(self, url: URL, options: dict[str, str], tables: Tables) -> None:
+        self.synchronous = options.pop("synchronous", "full").upper()
+        if self.synchronous not in SURVIVES:
+            raise StoreError(f"synchronous={self.synchronous.lower()} is not known: it may be full or normal")
+        if options:
+            raise StoreError(f"an SQLite store has no option {next(iter(options))!r}: it has namespace and synchronous")
+        if not url.database or url.database == ":memory:":
+            raise StoreError("an SQLite store needs a file: sqlite:////absolute/path or sqlite:///relative/path")
+        self.path = Path(url.database)
+        self.lock: int | None = None
+        super().__init__(url, options, tables)
+        self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
+        self._insertions: dict[int, str] = {}
+
+    def connect_arguments(self) -> dict[str, Any]:
+        # Each connection is used by one thread at a time, though not always the same one.
+        return {"timeout": BUSY_SECONDS, "check_same_thread": False}
+
+    def greet(self, connection: Any) -> None:
+        for pragma in (
+            "journal_mode = WAL",
+            f"synchronous = {self.synchronous}",
+            "cache_size = -16384",  # KiB
+            f"journal_size_limit = {64 << 20}",  # what a burst has made longer is given back
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def take_hold(self, connection: Connection, former: int) -> int:
+        return 0  # the file is held already
+
+    def hold(self) -> None:
+        if self.lock is not None:
+            return
+        path = self.path.with_name(self.path.name + ".lock")
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            raise StoreError(f"the store {self.shown}: there is no folder {self.path.parent}: make it first") from None
+        except OSError as error:
+            raise StoreError(f"the store {self.shown}: {path}: {error.strerror}: it must be writable") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(lock, 200).decode("utf-8", "replace").strip()
+            os.close(lock)
+            raise self.in_use(holder) from None
+        os.ftruncate(lock, 0)
+        os.write(lock, this_process().encode() + b"\n")
+        self.lock = lock
+
+    def let_go(self) -> None:
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
+        steps = []
+        start = 0
+        while start < len(jobs):
+            rows = min(MOST_ROWS, 1 << ((len(jobs) - start).bit_length() - 1))
+            steps.append(self._insertion(jobs[start : start + rows]))
+            start += rows
+        return steps
+
+    def _insertion(self, jobs: Sequence[StoredJob]) -> Step:
+        rows = len(jobs)
+        if rows not in self._insertions:
+            values = ", ".join([f"({', '.join('?' * len(COLUMNS))})"] * rows)
+            self._insertions[rows] = f"INSERT INTO {self.jobs_sql} ({self.columns_sql}) VALUES {values}"
+        sql = self._insertions[rows]
+
+        def insert(connection: Connection) -> None:
+            values: list[Any] = []
+            for job in jobs:
+                values += fields(job)
+            connection.exec_driver_sql(sql, tuple(values))
+
+        return Step(insert)
+
+    def _removal(self, numbers: Sequence[int]) -> Step:
+        # One text for any numbers, so that it is parsed once; a list of integers reads as JSON.
+        sql = f"DELETE FROM {self.jobs_sql} WHERE number IN (SELECT value FROM json_each(?))"
+        return Step(lambda connection: connection.exec_driver_sql(sql, (str(numbers),)))
+
+    def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
+        detail = getattr(error, "sqlite_errorcode", 0)
+        code = detail & 0xFF
+        if code in FULL or detail == sqlite3.SQLITE_IOERR_SHMSIZE:
+            return StoreFull, f"make room, and make sure that {self.path} and its folder may be written"
+        if code in DOWN:
+            return StoreDown, f"another program may have {self.path} locked, or its disk has failed; it is tried again"
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return StoreError, f"{self.path} must be a file in a folder that may be written"
+        if code == sqlite3.SQLITE_NOTADB:
+            return StoreError, f"{self.path} is no SQLite database: give another path"
+        if code == sqlite3.SQLITE_CORRUPT:
+            return StoreError, f"{self.path} is damaged: stop the job server and save what can be saved by `.recover`"
+        return StoreError, f"look at {self.path} with the program sqlite3"

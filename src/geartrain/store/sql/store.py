@@ -1,0 +1,208 @@
+"""The store on a relational database: two connections, one that holds the place and writes, one that reads.
+
+The writer's session is also what keeps a second job server away, so nobody can write without holding the place. Each
+user signs the meta table, so that after a lost connection it notices if another has been there meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, select, update
+from sqlalchemy.exc import ArgumentError
+
+from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable
+from geartrain.store.sql.database import Database, Step, known_numbers
+from geartrain.store.sql.line import Line
+from geartrain.store.sql.mysql import MySQL
+from geartrain.store.sql.postgresql import PostgreSQL
+from geartrain.store.sql.reading import in_order
+from geartrain.store.sql.sqlite import SQLite
+from geartrain.store.sql.tables import Tables, prepare
+
+DATABASES: Final[dict[str, type[Database]]] = {
+    "sqlite": SQLite,
+    "postgresql": PostgreSQL,
+    "mysql": MySQL,
+    "mariadb": MySQL,
+}
+NAMESPACE: Final = re.compile("[a-z][a-z0-9_]{0,39}")
+
+
+class SqlStore(Store):
+    """Jobs in SQLite, PostgreSQL, MySQL or MariaDB; see ``Store`` for what it does.
+
+    In the URL, ``?namespace=name`` (``geartrain`` if not given) begins the names of its tables, ``?synchronous=normal``
+    lets SQLite wait less for the disk, and other options go to the database's library.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        parsed, namespace, options = _parsed(url)
+        self._tables = Tables(namespace)
+        self._database = DATABASES[parsed.get_backend_name()](parsed, options, self._tables)
+        self.abilities = self._database.abilities
+        self._user = uuid.uuid4().hex
+        self._signed = False
+        self._session = 0  # the writer's connection, as the database numbers it
+        self._next_number = 1  # that the store is known to have
+        self._writer = Line(self._database, self._hold)
+        self._reader = Line(self._database, self._database.connect)
+        jobs = self._tables.jobs
+        self._moving = (
+            update(jobs)
+            .where(jobs.c.number == bindparam("which"))
+            .values(place=bindparam("to"), attempts=bindparam("after"))
+        )
+
+    def open(self) -> None:
+        self._database.hold()
+        try:
+            self._writer.use(lambda connection: None)
+        except BaseException:
+            self._database.let_go()
+            raise
+
+    def load(self, leave_above: int) -> Iterator[StoredJob | Unreadable]:
+        found = in_order(
+            self._tables,
+            leave_above,
+            lambda statement: self._reader.use(lambda connection: connection.execute(statement).all()),
+        )
+        for job in found:
+            if isinstance(job, Unreadable):
+                with suppress(StoreFull):  # then it is met again at the next start
+                    self.set_aside(job.number, job.reason)
+            yield job
+
+    def count(self) -> int:
+        counting = select(func.count()).select_from(self._tables.jobs)
+        return self._reader.use(lambda connection: connection.execute(counting).scalar_one())
+
+    def next_number(self) -> int:
+        asking = select(self._tables.meta.c.next_number)
+        return int(self._reader.use(lambda connection: connection.execute(asking).scalar_one()))
+
+    def commit(self, batch: Batch) -> None:
+        limit = self.abilities.max_workload
+        if limit and max((job.size for job in batch.added), default=0) > limit:
+            job = next(job for job in batch.added if job.size > limit)
+            raise JobTooLarge(
+                job.number,
+                f"the store {self._database.shown} takes workloads of up to {limit} bytes, and this one has {job.size}",
+            )
+        self._writer.use(lambda connection: self._commit(connection, batch))
+        self._next_number = max(self._next_number, batch.next_number)
+
+    def read(self, number: int) -> bytes:
+        jobs = self._tables.jobs.c
+        asking = select(jobs.workload, jobs.size).where(jobs.number == number)
+        row = self._reader.use(lambda connection: connection.execute(asking).first())
+        if row is None or type(row.workload) is not bytes or len(row.workload) != row.size:
+            raise KeyError(number)
+        return row.workload
+
+    def set_aside(self, number: int, reason: str) -> None:
+        jobs, aside = self._tables.jobs, self._tables.set_aside
+        copying = insert(aside).from_select(
+            ["reason", "at", *jobs.c.keys()],
+            select(literal(reason), literal(time.time()), *jobs.c).where(jobs.c.number == number),
+        )
+        removing = delete(jobs).where(jobs.c.number == number)
+        steps = [
+            Step(lambda connection: connection.execute(copying)),
+            Step(lambda connection: connection.execute(removing)),
+        ]
+        self._writer.use(lambda connection: self._carry_out(connection, steps))
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+        self._database.let_go()
+
+    def _hold(self) -> Connection:
+        """A connection that holds the place."""
+        connection = self._database.connect()
+        try:
+            self._session = self._database.take_hold(connection, self._session)
+            self._sign(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self.abilities = self._database.abilities
+        return connection
+
+    def _sign(self, connection: Connection) -> None:
+        """Say whose the place is now; or after a lost connection, make sure that nobody else has said so since."""
+        meta = self._tables.meta
+        if self._signed:
+            if connection.execute(select(meta.c.user)).scalar() != self._user:
+                raise self._database.in_use("it came while the connection was lost")
+            return
+        prepare(connection, self._tables, self._database.begin)
+        connection.execute(update(meta).values(user=self._user))
+        self._signed = True
+
+    def _commit(self, connection: Connection, batch: Batch) -> None:
+        try:
+            self._carry_out(connection, self._steps(batch, batch.added))
+        except self._database.errors as error:
+            if not self._database.is_duplicate(error):
+                raise
+            # An earlier try has arrived after all.
+            known = known_numbers(connection, self._tables, batch.added)
+            self._carry_out(connection, self._steps(batch, [job for job in batch.added if job.number not in known]))
+
+    def _steps(self, batch: Batch, added: list[StoredJob]) -> list[Step]:
+        steps = self._database.add(added)
+        if batch.moved:
+            moves = [{"which": number, "to": place, "after": attempts} for number, place, attempts in batch.moved]
+            steps.append(Step(lambda connection: connection.execute(self._moving, moves), whole=False))
+        steps += self._database.remove(batch.removed)
+        if batch.next_number > self._next_number:
+            meta = self._tables.meta
+            counting = update(meta).where(meta.c.next_number < batch.next_number).values(next_number=batch.next_number)
+            steps.append(Step(lambda connection: connection.execute(counting)))
+        return steps
+
+    def _carry_out(self, connection: Connection, steps: list[Step]) -> None:
+        """All of the steps or none."""
+        if not steps:
+            return
+        if len(steps) == 1 and steps[0].whole:
+            steps[0].act(connection)
+            return
+        connection.exec_driver_sql(self._database.begin)
+        try:
+            for step in steps:
+                step.act(connection)
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            with suppress(*self._database.errors):  # the transaction may have ended by itself
+                connection.exec_driver_sql("ROLLBACK")
+            raise
+
+
+def _parsed(url: str) -> tuple[URL, str, dict[str, Any]]:
+    """The URL, the namespace, and the options that are the database's."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Its text is not shown: a password with unquoted signs may be what makes it unreadable.
+        raise StoreError(
+            f"the store's URL that begins with {url.partition(':')[0]}: can't be read: write"
+            " scheme://user:password@host:port/database, and @ : / % in the password as %40 %3A %2F %25"
+        ) from None
+    options = dict(parsed.query)
+    namespace = options.pop("namespace", "geartrain")
+    if not isinstance(namespace, str) or not NAMESPACE.fullmatch(namespace):
+        raise StoreError(
+            f"namespace={namespace} can't begin a table's name: use up to 40 of a-z, 0-9 and _, with a letter first"
+        )
+    return parsed, namespace, options

@@ -1,0 +1,139 @@
+"""The tables of one namespace, and how those of an older geartrain become those of this one.
+
+``<namespace>_jobs`` has a row per job, ``<namespace>_set_aside`` the rows that could not be read, as they were, and
+``<namespace>_meta`` one row: the version of the tables, the first number not given out, and who has used them last.
+
+Names and payloads are bytes in every database: no character set has a say in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.dialects import mysql, sqlite
+
+from geartrain.store.base import StoreError
+
+VERSION: Final = 1
+
+# SQLite keeps a table by its key only if the key is called INTEGER.
+NUMBER: Final = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+# A plain BLOB of MySQL ends at 64 KiB.
+NAME: Final = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+PAYLOAD: Final = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+class Tables:
+    """The three tables of a namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self.metadata = MetaData()
+        self.jobs = self._table(
+            f"{namespace}_jobs", Column("number", NUMBER, primary_key=True, autoincrement=False), *_job_columns(False)
+        )
+        self.set_aside = self._table(
+            f"{namespace}_set_aside",
+            Column("id", NUMBER, primary_key=True, autoincrement=True),
+            Column("reason", Text, nullable=False),
+            Column("at", Double, nullable=False),
+            Column("number", NUMBER, nullable=False),
+            *_job_columns(True),
+        )
+        self.meta = self._table(
+            f"{namespace}_meta",
+            Column("id", Integer, primary_key=True, autoincrement=False),
+            Column("version", Integer, nullable=False),
+            Column("next_number", BigInteger, nullable=False),
+            Column("user", String(64), nullable=False),
+        )
+
+    def _table(self, name: str, *columns: Column[object]) -> Table:
+        return Table(
+            name, self.metadata, *columns, mysql_engine="InnoDB", mysql_row_format="DYNAMIC",
+            mariadb_engine="InnoDB", mariadb_row_format="DYNAMIC",
+        )  # fmt: skip
+
+
+def _job_columns(nullable: bool) -> list[Column[object]]:
+    return [
+        Column("place", BigInteger, nullable=nullable),
+        Column("function", NAME, nullable=nullable),
+        Column("unique", NAME, nullable=nullable),
+        Column("workload", PAYLOAD, nullable=nullable),
+        Column("size", BigInteger, nullable=nullable),
+        Column("priority", SmallInteger, nullable=nullable),
+        Column("due", Double, nullable=nullable),
+        Column("reducer", NAME, nullable=nullable),
+        Column("attempts", BigInteger, nullable=nullable),
+        Column("created", Double, nullable=nullable),
+    ]
+
+
+Migration = Callable[[Connection, Tables], None]
+
+# From a version to the next one. Each runs in a transaction of its own, together with the change of the version; since
+# MySQL ends that transaction at each change of a table, it must also be able to run on what it has left half done.
+MIGRATIONS: Final[dict[int, Migration]] = {}
+
+
+def prepare(connection: Connection, tables: Tables, begin: str) -> None:
+    """Make the tables if there are none, or bring them to ``VERSION``.
+
+    ``connection`` commits by itself; ``begin`` starts a transaction. Raises StoreError if they are from a newer
+    geartrain.
+    """
+    version = _version(connection, tables)
+    if version is not None and version > VERSION:
+        raise StoreError(
+            f"the tables {tables.jobs.name} and others have version {version}, and this geartrain knows them up to"
+            f" {VERSION}: start the newer geartrain that has written them, or give this one another namespace"
+        )
+    if version is None:
+        _within(connection, begin, lambda: _create(connection, tables))
+        return
+    for older in range(version, VERSION):
+        _within(connection, begin, lambda older=older: _migrate(connection, tables, older))  # type: ignore[misc]
+
+
+def _version(connection: Connection, tables: Tables) -> int | None:
+    if not inspect(connection).has_table(tables.meta.name):
+        return None
+    return connection.execute(select(tables.meta.c.version)).scalar()
+
+
+def _create(connection: Connection, tables: Tables) -> None:
+    tables.metadata.create_all(connection)
+    connection.execute(insert(tables.meta).values(id=1, version=VERSION, next_number=1, user=""))
+
+
+def _migrate(connection: Connection, tables: Tables, older: int) -> None:
+    MIGRATIONS[older](connection, tables)
+    connection.execute(update(tables.meta).values(version=older + 1))
+
+
+def _within(connection: Connection, begin: str, act: Callable[[], None]) -> None:
+    connection.exec_driver_sql(begin)
+    try:
+        act()
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
