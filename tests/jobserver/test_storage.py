@@ -1,0 +1,367 @@
+"""What the rules promise with a store: acknowledgements wait for it, refusals are told, jobs come back whole.
+
+The store is held in the test's hand: a batch is taken, and written or refused when the test says so.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from geartrain.jobserver import JobServer, Peer, Settings, storage
+from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.wire import Packet, Parser, pack_request
+from geartrain.wire import packets as p
+
+
+class Durable:
+    """A job server with a store that only the test moves."""
+
+    def __init__(self, spill_above: int = 1000) -> None:
+        settings = Settings()
+        settings.handle_prefix = b"H:t"
+        settings.durable = True
+        settings.spill_above = spill_above
+        self.server = JobServer(settings)
+        self.server.tick(1.0, 1000.0)
+
+    def peer(self) -> Peer:
+        return self.server.connect("127.0.0.1", 5)
+
+    def send(self, peer: Peer, type: int, *arguments: bytes) -> list[Packet]:
+        self.server.receive(peer, pack_request(type, *arguments))
+        return self.got(peer)
+
+    def got(self, peer: Peer) -> list[Packet]:
+        parser = Parser()
+        parser.feed(b"".join(peer.take()))
+        packets = []
+        while (packet := parser.next_packet()) is not None:
+            packets.append(packet)
+        return packets
+
+    def batch(self) -> Batch:
+        batch = storage.take_batch(self.server)
+        assert batch is not None
+        return batch
+
+    def commit(self) -> Batch:
+        batch = self.batch()
+        storage.written(self.server, batch)
+        return batch
+
+    def worker(self, function: bytes = b"f") -> Peer:
+        peer = self.peer()
+        assert self.send(peer, p.CAN_DO, function) == []
+        return peer
+
+
+@pytest.fixture
+def durable() -> Durable:
+    return Durable()
+
+
+def created(number: int) -> Packet:
+    return Packet(p.JOB_CREATED, (b"H:t:%d" % number,))
+
+
+def echo(text: bytes) -> Packet:
+    return Packet(p.ECHO_RES, (text,))
+
+
+def test_an_acknowledgement_leaves_after_the_commit_and_holds_what_is_behind_it(durable: Durable) -> None:
+    client = durable.peer()
+    assert durable.send(client, p.ECHO_REQ, b"before") == [echo(b"before")]
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == []
+    assert durable.send(client, p.ECHO_REQ, b"behind") == []
+    batch = durable.batch()
+    assert durable.got(client) == []
+    storage.written(durable.server, batch)
+    assert durable.got(client) == [created(1), echo(b"behind")]
+
+
+def test_a_foreground_job_waits_for_nothing(durable: Durable) -> None:
+    client = durable.peer()
+    assert durable.send(client, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(1)]
+    assert storage.take_batch(durable.server) is None
+
+
+def test_another_peer_is_not_held_up(durable: Durable) -> None:
+    slow, other = durable.peer(), durable.peer()
+    durable.send(slow, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    assert durable.send(other, p.ECHO_REQ, b"x") == [echo(b"x")]
+
+
+def test_all_that_gathers_during_a_commit_is_the_next_batch(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"1")
+    first = durable.batch()
+    for _ in range(5):
+        durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    assert storage.take_batch(durable.server) is None
+    storage.written(durable.server, first)
+    assert durable.got(client) == [created(1)]
+    second = durable.batch()
+    assert [job.number for job in second.added] == [2, 3, 4, 5, 6]
+    storage.written(durable.server, second)
+    assert durable.got(client) == [created(number) for number in range(2, 7)]
+
+
+def test_a_batch_holds_everything_of_a_job(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_EPOCH, b"f\xff", b"u1", b"2000", b"a\0b")
+    durable.send(client, p.SUBMIT_REDUCE_JOB_BACKGROUND, b"f", b"", b"red", b"", b"")
+    durable.send(client, p.SUBMIT_JOB_HIGH_BG, b"f", b"-", b"x")
+    epoch, reduced, high = durable.batch().added
+    assert (epoch.function, epoch.unique, epoch.workload, epoch.due) == (b"f\xff", b"u1", b"a\0b", 2000.0)
+    assert (reduced.reducer, reduced.workload, reduced.priority) == (b"red", b"", 1)
+    assert (high.unique, high.priority, high.created) == (b"-", 0, 1000.0)
+
+
+def test_a_job_that_ends_before_it_is_written_never_is(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w") == []
+    assert durable.send(worker, p.GRAB_JOB)[0].type == p.JOB_ASSIGN
+    durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
+    assert durable.got(client) == [created(1)]
+    batch = storage.take_batch(durable.server)
+    assert batch is None or (batch.added == [] and batch.removed == [])
+
+
+def test_a_job_that_ends_while_it_is_written_is_removed_with_the_next_batch(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    batch = durable.batch()
+    durable.send(worker, p.GRAB_JOB)
+    durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
+    storage.written(durable.server, batch)
+    assert durable.got(client) == [created(1)]
+    assert durable.commit().removed == [1]
+
+
+@pytest.mark.parametrize("ending", [p.WORK_COMPLETE, p.WORK_FAIL, p.WORK_EXCEPTION])
+def test_an_ended_job_is_removed(durable: Durable, ending: int) -> None:
+    client, worker = durable.peer(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.commit()
+    durable.send(worker, p.GRAB_JOB)
+    durable.send(worker, ending, b"H:t:1", *([] if ending == p.WORK_FAIL else [b""]))
+    assert durable.commit().removed == [1]
+
+
+def test_a_cancelled_job_is_removed(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.commit()
+    durable.server.receive(client, b"cancel job H:t:1\n")
+    assert durable.commit().removed == [1]
+
+
+def test_a_lost_worker_moves_the_job_behind_all_others(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    for _ in range(3):
+        durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.commit()
+    durable.send(worker, p.GRAB_JOB)
+    durable.server.lost(worker)
+    ((number, place, attempts),) = durable.commit().moved
+    assert (number, attempts) == (1, 1)
+    assert place > 3 << PLACE_BITS
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    assert durable.batch().added[0].place > place
+
+
+def test_a_refused_batch_is_told_to_its_submitters(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    durable.send(client, p.ECHO_REQ, b"behind")
+    storage.refused(durable.server, durable.batch(), "the disk is full")
+    error, behind = durable.got(client)
+    assert error.type == p.ERROR
+    assert error.arguments[0] == b"QUEUE_ERROR"
+    assert b"the disk is full" in error.arguments[1]
+    assert behind == echo(b"behind")
+    assert len(durable.server.jobs) == 0
+    assert durable.server.memory == 0
+    assert durable.commit().removed == [1]  # nobody knows whether it arrived
+
+
+def test_what_a_refused_batch_would_have_removed_is_removed_by_the_next(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.commit()
+    durable.send(worker, p.GRAB_JOB)
+    durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
+    storage.refused(durable.server, durable.batch(), "gone")
+    assert durable.commit().removed == [1]
+
+
+def test_a_refused_job_goes_on_for_a_foreground_client(durable: Durable) -> None:
+    submitter, waiting, worker = durable.peer(), durable.peer(), durable.worker()
+    durable.send(submitter, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    assert durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(1)]
+    storage.refused(durable.server, durable.batch(), "gone")
+    assert durable.got(submitter)[0].type == p.ERROR
+    durable.send(worker, p.GRAB_JOB)
+    durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"done")
+    assert durable.got(waiting) == [Packet(p.WORK_COMPLETE, (b"H:t:1", b"done"))]
+
+
+def test_one_job_that_is_too_large_does_not_harm_its_batch(durable: Durable) -> None:
+    client = durable.peer()
+    for _ in range(2):
+        durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    batch = durable.batch()
+    storage.refuse_one(durable.server, batch, 1, "above max_allowed_packet")
+    storage.written(durable.server, batch)
+    first, second = durable.got(client)
+    assert first.type == p.ERROR
+    assert second == created(2)
+
+
+def test_a_store_in_trouble_refuses_at_once_and_lets_foreground_jobs_pass(durable: Durable) -> None:
+    client = durable.peer()
+    durable.server.store_trouble = "connection refused"
+    (error,) = durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    assert error.arguments[0] == b"QUEUE_ERROR"
+    assert b"connection refused" in error.arguments[1]
+    assert durable.send(client, p.SUBMIT_JOB, b"f", b"", b"w") == [created(1)]
+
+
+def test_joining_a_job_that_is_not_stored_yet_waits_too(durable: Durable) -> None:
+    first, second = durable.peer(), durable.peer()
+    durable.send(first, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    batch = durable.batch()
+    assert durable.send(second, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == []
+    storage.written(durable.server, batch)
+    assert durable.got(first) == durable.got(second) == [created(1)]
+    assert durable.send(second, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == [created(1)]
+
+
+def test_a_background_submission_makes_a_foreground_job_durable(durable: Durable) -> None:
+    waiting, submitter = durable.peer(), durable.peer()
+    assert durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(1)]
+    assert durable.send(submitter, p.SUBMIT_JOB_BG, b"f", b"u", b"other") == []
+    assert durable.commit().added[0].workload == b"w"
+    assert durable.got(submitter) == [created(1)]
+
+
+def test_a_submitter_that_leaves_before_the_commit_harms_nobody(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    batch = durable.batch()
+    durable.server.lost(client)
+    storage.written(durable.server, batch)
+    assert durable.send(worker, p.GRAB_JOB)[0].arguments[2] == b"w"
+
+
+def stored(number: int, **fields: object) -> StoredJob:
+    job: dict[str, object] = {
+        "place": number << PLACE_BITS,
+        "function": b"f",
+        "unique": b"",
+        "workload": b"w%d" % number,
+        "size": 2,
+        "priority": 1,
+        "due": 0.0,
+        "reducer": b"",
+        "attempts": 0,
+        "created": 900.0,
+        **fields,
+    }
+    return StoredJob(number, **job)  # type: ignore[arg-type]
+
+
+def test_jobs_of_an_earlier_life_come_back_whole(durable: Durable) -> None:
+    server = durable.server
+    storage.restore(server, stored(7, unique=b"u", attempts=2, reducer=b"red"))
+    storage.restore(server, stored(9, priority=0))
+    storage.restore(server, stored(12, due=1500.0))
+    worker, client = durable.worker(), durable.peer()
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"") == [Packet(p.JOB_CREATED, (b"H:t:7",))]
+    assert durable.send(worker, p.GRAB_JOB_ALL) == [Packet(p.JOB_ASSIGN_UNIQ, (b"H:t:9", b"f", b"", b"w9"))]
+    assert durable.send(worker, p.GRAB_JOB_ALL) == [Packet(p.JOB_ASSIGN_ALL, (b"H:t:7", b"f", b"u", b"red", b"w7"))]
+    assert durable.send(worker, p.GRAB_JOB_ALL) == [Packet(p.NO_JOB, ())]
+    server.tick(2.0, 1500.0)
+    assert durable.send(worker, p.GRAB_JOB) == [Packet(p.JOB_ASSIGN, (b"H:t:12", b"f", b"w12"))]
+    assert server.next_number == 13
+
+
+def test_numbers_are_reserved_before_they_are_used(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    assert durable.commit().next_number > 50_000
+
+
+def test_a_large_workload_leaves_memory_and_is_read_when_assigned(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    big = bytes(range(256)) * 300
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", big)
+    before = durable.server.memory
+    durable.commit()
+    assert durable.server.memory == before - len(big)
+    assert durable.send(worker, p.GRAB_JOB_UNIQ) == []
+    assert durable.send(worker, p.ECHO_REQ, b"behind") == []
+    (read,) = durable.server.reads
+    storage.deliver(durable.server, read, big)
+    assert durable.got(worker) == [Packet(p.JOB_ASSIGN_UNIQ, (b"H:t:1", b"f", b"u", big)), echo(b"behind")]
+    durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
+    assert durable.server.memory == 0
+
+
+def test_a_workload_that_can_not_be_read_now_is_offered_again(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
+    durable.commit()
+    durable.send(worker, p.GRAB_JOB)
+    storage.undelivered(durable.server, durable.server.reads.pop(), lost_for_good=False)
+    assert durable.got(worker) == [Packet(p.NO_JOB, ())]
+    durable.server.tick(2.0, 1000.0 + storage.READ_AGAIN_AFTER)
+    assert durable.send(worker, p.GRAB_JOB) == []
+    storage.deliver(durable.server, durable.server.reads.pop(), b"x" * 2000)
+    assert durable.got(worker)[0].type == p.JOB_ASSIGN
+
+
+def test_a_workload_that_is_lost_for_good_fails_its_job(durable: Durable) -> None:
+    client, waiting, worker = durable.peer(), durable.peer(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"x" * 2000)
+    durable.commit()
+    durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"")
+    durable.send(worker, p.GRAB_JOB)
+    storage.undelivered(durable.server, durable.server.reads.pop(), lost_for_good=True)
+    assert durable.got(worker) == [Packet(p.NO_JOB, ())]
+    assert durable.got(waiting) == [Packet(p.WORK_FAIL, (b"H:t:1",))]
+    assert len(durable.server.jobs) == 0
+    assert storage.take_batch(durable.server) is None  # the store has it aside
+
+
+def test_a_worker_that_dies_while_its_workload_is_read_gives_the_job_back(durable: Durable) -> None:
+    client, first, second = durable.peer(), durable.worker(), durable.worker()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
+    durable.commit()
+    durable.send(first, p.GRAB_JOB)
+    read = durable.server.reads.pop()
+    durable.server.lost(first)
+    storage.deliver(durable.server, read, b"x" * 2000)
+    assert durable.send(second, p.GRAB_JOB) == []
+    storage.deliver(durable.server, durable.server.reads.pop(), b"x" * 2000)
+    assert durable.got(second)[0].type == p.JOB_ASSIGN
+
+
+def test_a_joined_job_with_a_slot_of_each_submitter_opens_all(durable: Durable) -> None:
+    peers = [durable.peer() for _ in range(4)]
+    for peer in peers:
+        assert durable.send(peer, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == []
+    assert len(durable.commit().added) == 1
+    assert [durable.got(peer) for peer in peers] == [[created(1)]] * 4
+
+
+def test_a_refusal_in_the_place_of_an_answer_keeps_the_order(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"1")
+    batch = durable.batch()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"2")
+    durable.send(client, p.ECHO_REQ, b"end")
+    storage.refused(durable.server, batch, "no")
+    assert durable.got(client)[0].type == p.ERROR
+    storage.written(durable.server, durable.batch())
+    assert durable.got(client) == [created(2), echo(b"end")]
