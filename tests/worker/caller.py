@@ -28,6 +28,8 @@ class Caller:
     """A client that asks for exceptions and submits jobs."""
 
     def __init__(self, server: RunningServer) -> None:
+        self.address = server.address
+        self.handle = b""
         self.socket = socket.create_connection((server.host, server.port), timeout=20)
         self.parser = Parser()
         self.socket.sendall(pack_request(OPTION_REQ, b"exceptions"))
@@ -45,7 +47,8 @@ class Caller:
         self.socket.sendall(pack_request(type, function.encode(), unique, workload))
         answer = self.hear()
         assert answer.type == JOB_CREATED, answer
-        return answer.arguments[0]
+        self.handle = answer.arguments[0]
+        return self.handle
 
     def submit_background(self, function: str, workload: bytes = b"") -> bytes:
         return self.submit(function, workload, type=SUBMIT_JOB_BG)

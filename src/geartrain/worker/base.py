@@ -126,8 +126,13 @@ class BaseWorker:
         if processes is None and not needs and not any(one.hard_limit for one in limits) and not Systemd():
             work(Place(slots=slots))
             return
-        has_narrow = any(one.concurrency is not None for one in limits)
-        Pool(work, processes=processes or 1, slots=slots, has_narrow=has_narrow, options=options).run()
+        Pool(
+            work,
+            processes=1 if processes is None else processes,
+            slots=slots,
+            has_narrow=any(one.concurrency is not None for one in limits),
+            options=options,
+        ).run()
 
     def wire_name(self, function: Function) -> str:
         """The function's name as the job servers know it."""

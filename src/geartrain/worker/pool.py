@@ -73,12 +73,17 @@ class Child:
     born_at: float
     old_at: float  # when it is to be replaced
     is_told: bool = False  # to leave
+    is_killed: bool = False
 
-    def tell(self, number: int = signal.SIGTERM) -> None:
-        """Send a signal; SIGTERM once means leave when the jobs are done, twice leave now."""
+    def tell(self) -> None:
+        """Tell it to leave: once, when its jobs are done; twice, now."""
         self.is_told = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+        os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.is_killed = True
+        os.kill(self.pid, signal.SIGKILL)
 
     def megabytes(self) -> float:
         """Its resident memory; 0 where the system does not tell."""
@@ -116,6 +121,7 @@ class Pool:
         self._backoff = Backoff(first=0.5)
         self._start_at = 0.0
         self._is_leaving = False
+        self._has_given_up = False
         self._leave_now_at = self._kill_at = float("inf")
         self._is_to_start_anew = False
         self._selector = selectors.DefaultSelector()
@@ -129,7 +135,6 @@ class Pool:
 
     def run(self) -> None:
         """Supervise until told to leave; raises SystemExit if jobs had to be given up."""
-        clean = True
         with self._signals():
             self._show_readiness()
             try:
@@ -137,18 +142,18 @@ class Pool:
                     self._replace()
                     for key, _ in self._selector.select(TICK):
                         key.data()
-                    clean = self._reap() and clean
+                    self._reap()
                     self._look_after(time.monotonic())
             finally:
                 for child in self._children:
-                    child.tell(signal.SIGKILL)
+                    child.kill()
                 self._set_ready(False)
                 for sign in self._signs:
                     if isinstance(sign, ReadyPort):
                         sign.close()
         if self._is_to_start_anew:
             start_anew()
-        if not clean:
+        if self._has_given_up:
             raise SystemExit(1)
 
     # Processes.
@@ -208,9 +213,8 @@ class Pool:
                 sys.stderr.flush()
             os._exit(code)
 
-    def _reap(self) -> bool:
-        """See who has ended; returns whether all did in good order."""
-        clean = True
+    def _reap(self) -> None:
+        """See who has ended."""
         for child in list(self._children):
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if not pid:
@@ -220,29 +224,29 @@ class Pool:
             if code == 0:
                 logger.info("process %d has left", pid)
                 continue
-            clean = False
             how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
             logger.log(logging.INFO if self._is_leaving else logging.ERROR, "process %d %s", pid, how)
             if time.monotonic() - child.born_at < SHORT_LIFE:
                 self._start_at = time.monotonic() + self._backoff.failed()
             else:
                 self._backoff.succeeded()
-        return clean or not self._is_leaving
 
     # What the supervisor sees to.
 
     def _look_after(self, now: float) -> None:
         for child in self._children:
+            if child.is_killed:
+                continue
             if child.place.board.is_overdue(now):
                 logger.error("process %d is over a hard time limit: killing it", child.pid)
-                child.tell(signal.SIGKILL)
+                child.kill()
             elif not child.is_told:
                 self._check_age(child, now)
         if now >= self._leave_now_at:
             self._leave_now()
         if now >= self._kill_at:
             for child in self._children:
-                child.tell(signal.SIGKILL)
+                child.kill()
         if self._is_leaving:
             return
         if self._sources is not None and (changed := self._sources.changed()):
@@ -302,6 +306,7 @@ class Pool:
                 child.tell()
 
     def _leave_now(self) -> None:
+        self._has_given_up = True
         logger.warning("leaving now: the jobs of %d processes are given up", len(self._children))
         for child in self._children:
             child.tell()
