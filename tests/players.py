@@ -214,7 +214,9 @@ class MemoryPlayer(Player):
         end = self.clock + seconds
         while 0 < (deadline := self.server.next_deadline()) <= end:
             self._tick(max(deadline, self.clock))
+        before = dict(self.received)
         self._tick(end)
+        assert self.received == before, "next_deadline() did not announce what has happened"
 
     def more_comes(self, name: str) -> bool:
         return False
