@@ -14,8 +14,9 @@ from geartrain.client.session import ClientSession
 from geartrain.client.submission import SentAgainEvent, Submission
 from geartrain.errors import AddressError, ConnectError, ConnectionLostError, RemoteProtocolError
 from geartrain.link import Address
-from geartrain.wire.packets import JOB_CREATED, WORK_DATA, pack_response
+from geartrain.wire.packets import ECHO_RES, JOB_CREATED, WORK_DATA, pack_response
 
+PROBE = EchoRequest(b"")
 A, B, C = (Address(name) for name in "abc")
 
 
@@ -35,8 +36,15 @@ class Network:
         return dialed
 
     def connect(self, *addresses: Address) -> None:
+        """Each is connected and, if it was asked whether it lives, answers."""
         for address in addresses:
-            self.servers.connected(self.known[address], self.now)
+            server = self.known[address]
+            server.is_dialing = True
+            self.servers.connected(server, self.now)
+            if server.is_down:
+                assert server.session is not None
+                assert server.session.take() == PROBE.packet
+                self.servers.received(server, pack_response(ECHO_RES, b""), self.now)
 
     def refuse(self, *addresses: Address) -> None:
         for address in addresses:
@@ -274,6 +282,27 @@ def test_a_server_that_is_silent_or_talks_nonsense_is_hung_up_on() -> None:
     assert [type(error) for error in errors] == [ConnectionLostError, ConnectionLostError]
     assert "text line" in str(errors[0])
     assert "silent for 30 s" in str(errors[1])
+
+
+def test_a_server_that_was_down_gets_nothing_before_it_answers() -> None:
+    network = Network(A)
+    network.connect(A)
+    network.place(one := job())
+    packet = network.sent_to(A)
+    network.lose(A)
+    assert network.dialed() == {A}
+    server = network.known[A]
+    for _ in range(3):  # it accepts connections and dies, or is dying
+        network.servers.connected(server, network.now)
+        assert network.sent_to(A) == PROBE.packet
+        network.lose(A)
+        network.now = server.retry_at
+        network.servers.tick(network.now)
+        assert network.dialed() == {A}
+    assert not one.done
+    network.servers.connected(server, network.now)
+    network.servers.received(server, pack_response(ECHO_RES, b""), network.now)
+    assert network.sent_to(A) == PROBE.packet + packet
 
 
 def test_what_is_given_up_is_not_sent_later() -> None:

@@ -161,8 +161,8 @@ class EchoRequest(Request[bytes]):
     __slots__ = ()
     expects = ECHO_RES
 
-    def __init__(self, data: bytes, address: Address | None = None) -> None:
-        super().__init__(pack_request(ECHO_REQ, data), address=address)
+    def __init__(self, data: bytes, address: Address | None = None, *, resends: int = 1) -> None:
+        super().__init__(pack_request(ECHO_REQ, data), address=address, resends=resends)
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         self.settle(arguments[0])

@@ -4,7 +4,7 @@ A request with a key goes to the server that the key belongs to: every client th
 a key in the same order (rendezvous hashing), and takes the first that lives. So equal unique keys meet at one server
 and coalesce, and when a server goes away only its own keys move. Requests without a key take the servers in turn.
 
-A server that can't be reached, or whose connection ends, is *down* until it is connected again: it is tried after
+A server that can't be reached, or whose connection ends, is *down* until it answers again: it is tried after
 growing, jittered pauses, and meanwhile nobody waits for it as long as another lives. The requests it had are sent
 again elsewhere, each as often as it allows.
 
@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from geartrain.client.request import Request
+from geartrain.client.request import EchoRequest, Request
 from geartrain.client.session import ClientSession
 from geartrain.client.submission import Submission
 from geartrain.errors import AddressError, ConnectError, ConnectionLostError, GeartrainError
@@ -30,7 +30,10 @@ PATIENCE_SECONDS = 5.0
 
 
 class Server:
-    """One job server as its client sees it; connected where it has a ``session``."""
+    """One job server as its client sees it; connected where it has a ``session``.
+
+    It is dialing until it is connected and, if it was down before, has answered.
+    """
 
     __slots__ = ("_salt", "address", "backoff", "error", "is_dialing", "is_down", "retry_at", "session")
 
@@ -103,14 +106,17 @@ class Servers:
             self._dial(candidate)
 
     def connected(self, server: Server, now: float) -> None:
-        """A connection to ``server`` was made."""
-        server.is_dialing = server.is_down = False
-        server.session = self._make_session()
-        server.error = None
-        self._was_up = True
-        self._up.append(server)
+        """A connection to ``server`` was made.
+
+        One that was down must answer before it is trusted with anything: a dying or frozen one may still accept
+        connections, and each request that it swallows costs a resend.
+        """
+        session = server.session = self._make_session()
         self.to_write.add(server)
-        self._place_waiting(now)
+        if not server.is_down:
+            self._put_up(server, now)
+        elif session.is_idle:
+            session.send(EchoRequest(b"", resends=0))
 
     def refused(self, server: Server, error: GeartrainError, now: float) -> None:
         """No connection to ``server`` could be made."""
@@ -125,6 +131,9 @@ class Servers:
             self.touched += server.session.receive(data)
         except GeartrainError as error:
             self.lost(server, error, now)
+            return
+        if server.is_dialing:
+            self._put_up(server, now)
 
     def lost(self, server: Server, error: GeartrainError, now: float) -> None:
         """The connection to ``server`` has ended, or must be ended."""
@@ -132,7 +141,9 @@ class Servers:
         if session is None:
             return
         server.session = None
-        self._up.remove(server)
+        server.is_dialing = False
+        if server in self._up:
+            self._up.remove(server)
         self.to_write.discard(server)
         self.to_hang_up.append(server)
         if session.has_heard:
@@ -157,8 +168,9 @@ class Servers:
     def tick(self, now: float) -> float | None:
         """Say what time it is; returns when to call again, ``None`` for never."""
         deadlines = []
-        for server in list(self._up):
-            assert server.session is not None
+        for server in self._servers.values():
+            if server.session is None:
+                continue
             try:
                 deadline = server.session.tick(now)
             except GeartrainError as error:
@@ -182,12 +194,12 @@ class Servers:
 
     def end(self, error: GeartrainError) -> None:
         """Fail everything that is open; all connections are to be closed."""
-        for server in self._up:
-            assert server.session is not None
-            for request in server.session.lost():
-                self._fail(request, error)
-            server.session = None
-            self.to_hang_up.append(server)
+        for server in self._servers.values():
+            if server.session is not None:
+                for request in server.session.lost():
+                    self._fail(request, error)
+                server.session = None
+                self.to_hang_up.append(server)
         self._up.clear()
         self.to_write.clear()
         for request, _ in self._waiting:
@@ -198,7 +210,7 @@ class Servers:
         """The connected server for a request; ``None`` if it has to wait for one."""
         if request.address is not None:
             server = self._servers.get(request.address)
-            return server if server is not None and server.session is not None else None
+            return server if server in self._up else None
         if request.key is not None and len(self._servers) > 1:
             alive = self._candidates(request)
             return alive[0] if alive[0].session is not None else None
@@ -236,6 +248,13 @@ class Servers:
             if server.retry_at <= now:
                 self._dial(server)
         self._retry_at = min((server.retry_at for server in resting if not server.is_dialing), default=math.inf)
+
+    def _put_up(self, server: Server, now: float) -> None:
+        server.is_dialing = server.is_down = False
+        server.error = None
+        self._was_up = True
+        self._up.append(server)
+        self._place_waiting(now)
 
     def _put_down(self, server: Server, error: GeartrainError, now: float) -> None:
         server.is_down = True

@@ -131,7 +131,7 @@ class ClientSession:
             return deadline
         if self._owed:
             raise ConnectionLostError(f"the job server owes an answer and was silent for {self.answer_seconds:g} s")
-        self.send(EchoRequest(b""))
+        self.send(EchoRequest(b"", resends=0))
         self._is_fresh = False
         self._quiet_since = now
         return now + self.answer_seconds
