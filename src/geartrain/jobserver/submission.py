@@ -212,7 +212,6 @@ def release_due(server: JobServer) -> None:
 
 def _join(server: JobServer, peer: Peer, job: Job, background: bool) -> None:
     """A submission whose key a live job has: it gets that job's handle, and its own workload is forgotten."""
-    job.function.coalesced += 1
     if background:
         job.background = True
     else:
@@ -221,6 +220,7 @@ def _join(server: JobServer, peer: Peer, job: Job, background: bool) -> None:
             return
         server.memory += LISTENER_COST
         Listener(job, peer)
+    job.function.coalesced += 1
     handle = server.handle(job.number)
     peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
     if background and server.durable and job.stored != STORED:
