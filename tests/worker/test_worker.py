@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -13,7 +12,7 @@ from caller import Caller, until
 
 from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
 from geartrain.wire.packets import WORK_COMPLETE, WORK_DATA, WORK_FAIL, WORK_STATUS, WORK_WARNING
-from geartrain.worker import AssignedJob, Middleware, Worker
+from geartrain.worker import AssignedJob, Worker
 from servers import RunningServer, free_port, running_gearmand, running_geartrain, running_perl_server
 
 SERVERS = {"geartrain": running_geartrain, "gearmand": running_gearmand, "perl": running_perl_server}
@@ -266,44 +265,6 @@ def test_a_job_whose_server_died_is_lost_and_the_worker_goes_on() -> None:
         with running_geartrain(port=port) as server, Caller(server) as caller:
             assert caller.run("echo", b"hello") == b"hello"
     assert jobs[0].lost
-
-
-def test_middleware_sees_every_job(our_server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
-    seen: list[object] = []
-
-    class Notes(Middleware):
-        def before(self, job: AssignedJob) -> None:
-            seen.append(("before", job.workload))
-            if job.workload == b"refused":
-                raise PermissionError("not you")
-
-        def after(self, job: AssignedJob, seconds: float) -> None:
-            seen.append(("after", seconds >= 0))
-            raise RuntimeError("a bad middleware")
-
-        def failed(self, job: AssignedJob, error: BaseException, seconds: float) -> None:
-            seen.append(("failed", str(error)))
-
-    worker = make_worker(our_server, middleware=[Notes()])
-
-    @worker.function()
-    def maybe(job):
-        if job.workload == b"bad":
-            raise ValueError("no")
-
-    with worker, Caller(our_server) as caller, caplog.at_level(logging.ERROR):
-        caller.run("maybe", b"good")
-        assert caller.error("maybe", b"bad").endswith("ValueError: no")
-        assert caller.error("maybe", b"refused").endswith("PermissionError: not you")
-    assert seen == [
-        ("before", b"good"),
-        ("after", True),
-        ("before", b"bad"),
-        ("failed", "no"),
-        ("before", b"refused"),
-        ("failed", "not you"),
-    ]
-    assert "a bad middleware" in caplog.text
 
 
 def test_sigterm_lets_the_job_at_hand_finish(our_server: RunningServer) -> None:

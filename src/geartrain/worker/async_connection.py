@@ -18,8 +18,8 @@ logger = logging.getLogger("geartrain.worker")
 class AsyncConnection:
     """A session and, most of the time, its link.
 
-    ``on_job`` is called for each job that comes, ``on_change`` whenever the connection has something new to send or
-    another need to be ticked.
+    ``on_job`` is called for each job that comes, ``on_output`` when there may be something to send, ``on_change`` when
+    the connection was made or registered, or lost.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class AsyncConnection:
         session: WorkerSession,
         *,
         on_job: Callable[[AsyncConnection, AssignedJob], None],
+        on_output: Callable[[], None],
         on_change: Callable[[], None],
         connect_within: float,
         send_within: float,
@@ -37,6 +38,7 @@ class AsyncConnection:
         self.session = session
         self.link: AsyncLink | None = None
         self._on_job = on_job
+        self._on_output = on_output
         self._on_change = on_change
         self._connect_within = connect_within
         self._send_within = send_within
@@ -105,12 +107,13 @@ class AsyncConnection:
         if self.session.is_registered and not was_registered:
             self._backoff.succeeded()
             logger.info("registered at %s", self.address)
+            self._on_change()
         for event in events:
             if isinstance(event, ServerError):
                 logger.warning("%s refused something: %s", self.address, event)
             else:
                 self._on_job(self, event)
-        self._on_change()
+        self._on_output()
 
     def _lost(self, link: AsyncLink, error: Exception | None) -> None:
         if self.link is link:

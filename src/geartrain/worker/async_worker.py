@@ -26,6 +26,7 @@ from geartrain.worker.failure import failure_text
 from geartrain.worker.functions import Function, call_plain
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.leaving import leave_signals
+from geartrain.worker.middleware import Around
 from geartrain.worker.pool import Options
 from geartrain.worker.slots import Slots
 from geartrain.worker.soft_limit import Alarms, limited
@@ -162,7 +163,8 @@ class AsyncWorker(BaseWorker):
                 address,
                 self.new_session(functions, own_slots),
                 on_job=self._start_job,
-                on_change=self._change,
+                on_output=self._flush_soon,
+                on_change=self._changed.set,
                 connect_within=self.connect_within,
                 send_within=self.answer_within,
                 tls=self.tls,
@@ -206,8 +208,8 @@ class AsyncWorker(BaseWorker):
         for task in self._jobs:
             task.cancel()
 
-    def _change(self) -> None:
-        """Something is to be sent, or to be waited for in another way."""
+    def _flush_soon(self) -> None:
+        """Send at the end of this turn of the loop, all that was said in it at once."""
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
@@ -234,22 +236,16 @@ class AsyncWorker(BaseWorker):
 
         def post(type: int, *arguments: bytes) -> None:
             session.post(job, type, *arguments)
-            self._change()
+            self._flush_soon()
 
         job.post = post
-        started = time.perf_counter()
         try:
             function = self._by_name[job.function]
             job.function = function.name
-            self.middleware.before(job)
-            perform = self._perform if function.is_async else self._perform_in_thread
-            if function.limits.hard_limit is None:
+            with Around(self.middleware, job), self._within_hard_limit(function, job):
+                perform = self._perform if function.is_async else self._perform_in_thread
                 result = await perform(connection, function, job)
-            else:
-                with self._within_hard_limit(job, function.limits.hard_limit):
-                    result = await perform(connection, function, job)
         except BaseException as error:
-            self.middleware.failed(job, error, time.perf_counter() - started)
             self._count_job()
             text = failure_text(error) if self.exceptions else None
             if text is None:
@@ -257,10 +253,9 @@ class AsyncWorker(BaseWorker):
             else:
                 session.raised(job, text)
         else:
-            self.middleware.after(job, time.perf_counter() - started)
             self._count_job()
             session.complete(job, result)
-        self._change()
+        self._flush_soon()
 
     def _count_job(self) -> None:
         self._jobs_done += 1
@@ -268,8 +263,12 @@ class AsyncWorker(BaseWorker):
             logger.info("%d jobs are done: leaving", self._jobs_done)
             self._leave()
 
+    def _within_hard_limit(self, function: Function, job: AssignedJob) -> contextlib.AbstractContextManager[None]:
+        limit = function.limits.hard_limit
+        return contextlib.nullcontext() if limit is None else self._deadline(job, limit)
+
     @contextlib.contextmanager
-    def _within_hard_limit(self, job: AssignedJob, seconds: float) -> Iterator[None]:
+    def _deadline(self, job: AssignedJob, seconds: float) -> Iterator[None]:
         """Keep the earliest deadline on the board, where the supervisor looks."""
         self._deadlines[job] = time.monotonic() + seconds
         self.place.board.set_deadline(0, min(self._deadlines.values()))

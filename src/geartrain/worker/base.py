@@ -15,7 +15,7 @@ from geartrain.worker.calls import AsyncClientLike, ClientLike
 from geartrain.worker.declaration import Declaration
 from geartrain.worker.encoding import EncodingName
 from geartrain.worker.functions import Function, Limits
-from geartrain.worker.middleware import Chain, JobLog, Middleware
+from geartrain.worker.middleware import JobLog, Middleware
 from geartrain.worker.pool import Options, Pool
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
@@ -61,7 +61,7 @@ class BaseWorker:
         self._function_prefix = namespace or (prefix + "\t" if prefix else "")
         self.addresses = parse_addresses(servers)
         self.functions: dict[str, Function] = {}
-        self.middleware = Chain([JobLog()] if middleware is None else middleware)
+        self.middleware: list[Middleware] = [JobLog()] if middleware is None else list(middleware)
         self.id = id
         self.client = client
         self.async_client = async_client

@@ -27,6 +27,7 @@ from geartrain.worker.connection import Connection
 from geartrain.worker.failure import failure_text
 from geartrain.worker.functions import Function, call_plain
 from geartrain.worker.job import AssignedJob
+from geartrain.worker.middleware import Around
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
 from geartrain.worker.soft_limit import Alarms, limited
@@ -190,18 +191,15 @@ class Hand(threading.Thread):
 
         job.post = post
         self.job = job
-        started = time.perf_counter()
         try:
             function = self._functions[job.function]
             job.function = function.name
-            self._worker.middleware.before(job)
-            result = self._within_hard_limit(function, job)
+            with Around(self._worker.middleware, job):
+                result = self._within_hard_limit(function, job)
         except BaseException as error:
-            self._worker.middleware.failed(job, error, time.perf_counter() - started)
             text = failure_text(error) if self._worker.exceptions else None
             end = functools.partial(session.fail, job) if text is None else functools.partial(session.raised, job, text)
         else:
-            self._worker.middleware.after(job, time.perf_counter() - started)
             end = functools.partial(session.complete, job, result)
         self._on_done()
         with self._lock:

@@ -6,7 +6,8 @@ Our own log of jobs is written with it, and so are the metrics (``geartrain.work
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Sequence
 
 from geartrain.errors import JobFailedError
 from geartrain.worker.job import AssignedJob
@@ -18,7 +19,8 @@ class Middleware:
     """Something to be told of every job; override what you need.
 
     All three are called where the job runs: in its thread, or in the event loop, where they must not wait. What
-    ``before`` raises makes the job fail as if its function had raised it; what the others raise is logged.
+    ``before`` raises makes the job fail as if its function had raised it, and only those entered before are told of
+    that; what the others raise is logged.
     """
 
     def before(self, job: AssignedJob) -> None:
@@ -31,29 +33,39 @@ class Middleware:
         """A job failed with ``error`` after ``seconds``."""
 
 
-class Chain(Middleware):
-    """Several in a row, entered in order and left in reverse; what fails after a job harms nobody."""
+class Around:
+    """Tells ``members`` of a job that runs within this context: in order before it, in reverse after it."""
 
-    def __init__(self, members: Iterable[Middleware]) -> None:
-        self.members = list(members)
+    __slots__ = ("_entered", "_job", "_members", "_started")
 
-    def before(self, job: AssignedJob) -> None:
-        for member in self.members:
-            member.before(job)
+    def __init__(self, members: Sequence[Middleware], job: AssignedJob) -> None:
+        self._members = members
+        self._job = job
+        self._entered = 0
+        self._started = time.perf_counter()
 
-    def after(self, job: AssignedJob, seconds: float) -> None:
-        for member in reversed(self.members):
+    def __enter__(self) -> None:
+        try:
+            for member in self._members:
+                member.before(self._job)
+                self._entered += 1
+        except BaseException as error:
+            self._leave(error)
+            raise
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        seconds = time.perf_counter() - self._started
+        for member in reversed(self._members[: self._entered]):
             try:
-                member.after(job, seconds)
+                if error is None:
+                    member.after(self._job, seconds)
+                else:
+                    member.failed(self._job, error, seconds)
             except Exception:
-                logger.exception("%r failed after %r", member, job)
-
-    def failed(self, job: AssignedJob, error: BaseException, seconds: float) -> None:
-        for member in reversed(self.members):
-            try:
-                member.failed(job, error, seconds)
-            except Exception:
-                logger.exception("%r failed after %r", member, job)
+                logger.exception("%r failed after %r", member, self._job)
 
 
 class JobLog(Middleware):
