@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Kills job servers and stores under load and counts what was lost.
+
+A campaign is some rounds of: traffic runs, ``kill -9`` at a random moment, start again. At its end everything is
+drained by one worker, and the ledger is compared: every acknowledged job must have been done. A job may be done twice
+(its worker had it, or its completion had not been stored yet, when the server died); jobs that nobody had begun must
+come in the order of their submission.
+
+    python crash/run.py --store sqlite --rounds 10
+    python crash/run.py --store all --kill both
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from traffic import Ledger, Traffic, take_jobs
+
+from geartrain.errors import GeartrainError
+from geartrain.link.address import Address
+from geartrain.link.blocking import BlockingLink
+from servers import free_port
+from services import MariaDB, Memcached, PostgreSQL, Redis, Service, Valkey, running
+
+START_SECONDS = 60.0
+
+
+class Place:
+    """A store under test: the URL for our server, and what can be killed of it."""
+
+    def __init__(self, name: str, url: str, services: list[Service], options: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.url = url
+        self.services = services
+        self.options = options
+
+
+@contextlib.contextmanager
+def place(name: str, folder: Path) -> Iterator[Place]:
+    """The store ``name``, with the real service behind it."""
+    with contextlib.ExitStack() as stack:
+        if name == "sqlite":
+            yield Place(name, f"sqlite:///{folder / 'queue.sqlite'}", [])
+        elif name == "memcached":
+            nodes = [stack.enter_context(running(Memcached, "-M", "-m", "512", "-I", "8m")) for _ in range(3)]
+            url = "memcached://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+            yield Place(name, url, list(nodes))
+        elif name in ("redis", "valkey"):
+            kind = Redis if name == "redis" else Valkey
+            service = stack.enter_context(running(kind, "--appendonly", "yes", "--appendfsync", "always"))
+            yield Place(name, service.url(), [service])
+        else:
+            sql = stack.enter_context(running(PostgreSQL if name == "postgresql" else MariaDB))
+            yield Place(name, sql.url(), [sql])
+
+
+class JobServer:
+    """Our daemon as a process that may be killed and started again at the same port and store."""
+
+    def __init__(self, python: str, store: Place, folder: Path) -> None:
+        self.port = free_port()
+        self.command = [
+            python, "-m", "geartrain", "serve", "--listen", "127.0.0.1", "--port", str(self.port), "--store", store.url,
+            "--spill-above", "16KiB", *store.options,
+        ]  # fmt: skip
+        self.log = folder / "server.log"
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        self.longest_start = 0.0
+
+    def start(self) -> None:
+        began = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log)
+        while True:
+            try:
+                BlockingLink.connect(Address("127.0.0.1", self.port), timeout=1).close()
+                break
+            except GeartrainError:
+                if self.process.poll() is not None or time.monotonic() > began + START_SECONDS:
+                    tail = self.log.read_text()[-3000:]
+                    raise SystemExit(f"the job server did not start:\n{tail}") from None
+                time.sleep(0.02)
+        self.longest_start = max(self.longest_start, time.monotonic() - began)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+
+@dataclass
+class Report:
+    """The outcome of one campaign."""
+
+    store: str
+    kill: str
+    rounds: int
+    promised: int
+    refused: int
+    done: int
+    lost: int
+    twice: int
+    out_of_order: int
+    damaged: int
+    longest_start: float
+
+    HEAD = ("store", "killed", "rounds", "acknowledged", "refused", "done", "lost", "twice", "out of order", "damaged",
+            "longest start")  # fmt: skip
+
+    def row(self) -> tuple[str, ...]:
+        counts = (self.rounds, self.promised, self.refused, self.done)
+        faults = (self.lost, self.twice, self.out_of_order, self.damaged)
+        numbers = (f"{number:,}" for number in (*counts, *faults))
+        return (self.store, self.kill, *numbers, f"{self.longest_start:.1f} s")
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.damaged or self.out_of_order) and self.promised > 0
+
+
+def campaign(python: str, name: str, kill: str, rounds: int, seconds: float, chance: random.Random) -> Report:
+    """One store, some rounds."""
+    with tempfile.TemporaryDirectory() as made, place(name, Path(made)) as store:
+        folder = Path(made)
+        folder.chmod(0o755)
+        server = JobServer(python, store, folder)
+        ledger = Ledger(largest=100_000)
+        server.start()
+        traffic = Traffic(Address("127.0.0.1", server.port), ledger)
+        traffic.start(submitters=3, workers=2, pause=0.001)
+        for round_number in range(1, rounds + 1):
+            time.sleep(chance.uniform(0.2, 1.0) * seconds)
+            _kill(kill, server, store, chance)
+            say(f"{name:10} kill {kill:6} round {round_number:3} of {rounds}: {len(ledger.promised):,} acknowledged, "
+                f"{len(ledger.done):,} done")  # fmt: skip
+        traffic.stop()
+        server.kill()
+        began = {number for number, times in ledger.started.items() if times}
+        server.start()
+        drain(server, ledger)
+        server.stop()
+        lost = [number for number in ledger.promised if not ledger.done[number]]
+        if lost or ledger.damaged:
+            say(f"lost: {lost[:20]} damaged: {ledger.damaged[:5]}\n{server.log.read_text()[-2000:]}")
+        return Report(
+            name, kill, rounds, len(ledger.promised), ledger.refused, len(ledger.done), len(lost),
+            sum(1 for times in ledger.done.values() if times > 1), _inversions(ledger, began), len(ledger.damaged),
+            server.longest_start,
+        )  # fmt: skip
+
+
+def _kill(kill: str, server: JobServer, store: Place, chance: random.Random) -> None:
+    """``kill -9``, and start again what died."""
+    what = chance.choice(("server", "store")) if kill == "both" else kill
+    if what == "server" or not store.services:
+        server.kill()
+        server.start()
+        return
+    service = chance.choice(store.services)
+    service.kill()
+    time.sleep(chance.uniform(0.0, 0.5))
+    service.start()
+    time.sleep(3.0 if store.name == "memcached" else 0.5)  # a node that comes back is filled again in that time
+
+
+def drain(server: JobServer, ledger: Ledger) -> None:
+    """Take everything that is left, by one worker, in order."""
+    link = BlockingLink.connect(Address("127.0.0.1", server.port), timeout=5)
+    idle = 0
+
+    def enough() -> bool:
+        return idle > 20
+
+    for job in take_jobs(link, ledger, enough):
+        idle = idle + 1 if job is None else 0
+        if job is not None:
+            ledger.drained.append(job)
+    link.close()
+
+
+def _inversions(ledger: Ledger, began: set[int]) -> int:
+    """Jobs of the last drain that came before one submitted earlier on the same line; by handle, as submitters race."""
+    latest: dict[tuple[bytes, int], int] = {}
+    wrong = 0
+    for function, priority, number in ledger.drained:
+        handle = ledger.promised.get(number)
+        if handle is None or number in began:
+            continue
+        order = int(handle.rpartition(b":")[2])
+        if order < latest.get((function, priority), 0):
+            wrong += 1
+        latest[function, priority] = max(order, latest.get((function, priority), 0))
+    return wrong
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    every = ("sqlite", "postgresql", "mariadb", "redis", "valkey", "memcached")
+    parser.add_argument("--store", nargs="+", default=["sqlite"], choices=(*every, "all"))
+    parser.add_argument("--kill", default="server", choices=("server", "store", "both"), help="what is killed")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=1.0, help="longest time between two kills")
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
+    parser.add_argument("--python", default=sys.executable, help="the interpreter whose geartrain is killed")
+    arguments = parser.parse_args()
+    say(f"seed {arguments.seed}")
+    chance = random.Random(arguments.seed)
+    names = every if "all" in arguments.store else tuple(arguments.store)
+    reports = [
+        campaign(arguments.python, name, arguments.kill, arguments.rounds, arguments.seconds, chance) for name in names
+    ]
+    rows = [Report.HEAD, *(report.row() for report in reports)]
+    print("| " + " | ".join(rows[0]) + " |")
+    print("|" + "---|" * len(rows[0]))
+    for row in rows[1:]:
+        print("| " + " | ".join(row) + " |")
+    return 0 if all(report.good for report in reports) else 1
+
+
+if __name__ == "__main__":
+    threading.excepthook = lambda problem: say(f"a thread failed: {problem.exc_type.__name__}: {problem.exc_value}")
+    sys.exit(main())
