@@ -392,10 +392,12 @@ def test_frozen_servers_are_left() -> None:
         for server in (one, other):
             await client.echo(server=server.address)
         one.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
         try:
             with working(other, "reverse"):
                 assert await asyncio.gather(*held) == [b"ba"] * 2
                 assert [await client.run("reverse", b"ab", timeout=20) for _ in range(6)] == [b"ba"] * 6
+            assert time.monotonic() - began < 4
         finally:
             one.process.send_signal(signal.SIGCONT)
 

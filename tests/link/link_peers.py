@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from geartrain.link import Address
-from servers import needs
 
 
 @dataclass
@@ -44,14 +40,3 @@ def received(peer: socket.socket, size: int) -> bytes:
     while len(data) < size and (more := peer.recv(size - len(data))):
         data += more
     return data
-
-
-def tls_contexts(folder: Path, name: str = "127.0.0.1") -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's and a client's context for a new certificate of ``name``."""
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = [needs("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", f"/CN={name}"]
-    subprocess.run([*command, "-addext", f"subjectAltName=IP:{name}"], check=True, capture_output=True)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key)
-    return server, ssl.create_default_context(cafile=str(certificate))

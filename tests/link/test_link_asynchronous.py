@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from link_peers import listening, tls_contexts
+from link_peers import listening
 
+from certificates import tls_contexts
 from geartrain.errors import ConnectError
 from geartrain.link import Address, AsyncLink
 from geartrain.link.asynchronous import HIGH_WATER

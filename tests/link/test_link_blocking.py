@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from link_peers import listening, received, tls_contexts
+from link_peers import listening, received
 
+from certificates import tls_contexts
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
 from geartrain.link import Address, BlockingLink
 from servers import free_port

@@ -171,7 +171,7 @@ class AsyncClient(BaseClient):
         await self._shell.close(ConnectionLostError("the client was closed before the answer came"))
 
     def _start(self) -> None:
-        self._shell = AsyncShell(self._make_servers, self._connect)
+        self._shell = AsyncShell(self._make_servers, self._connect, self._answer_timeout)
 
     async def _connect(
         self, address: Address, on_data: Callable[[bytes], None], on_lost: Callable[[Exception | None], None]

@@ -64,10 +64,13 @@ class Connection:
 class AsyncShell:
     """Gives ``Servers`` their links and timers on the running loop.
 
-    ``make_servers`` makes their state anew, at the beginning and when another loop runs (as in a forked child).
+    ``make_servers`` makes their state anew, at the beginning and when another loop runs (as in a forked child). No
+    timer is longer than ``longest_timer`` seconds, which must not be above the time limit of an answer: what is asked
+    while one runs is then never looked after too late.
     """
 
-    def __init__(self, make_servers: Callable[[], Servers], connect: Connect) -> None:
+    def __init__(self, make_servers: Callable[[], Servers], connect: Connect, longest_timer: float) -> None:
+        self._longest_timer = longest_timer
         self._make_servers = make_servers
         self._connect = connect
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -193,7 +196,9 @@ class AsyncShell:
                 self._timer.cancel()
                 self._timer = None
             if next_tick is not None:
-                self._timer = asyncio.get_running_loop().call_at(next_tick, self._time_has_come)
+                self._timer = asyncio.get_running_loop().call_at(
+                    min(next_tick, now + self._longest_timer), self._time_has_come
+                )
             if not (servers.to_hang_up or servers.to_dial or servers.to_write or servers.touched):
                 return
 
