@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from caller import Caller
 
-from geartrain.client import Client
+from geartrain.client import AsyncClient, Client
 from geartrain.errors import GeartrainError, JobRaisedError
-from geartrain.worker import ArgumentsError, AssignedJob, Worker
+from geartrain.worker import ArgumentsError, AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, running_geartrain
 
 
@@ -344,3 +344,28 @@ def test_type_checkers_know_the_types(tmp_path: Path) -> None:
     )
     found = {int(line.split(":")[1]) for line in run.stdout.splitlines() if ": error:" in line}
     assert found == expected, run.stdout
+
+
+def test_a_function_is_run_with_its_types_on_asyncio(server: RunningServer) -> None:
+    worker = AsyncWorker(server.address, middleware=[])
+
+    @worker.function()
+    async def add(x: int, y: int = 1) -> int:
+        return x + y
+
+    @worker.function()
+    async def count(to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+    async def main() -> None:
+        with pytest.raises(GeartrainError, match=r"say worker.async_client = AsyncClient\(\) first"):
+            await add.run_async(1, 2)
+        async with worker, AsyncClient(server.address) as worker.async_client:
+            assert await add.run_async(2, 3) == 5
+            assert await add.options(priority="high").run_async(2) == 3
+            assert await count.run_async(3) is None
+            with pytest.raises(ArgumentsError, match="x must be int"):
+                await add.run_async("a")  # type: ignore[arg-type]
+
+    asyncio.run(asyncio.wait_for(main(), 20))
