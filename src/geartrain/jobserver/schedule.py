@@ -2,13 +2,19 @@
 
 minute 0-59, hour 0-23, day of month 1-31, month 1-12, day of week 0-6 with 0 = Monday; an empty field or ``*`` matches
 any. All fields must match. Unlike a cron table it names one moment, and the job runs once.
+
+The fields mean the clocks of a time zone. A minute that these leave out when summer time begins never comes; of the
+two that have the same name when it ends, the first that is still ahead is meant.
 """
 
 from __future__ import annotations
 
 import calendar
-from datetime import datetime, timedelta, tzinfo
-from typing import Final
+from datetime import MAXYEAR, date, datetime, tzinfo
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FIELDS: Final = (
     ("minute", 0, 59),
@@ -17,7 +23,7 @@ FIELDS: Final = (
     ("month", 1, 12),
     ("day of week", 0, 6),
 )
-_YEARS: Final = 40  # any possible combination comes up within a leap year's cycle of weekdays
+_YEARS: Final = 41  # a leap day on a given weekday may be forty years away
 
 
 def next_match(fields: list[bytes], wall: float, zone: tzinfo) -> float:
@@ -28,35 +34,42 @@ def next_match(fields: list[bytes], wall: float, zone: tzinfo) -> float:
     minute, hour, day, month, weekday = [
         _field(text, title, low, high) for text, (title, low, high) in zip(fields, FIELDS, strict=True)
     ]
-    start = datetime.fromtimestamp(wall, zone).replace(second=0, microsecond=0) + timedelta(minutes=1)
-    for year in range(start.year, start.year + _YEARS):
-        for at_month in range(1, 13) if month is None else (month,):
-            if (year, at_month) < (start.year, start.month):
-                continue
-            _, length = calendar.monthrange(year, at_month)
-            for at_day in range(1, length + 1) if day is None else (day,):
-                if at_day > length:
-                    continue
-                first = datetime(year, at_month, at_day, tzinfo=zone)
-                if first.date() < start.date() or (weekday is not None and first.weekday() != weekday):
-                    continue
-                found = _first_minute(first, start, hour, minute)
-                if found is not None:
-                    return found.timestamp()
+    earliest = wall // 60 * 60 + 60
+    for day_found in _dates(datetime.fromtimestamp(earliest, zone).date(), day, month, weekday):
+        found = _first_minute(day_found, hour, minute, earliest, zone)
+        if found > 0:
+            return found
     raise ValueError(f"No date matches day of month {day}, month {month} and day of week {weekday}")
 
 
-def _first_minute(day: datetime, start: datetime, hour: int | None, minute: int | None) -> datetime | None:
-    """The first matching minute of ``day`` that is not before ``start``."""
-    same_day = day.date() == start.date()
-    for at_hour in range(24) if hour is None else (hour,):
-        if same_day and at_hour < start.hour:
-            continue
-        for at_minute in range(60) if minute is None else (minute,):
-            found = day.replace(hour=at_hour, minute=at_minute)
-            if not same_day or (at_hour, at_minute) >= (start.hour, start.minute):
-                return found
-    return None
+def _dates(first: date, day: int | None, month: int | None, weekday: int | None) -> Iterator[date]:
+    """The matching dates from ``first`` on, as far ahead as it takes to know that there is none."""
+    for year in range(first.year, min(first.year + _YEARS, MAXYEAR + 1)):
+        for at_month in range(1, 13) if month is None else (month,):
+            if (year, at_month) < (first.year, first.month):
+                continue
+            _, length = calendar.monthrange(year, at_month)
+            for at_day in range(1, length + 1) if day is None else (day,):
+                if at_day <= length:
+                    found = date(year, at_month, at_day)
+                    if found >= first and (weekday is None or found.weekday() == weekday):
+                        yield found
+
+
+def _first_minute(day: date, hour: int | None, minute: int | None, earliest: float, zone: tzinfo) -> float:
+    """The first matching minute of ``day`` that is not before ``earliest``, as Unix time; 0 if there is none.
+
+    Goes from hour to hour as they really come, and asks the clocks what they show.
+    """
+    moment = max(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp(), earliest)
+    while True:
+        shown = datetime.fromtimestamp(moment, zone)
+        if shown.date() != day:
+            return 0.0
+        wanted = shown.minute if minute is None else minute
+        if (hour is None or shown.hour == hour) and shown.minute <= wanted:
+            return moment + (wanted - shown.minute) * 60
+        moment += (60 - shown.minute) * 60
 
 
 def _field(text: bytes, title: str, low: int, high: int) -> int | None:
