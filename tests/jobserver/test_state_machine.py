@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from world import World, request
 
-FUNCTIONS = [b"f", b"g", b"h"]
+FUNCTIONS = [b"f", b"f", b"g", b"h"]
 PLAIN = ["SUBMIT_JOB", "SUBMIT_JOB_BG", "SUBMIT_JOB_HIGH", "SUBMIT_JOB_HIGH_BG", "SUBMIT_JOB_LOW", "SUBMIT_JOB_LOW_BG"]
 GRABS = ["GRAB_JOB", "GRAB_JOB_UNIQ", "GRAB_JOB_ALL"]
 REPORTS = ["WORK_STATUS", "WORK_DATA", "WORK_WARNING", "WORK_COMPLETE", "WORK_FAIL", "WORK_EXCEPTION"]
@@ -33,11 +33,18 @@ class Histories(RuleBasedStateMachine):
 
     options: dict[str, Any] = {}  # noqa: RUF012 - set by the subclasses below
 
-    @initialize(count=st.integers(1, 4))
-    def begin(self, count: int) -> None:
+    @initialize(
+        workers=st.lists(st.tuples(st.lists(functions, max_size=4), st.booleans()), min_size=2, max_size=4),
+        jobs=st.lists(st.tuples(st.sampled_from(PLAIN), functions), max_size=6),
+    )
+    def begin(self, workers: list[tuple[list[bytes], bool]], jobs: list[tuple[str, bytes]]) -> None:
+        """Some connections, most of which can do something, some of them asleep already, and some jobs."""
         self.world = World(**self.options)
-        for number in range(count):
+        for number, (abilities, sleeps) in enumerate(workers):
             self.world.connect(f"peer {number}")
+            can_do = [request("CAN_DO", function) for function in abilities]
+            self.send(number, *can_do, *([request("PRE_SLEEP")] if sleeps else []))
+        self.send(0, *(request(kind, function, b"", b"w") for kind, function in jobs))
 
     def name(self, number: int) -> str:
         """One of the connections that are there."""
@@ -133,9 +140,9 @@ class Histories(RuleBasedStateMachine):
     def a_worker_can_do_nothing_any_more(self, who: int) -> None:
         self.send(who, request("RESET_ABILITIES"))
 
-    @rule(who=names, how=st.sampled_from(GRABS), sleep=st.booleans(), cuts=cuts)
-    def a_worker_grabs(self, who: int, how: str, sleep: bool, cuts: list[int]) -> None:
-        self.send(who, request(how), *([request("PRE_SLEEP")] if sleep else []), cuts=cuts)
+    @rule(who=names, how=st.sampled_from(GRABS), times=st.integers(1, 4), sleep=st.booleans(), cuts=cuts)
+    def a_worker_grabs(self, who: int, how: str, times: int, sleep: bool, cuts: list[int]) -> None:
+        self.send(who, *[request(how)] * times, *([request("PRE_SLEEP")] if sleep else []), cuts=cuts)
 
     @rule(who=names)
     def a_worker_sleeps(self, who: int) -> None:
@@ -147,6 +154,7 @@ class Histories(RuleBasedStateMachine):
         if held:
             report = request(what, b"H:t:%d" % held[0].number, *([] if what == "WORK_FAIL" else [data]))
             self.send(who, report, *([request("GRAB_JOB_ALL"), request("PRE_SLEEP")] if grab else []), cuts=cuts)
+            self.send(who, request("GET_STATUS", b"H:t:%d" % held[0].number))
 
     @rule(who=names, what=st.sampled_from(REPORTS), about=st.integers(0, 100), data=workloads, whole=st.booleans())
     def a_worker_reports_on_any_job(self, who: int, what: str, about: int, data: bytes, whole: bool) -> None:
@@ -231,7 +239,7 @@ class WakeTwoHistories(Histories):
 
 
 for machine in (Histories, GearmanOneHistories, WakeAllHistories, WakeTwoHistories):
-    machine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 TestHistories = Histories.TestCase
 TestGearmanOneHistories = GearmanOneHistories.TestCase

@@ -1,0 +1,59 @@
+"""All jobs by number, on shelves that come and go."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geartrain.jobserver.function import Function
+from geartrain.jobserver.job import NORMAL, Job
+from geartrain.jobserver.table import SHELF, JobTable
+
+FUNCTION = Function(b"f")
+
+
+def job(number: int) -> Job:
+    return Job(number, FUNCTION, b"", b"", NORMAL, True, 0.0)
+
+
+@given(st.lists(st.integers(0, 5 * SHELF), unique=True), st.data())
+def test_it_is_a_dict_of_jobs_by_number(numbers: list[int], data: st.DataObject) -> None:
+    table = JobTable()
+    expected: dict[int, Job] = {}
+    for number in numbers:
+        expected[number] = job(number)
+        table.add(expected[number])
+        if expected and data.draw(st.booleans()):
+            gone = data.draw(st.sampled_from(sorted(expected)))
+            del expected[gone]
+            table.remove(gone)
+        for asked in (number, number - 1, number + 1, number + SHELF, -1):
+            assert table.get(asked) is expected.get(asked)
+    assert len(table) == len(expected)
+    assert sorted(job.number for job in table) == sorted(expected)
+    for number in list(expected):
+        table.remove(number)
+    assert len(table) == 0
+    assert not table.shelves, "shelves go with their last job"
+
+
+def test_jobs_come_in_the_order_of_their_numbers_even_while_they_go() -> None:
+    table = JobTable()
+    for number in range(1, 4 * SHELF):
+        table.add(job(number))
+    seen = []
+    for each in table:
+        seen.append(each.number)
+        if each.number % 2:
+            table.remove(each.number)
+        if each.number == SHELF:
+            for number in range(2 * SHELF, 3 * SHELF):
+                table.remove(number)  # a shelf that has not been reached yet
+    assert seen == [*range(1, 2 * SHELF), *range(3 * SHELF, 4 * SHELF)]
+
+
+def test_numbers_may_be_very_large() -> None:
+    table = JobTable()
+    table.add(job(10**18))
+    assert table.get(10**18) is not None
+    assert table.get(10**18 + 1) is None
