@@ -42,7 +42,8 @@ class Limits:
     """What a function's jobs are allowed; times are in seconds, None means no limit.
 
     ``timeout``
-        How long the job server waits for a job before it gives it up (CAN_DO_TIMEOUT, section 3.6).
+        How long the job server waits for a job before it gives it up (CAN_DO_TIMEOUT, section 3.6). gearmand 1.1 keeps
+        to it only where a connection has one job at a time, as those of ``Worker`` have.
     ``soft_limit``
         How long a job may run before SoftTimeLimit is raised in it.
     ``hard_limit``
