@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geartrain.client.request import (
     EchoRequest,
@@ -367,6 +369,32 @@ def test_thousands_underway_end_in_any_order() -> None:
     )
     assert [submission.outcome() for submission in jobs] == [b"%d" % number for number in range(5000)]
     assert session.is_idle
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.builds(
+                lambda type, body: b"\0RES" + type.to_bytes(4, "big") + len(body).to_bytes(4, "big") + body,
+                st.integers(0, 45),
+                st.lists(st.sampled_from([b"H:a:1", b"H:a:2", b"", b"7", b"x" * 70]), max_size=6).map(b"\0".join),
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_any_bytes_give_packets_or_the_one_error(chunks: list[bytes]) -> None:
+    session = ClientSession()
+    requests = [job(), job(unique=b"u"), EchoRequest(b""), HandleStatusRequest(b"H:a:1", None), job(background=True)]
+    sent(session, *requests)
+    try:
+        for chunk in chunks:
+            session.receive(chunk)
+    except RemoteProtocolError:
+        pass
+    open_requests = session.lost()
+    assert {request for request in requests if not request.done} == set(open_requests) & set(requests)
 
 
 def test_a_handle_is_the_servers_own_and_knows_packets_only_by_type() -> None:

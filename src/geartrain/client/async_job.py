@@ -49,9 +49,10 @@ class AsyncJob(JobView):
                 error = too_late(submission, timeout)
                 self._shell.give_up(submission, error)
                 raise error
-            if not submission.events:
+            if submission.events:
+                yield submission.events.popleft()
+            elif submission.done:
                 return
-            yield submission.events.popleft()
 
     def _deadline(self, timeout: float | None) -> float | None:
         return None if timeout is None else self._shell.now() + timeout

@@ -53,9 +53,10 @@ class Client(BaseClient):
         unique: Text | None = None,
         priority: Priority = "normal",
     ) -> SubmittedJob:
-        """Submit a job whose result is wanted later; returns when it has been sent.
+        """Submit a job whose result is wanted later; returns when it has been sent, or has failed.
 
-        The job server drops the job if this client leaves before its end. Thousands may be underway at a time.
+        What goes wrong is raised by the job's ``result``, even if no job server could be reached. The job server drops
+        the job if this client leaves before its end. Thousands may be underway at a time.
         """
         submission = self._submission(function, workload, unique, priority)
         self._shell.send([submission])

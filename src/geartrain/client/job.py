@@ -103,10 +103,11 @@ class SubmittedJob(JobView):
                 self._shell.give_up(submission, error)
                 raise error
             with self._shell.lock:
-                if not submission.events:
-                    return
-                event = submission.events.popleft()
-            yield event
+                event = submission.events.popleft() if submission.events else None
+            if event is not None:
+                yield event
+            elif submission.done:
+                return
 
     def _look(self) -> None:
         self._shell.look()

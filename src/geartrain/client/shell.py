@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from geartrain.client.bell import Bell
+from geartrain.client.connection import Connection
 from geartrain.client.request import Answer, Follower, Request
 from geartrain.client.servers import Server, Servers
 from geartrain.errors import ConnectError, ConnectionLostError, GeartrainError
@@ -49,18 +49,6 @@ class Sleeper:
         self._signal.acquire(timeout=-1 if seconds is None else max(seconds, 0))
 
 
-class Connection:
-    """A link and the bytes that it had no room for yet."""
-
-    __slots__ = ("link", "read_at", "server", "unsent")
-
-    def __init__(self, server: Server, link: BlockingLink) -> None:
-        self.server = server
-        self.link = link
-        self.unsent: deque[memoryview] = deque()
-        self.read_at = 0.0
-
-
 class Shell:
     """Gives ``Servers`` their sockets, and waits.
 
@@ -85,7 +73,7 @@ class Shell:
         self._connections: dict[Address, Connection] = {}
         self._by_fileno: dict[int, Connection] = {}
         self._poll = select.poll()
-        self._bell: tuple[socket.socket, socket.socket] | None = None  # a byte in it wakes the leader
+        self._bell: Bell | None = None  # wakes the leader; hung with the first connection
         self._is_led = False
         self._sleepers: dict[Sleeper, None] = {}
 
@@ -158,8 +146,8 @@ class Shell:
             self._ring()
             for sleeper in self._sleepers:
                 sleeper.wake()
-            if self._bell is not None and not self._is_led:
-                self._close_bell()
+            if not self._is_led:
+                self._silence()
 
     # What goes on inside, always with the lock held.
 
@@ -174,7 +162,7 @@ class Shell:
             for connection in connections.values():
                 connection.link.abandon()
             if self._bell is not None:
-                self._close_bell()
+                self._bell.close()
             was_closed = self._is_closed
             self._begin()
             self._is_closed = was_closed
@@ -266,7 +254,8 @@ class Shell:
             while servers.to_dial:
                 server = servers.to_dial.pop()
                 if self._bell is None:
-                    self._hang_bell()
+                    self._bell = Bell()
+                    self._poll.register(self._bell, select.POLLIN)
                 threading.Thread(target=self._dial, args=(server, servers), name="geartrain-dial", daemon=True).start()
             while servers.to_write:
                 self._write(self._connections[servers.to_write.pop().address])
@@ -336,30 +325,17 @@ class Shell:
     def _write(self, connection: Connection) -> None:
         session = connection.server.session
         assert session is not None
-        data = session.take()
-        unsent = connection.unsent
-        had_unsent = bool(unsent)
+        had_unsent = bool(connection.unsent)
         try:
-            if not unsent:
-                sent = connection.link.send_now(data)
-                if sent == len(data):
-                    return
-                unsent.append(memoryview(data)[sent:])
-            else:
-                if data:
-                    unsent.append(memoryview(data))
-                sent = connection.link.send_now(unsent[0])
-                unsent[0] = unsent[0][sent:]
-                if not unsent[0]:
-                    unsent.popleft()
+            if connection.write(session.take()):
+                session.moved()
         except ConnectionLostError as error:
             self._servers.lost(connection.server, error, time.monotonic())
             return
-        if sent:
-            session.moved()
-        if bool(unsent) != had_unsent:
-            self._poll.modify(connection.link.fileno(), select.POLLIN | (select.POLLOUT if unsent else 0))
-            if unsent:
+        has_unsent = bool(connection.unsent)
+        if has_unsent != had_unsent:
+            self._poll.modify(connection.link.fileno(), select.POLLIN | (select.POLLOUT if has_unsent else 0))
+            if has_unsent:
                 self._ring()
             else:
                 self._wake_senders()
@@ -386,28 +362,14 @@ class Shell:
         for sleeper in self._sleepers:
             sleeper.wake()
 
-    # The bell: a byte in a pair of sockets, for a leader that polls what is no longer right.
-
-    def _hang_bell(self) -> None:
-        self._bell = socket.socketpair()
-        for end in self._bell:
-            end.setblocking(False)
-        self._poll.register(self._bell[0], select.POLLIN)
-
     def _ring(self) -> None:
+        """Have the leader look again at what it polls, and for how long."""
         if self._is_led and self._bell is not None:
-            with contextlib.suppress(BlockingIOError):
-                self._bell[1].send(b"!")
+            self._bell.ring()
 
     def _silence(self) -> None:
         if self._bell is not None:
-            with contextlib.suppress(BlockingIOError):
-                self._bell[0].recv(4096)
+            self._bell.silence()
             if self._is_closed:
-                self._close_bell()
-
-    def _close_bell(self) -> None:
-        assert self._bell is not None
-        for end in self._bell:
-            end.close()
-        self._bell = None
+                self._bell.close()
+                self._bell = None
