@@ -1,0 +1,81 @@
+# The entries of the project; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+NATIVE := .venv-native
+PIP := -m pip install --quiet --disable-pip-version-check
+
+SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
+BENCH ?=
+FUZZ_SECONDS ?= 60
+TESTS ?= tests
+# What runs a second time with the rules interpreted: all that is made of them.
+RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-compiled test-interpreted lint types check bench conversations fuzz clean
+
+help: ## list these entries
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## count the words of Python's library: a job server, two workers, a shell command
+	@$(VENV)/bin/python demo/demo.py
+
+test: test-compiled test-interpreted ## install what the tests need, and run them all, compiled and interpreted
+
+test-compiled: $(NATIVE)/.installed services
+	$(NATIVE)/bin/geartrain version
+	$(NATIVE)/bin/python -m pytest $(TESTS)
+
+test-interpreted: $(VENV)/.dev services
+	$(VENV)/bin/python -m pytest $(RULES)
+
+lint: $(VENV)/.dev ## ruff over everything
+	$(VENV)/bin/ruff check .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy demo
+
+check: lint types test ## what CI runs: lint, types, tests
+
+bench: $(NATIVE)/.installed ## our job server beside gearmand; BENCH="--only drain --pairs 5" narrows it
+	mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(PYTHON) bench/compare.py --python $(NATIVE)/bin/python $(BENCH)
+
+conversations: $(VENV)/.dev services ## the stories of packets: in memory, against our daemon, against gearmand
+	$(VENV)/bin/python -m pytest tests/test_conversations.py tests/test_vectors.py
+
+fuzz: $(NATIVE)/.installed ## throw damaged bytes at the rules for a minute; FUZZ_SECONDS=3600 for an hour
+	$(NATIVE)/bin/python tests/jobserver/fuzz.py $(FUZZ_SECONDS)
+
+clean: ## remove what was made here, the environments included
+	rm -rf build dist $(VENV) $(NATIVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ── environments ────────────────────────────────────────────────────────────────────────────────────────────────
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("geartrain needs Python 3.11 or newer")'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo 'Python can make no environments here: apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The sources as they are, interpreted: for the demo, for work on them, for tools.
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) -e '.[all]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) -e '.[all,test,dev]'
+	@touch $@ $(VENV)/.demo
+
+# A package installed as users have it, compiled where there is a C compiler.
+$(NATIVE)/.installed: $(SOURCES)
+	test -x $(NATIVE)/bin/python || $(PYTHON) -m venv $(NATIVE)
+	$(NATIVE)/bin/python $(PIP) '.[all,test]'
+	@touch $@
+
+.PHONY: services
+services:
+	@tools/install-test-services
