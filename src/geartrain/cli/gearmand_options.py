@@ -1,7 +1,7 @@
 """The options of gearmand 1.1 that ``geartrain serve`` takes beside its own, so that old start scripts go on working.
 
-What has no meaning here is accepted and said so in the log. What promises something that is not given here, such as
-encryption or jobs that survive a restart, is refused: to start without it would be worse than not to start.
+What has no meaning here is accepted and said so in the log. What promises something that is not given here in that
+way, such as encryption or a certain database, is refused: to start without it would be worse than not to start.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from pathlib import Path
 
 from geartrain.errors import ConfigError
 
-_IN_MEMORY = "jobs are kept in memory"
-_NO_STORE = f"{_IN_MEMORY}, and no queue type uses it"
+_NO_STORE = "where jobs are kept is said by --store"
 _NO_TLS = "connections are not encrypted here: put a TLS proxy such as stunnel before the job server, or leave it out"
 
 WITHOUT_MEANING: Mapping[str, str] = {
@@ -44,7 +43,7 @@ WITHOUT_MEANING: Mapping[str, str] = {
 """Options that are accepted and why they do nothing."""
 
 REFUSED: Mapping[str, str] = {
-    "queue_type": f"{_IN_MEMORY} here, and would be lost at a restart: use 'builtin' if that is enough",
+    "queue_type": "write --store URL instead, such as --store sqlite:////var/lib/geartrain/jobs.db",
     "protocol": "there is no HTTP on this job server: leave it out",
     "ssl": _NO_TLS,
     "ssl_ca_file": _NO_TLS,

@@ -38,8 +38,9 @@ Signals:
 """
 
 _EPILOG = """gearmand's other options are understood too: --threads, --round-robin, --hashtable-buckets and others that
-have no meaning here are accepted, and the log says so; --ssl, --queue-type and --protocol are refused as long as this
-job server does not do what they promise. GEARMAND_PORT is used where no port is given in another way."""
+have no meaning here are accepted, and the log says so; --queue-type is said by --store here; --ssl and --protocol are
+refused, since this job server does not do what they promise. GEARMAND_PORT is used where no port is given in another
+way."""
 
 
 class ServeCommand(ThemedCommand):
