@@ -54,6 +54,8 @@ class Daemon:
 
     async def start(self) -> None:
         """Open every listener. Raises ConfigError, with the address and a remedy, for one that can't be opened."""
+        if self.keeper is not None:
+            self.keeper.start(self.open_turn, self.loop.call_soon_threadsafe)
         for listener in self.config.sockets():
             if listener.family == socket.AF_UNIX:
                 opened = await self.loop.create_unix_server(
