@@ -1,0 +1,127 @@
+"""What Redis does for us in one step: Lua scripts, each of which nobody and nothing comes in between.
+
+Their effects reach the append-only file and the replicas as one transaction, so that a crash keeps all or none of them.
+Redis looks at its memory when a script starts, and refuses the first command that would take more; so the first
+command that each of them writes with is one that takes memory, and a full Redis refuses a script as a whole.
+
+Numbers and places are 8 bytes, the higher first, so that they are in order as bytes; Lua's own numbers, and Redis'
+scores, would lose the last bits of large ones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Lua passes a few thousand values to a command at most.
+_SEVERAL: Final = """
+local function several(command, key, values)
+    for i = 1, #values, 4000 do
+        redis.call(command, key, unpack(values, i, math.min(i + 3999, #values)))
+    end
+end
+"""
+
+# One batch. Returns 1, or the owner if it is not us (nothing if there is none).
+# keys: owner, meta, jobs, order, workloads
+# values: our token, next number or nothing, how many are added, kept apart, moved and removed, then for each added one
+# number and record, kept apart number and workload, moved number, place and attempts, removed number.
+COMMIT: Final = (
+    _SEVERAL
+    + """
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] then return owner or '' end
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], 'next_number', ARGV[2]) end
+local jobs, order, workloads = KEYS[3], KEYS[4], KEYS[5]
+local at = 7
+
+local members = {}
+for _ = 1, ARGV[3] do
+    local number, record = ARGV[at], ARGV[at + 1]
+    at = at + 2
+    if redis.call('HSETNX', jobs, number, record) == 1 then
+        members[#members + 1] = '0'
+        members[#members + 1] = string.sub(record, 1, 8) .. number
+    end
+end
+several('ZADD', order, members)
+for _ = 1, ARGV[4] do
+    redis.call('HSET', workloads, ARGV[at], ARGV[at + 1])
+    at = at + 2
+end
+
+for _ = 1, ARGV[5] do
+    local number, place, attempts = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    at = at + 3
+    local record = redis.call('HGET', jobs, number)
+    if record then
+        local former = string.sub(record, 1, 8)
+        redis.call('HSET', jobs, number, place .. attempts .. string.sub(record, 13))
+        if former ~= place then
+            redis.call('ZADD', order, 0, place .. number)
+            redis.call('ZREM', order, former .. number)
+        end
+    end
+end
+
+members = {}
+local gone = {}
+for _ = 1, ARGV[6] do
+    local number = ARGV[at]
+    at = at + 1
+    local record = redis.call('HGET', jobs, number)
+    if record then
+        gone[#gone + 1] = number
+        members[#members + 1] = string.sub(record, 1, 8) .. number
+    end
+end
+several('HDEL', jobs, gone)
+several('HDEL', workloads, gone)
+several('ZREM', order, members)
+return 1
+"""
+)
+
+# Take the place. Returns 1, or the lease if it is held and is not the one known to be left by a dead process.
+# keys: owner, lease, meta; values: our token, our lease, milliseconds, the dead one's lease
+TAKE: Final = """
+local lease = redis.call('GET', KEYS[2])
+if lease and lease ~= ARGV[4] then return lease end
+redis.call('SET', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('HSETNX', KEYS[3], 'version', '1')
+return 1
+"""
+
+# Renew the lease, unless the place is another's by now; keys and values as for TAKE. Returns 1 or the owner.
+RENEW: Final = """
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] then return owner or '' end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
+
+# Let go. keys: owner, lease; values: our token
+RELEASE: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+return 1
+"""
+
+# Move a job to where ``load`` does not look. Returns as COMMIT does.
+# keys: owner, jobs, order, workloads, set aside; values: our token, number, its decimal digits, reason, the job's place
+# if it is not the record's
+SET_ASIDE: Final = """
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] then return owner or '' end
+local number, name = ARGV[2], ARGV[3]
+local record = redis.call('HGET', KEYS[2], number)
+local workload = redis.call('HGET', KEYS[4], number)
+if record or workload then redis.call('HSET', KEYS[5], name .. ' reason', ARGV[4]) end
+if record then redis.call('HSET', KEYS[5], name .. ' record', record) end
+if workload then redis.call('HSET', KEYS[5], name .. ' workload', workload) end
+local place = ARGV[5]
+if place == '' and record then place = string.sub(record, 1, 8) end
+redis.call('ZREM', KEYS[3], place .. number)
+redis.call('HDEL', KEYS[2], number)
+redis.call('HDEL', KEYS[4], number)
+return 1
+"""

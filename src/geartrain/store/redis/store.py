@@ -1,0 +1,262 @@
+"""The store on Redis or Valkey: a hash of records, their order, and the larger workloads apart.
+
+Under ``{namespace}:`` there are
+
+    jobs        hash: number -> record (see ``store.record``), with the workload if that is small
+    workloads   hash: number -> workload that is not in the record
+    order       sorted set of place and number, all of the same score, so that Redis orders them as bytes
+    meta        hash: version of this layout, next_number
+    set_aside   hash: "<number> reason", "<number> record", "<number> workload"
+    owner       the token of whose jobs they are; lease: that it lives (see ``store.lease``)
+
+A batch is one call of a script that looks at the owner first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.store.base import Abilities, JobTooLarge, Store, StoreError, StoreFull, StoreInUse, Unreadable
+from geartrain.store.lease import LASTS, RENEWED_EVERY, Holder, claim, in_use
+from geartrain.store.options import Options
+from geartrain.store.record import JOBS_AT_ONCE, pack, portions, stays, unpack
+from geartrain.store.redis.promise import check_eviction, survives
+from geartrain.store.redis.server import Server
+
+log = logging.getLogger("geartrain.store")
+
+VERSION: Final = 1
+APART_ABOVE: Final = 2048  # bytes of a workload
+LARGEST: Final = 512 << 20  # what Redis takes as one value unless it is told otherwise
+
+
+class RedisStore(Store):
+    """Jobs in Redis or Valkey; see ``Store`` for what it does.
+
+    In the URL, ``?namespace=name`` (``geartrain`` if not given) begins the names of its keys, ``?wait=n`` has each
+    batch wait until n replicas have it, ``?accept_eviction=yes`` takes a Redis that may throw jobs away, and other
+    options go to the library.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        options = Options(url)
+        self._shown = options.shown
+        self._accept_eviction = options.yes("accept_eviction")
+        self._replicas = options.number("wait", 0, 0)
+        self._namespace = options.namespace()
+        self._target = url.partition("?")[0].replace("valkey", "redis", 1) + "?" + urlencode(options.left)
+        self.abilities = Abilities("Redis", "a crash of the job server", shared=True, max_workload=LARGEST)
+        self._writer = self._server()
+        self._reader = self._server()
+        self._next_number = 1  # that the store is known to have
+        self._holder: Holder | None = None
+        self._beating: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    def _server(self) -> Server:
+        return Server(self._target, self._shown, self._namespace)
+
+    # ── opening and closing ─────────────────────────────────────────────────────────────────────────────────────
+
+    def open(self) -> None:
+        version = int(self._writer.ask("HGET", "meta", "version") or VERSION)
+        if version > VERSION:
+            raise StoreError(
+                f"the store {self._shown} has version {version}, and this geartrain knows it up to {VERSION}: start"
+                " the newer geartrain that has written it, or give this one another namespace"
+            )
+        if not self._accept_eviction:
+            check_eviction(self._writer.redis, self._shown)
+        self._holder = Holder()
+        claim(self._take, self._shown)
+        self._next_number = self.next_number()
+        self.abilities = replace(self.abilities, survives=survives(self._writer.redis) + self._replicated())
+        self._beating = threading.Thread(target=self._beat, name="store lease", daemon=True)
+        self._beating.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._beating is not None:
+            self._beating.join()
+            self._beating = None
+        if self._holder is not None:
+            with suppress(StoreError):
+                self._writer.run("RELEASE", ("owner", "lease"), [self._holder.token])
+            self._holder.close()
+        self._writer.close()
+        self._reader.close()
+
+    @property
+    def _mine(self) -> Holder:
+        assert self._holder is not None, "the store is not open"
+        return self._holder
+
+    def _take(self, gone: bytes) -> bytes:
+        answer = self._writer.run("TAKE", ("owner", "lease", "meta"), [*self._lease(), gone])
+        return b"" if answer == 1 else bytes(answer)
+
+    def _lease(self) -> list[bytes | int]:
+        return [self._mine.token, self._mine.lease(), LASTS * 1000]
+
+    def _beat(self) -> None:
+        """Renew the lease until the store is closed or taken."""
+        server = self._server()
+        while not self._closing.wait(RENEWED_EVERY):
+            try:
+                self._is_mine(server.run("RENEW", ("owner", "lease"), self._lease()))
+            except StoreInUse as error:
+                log.error("store_taken", extra={"fields": {"reason": str(error)}})
+                break
+            except StoreError as error:
+                log.debug("lease_not_renewed", extra={"fields": {"reason": str(error)}})
+        server.close()
+
+    def _is_mine(self, answer: Any) -> bool:
+        """Whether a script that looks at the owner did its work; not if somebody emptied Redis behind our back.
+
+        Raises StoreInUse if another one is the owner.
+        """
+        if answer not in (1, b""):
+            raise in_use(answer, self._shown)
+        return bool(answer == 1)
+
+    def _replicated(self) -> str:
+        if not self._replicas:
+            return ""
+        return f"; {self._replicas} {'replicas have' if self._replicas > 1 else 'replica has'} it in memory too"
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def load(self, leave_above: int) -> Iterator[StoredJob | Unreadable]:
+        behind = b"-"
+        while page := self._writer.ask("ZRANGE", "order", behind, b"+", "BYLEX", "LIMIT", 0, JOBS_AT_ONCE):
+            behind = b"(" + page[-1]
+            records = self._writer.ask("HMGET", "jobs", *[member[8:] for member in page])
+            for member, found in zip(page, self._read(page, records, leave_above), strict=True):
+                if isinstance(found, Unreadable):
+                    with suppress(StoreFull):  # then it is met again at the next start
+                        self._set_aside(found.number, found.reason, member[:8])
+                yield found
+
+    def _read(
+        self, page: list[bytes], records: list[bytes | None], leave_above: int
+    ) -> Iterator[StoredJob | Unreadable]:
+        """The jobs of a page, each with its workload unless that is to stay."""
+        jobs = [_unpacked(member, record) for member, record in zip(page, records, strict=True)]
+        wanted = {n: job for n, job in enumerate(jobs) if isinstance(job, StoredJob) and not stays(job, leave_above)}
+        for portion in portions((n, wanted[n].size if n in wanted else 0) for n in range(len(jobs))):
+            apart = [n for n in portion if n in wanted and wanted[n].workload is None]
+            got = self._writer.ask("HMGET", "workloads", *[page[n][8:] for n in apart]) if apart else []
+            workloads = dict(zip(apart, got, strict=True))
+            for n in portion:
+                job = jobs[n]
+                if isinstance(job, StoredJob):
+                    job.workload = workloads.get(n, job.workload) if n in wanted else None
+                    if n in wanted and (job.workload is None or len(job.workload) != job.size):
+                        job = Unreadable(job.number, "its workload is not there as it was")
+                yield job
+
+    def count(self) -> int:
+        return int(self._writer.ask("HLEN", "jobs"))
+
+    def next_number(self) -> int:
+        return int(self._writer.ask("HGET", "meta", "next_number") or 1)
+
+    def read(self, number: int) -> bytes:
+        key = number.to_bytes(8)
+        record = self._reader.ask("HGET", "jobs", key)
+        if record is None:
+            raise KeyError(number)
+        try:
+            job = unpack(number, record)
+        except ValueError as error:
+            raise KeyError(f"{number}: {error}") from error
+        workload = self._reader.ask("HGET", "workloads", key) if job.workload is None else job.workload
+        if workload is None or len(workload) != job.size:
+            raise KeyError(f"{number}: its workload is not there as it was")
+        return bytes(workload)
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def commit(self, batch: Batch) -> None:
+        large = next((job for job in batch.added if job.size > LARGEST), None)
+        if large is not None:
+            raise JobTooLarge(
+                large.number,
+                f"the store {self._shown} takes workloads of up to {LARGEST} bytes, and this one has {large.size}",
+            )
+        try:
+            self._commit(batch)
+        except StoreFull:
+            if batch.removed:  # it may still forget
+                forgetting = Batch([], 1)
+                forgetting.removed = batch.removed
+                with suppress(StoreError):
+                    self._commit(forgetting)
+            raise
+
+    def _commit(self, batch: Batch) -> None:
+        number = max(batch.next_number, self._next_number)
+        keys = ("owner", "meta", "jobs", "order", "workloads")
+        while not self._is_mine(self._writer.run("COMMIT", keys, self._values(batch, number), self._replicas)):
+            log.error("store_emptied", extra={"fields": {"store": self._shown}})
+            self._next_number = 1
+            if lease := self._take(b""):
+                raise in_use(lease, self._shown)
+        self._next_number = number
+
+    def _values(self, batch: Batch, next_number: int) -> list[bytes | int]:
+        """The values of the script COMMIT."""
+        added: list[bytes] = []
+        apart: list[bytes] = []
+        for job in batch.added:
+            key = job.number.to_bytes(8)
+            if job.size > APART_ABOVE:
+                assert job.workload is not None
+                added += (key, pack(job, apart=True))
+                apart += (key, job.workload)
+            else:
+                added += (key, pack(job, apart=False))
+        moved = [value.to_bytes(size) for move in batch.moved for value, size in zip(move, (8, 8, 4), strict=True)]
+        return [
+            self._mine.token,
+            next_number if next_number > self._next_number else b"",
+            len(batch.added),
+            len(apart) // 2,
+            len(batch.moved),
+            len(batch.removed),
+            *added,
+            *apart,
+            *moved,
+            *[number.to_bytes(8) for number in batch.removed],
+        ]
+
+    def set_aside(self, number: int, reason: str) -> None:
+        self._set_aside(number, reason, b"")
+
+    def _set_aside(self, number: int, reason: str, place: bytes) -> None:
+        keys = ("owner", "jobs", "order", "workloads", "set_aside")
+        values = [self._mine.token, number.to_bytes(8), b"%d" % number, reason.encode(), place]
+        self._is_mine(self._reader.run("SET_ASIDE", keys, values))
+
+
+def _unpacked(member: bytes, record: bytes | None) -> StoredJob | Unreadable:
+    """The job of a record whose place and number are ``member``."""
+    number = int.from_bytes(member[8:])
+    if record is None:
+        return Unreadable(number, "its record is gone")
+    try:
+        job = unpack(number, record)
+    except ValueError as error:
+        return Unreadable(number, str(error))
+    if job.place != int.from_bytes(member[:8]):
+        return Unreadable(number, "its record has another place than it has in line")
+    return job
