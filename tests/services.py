@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
-from servers import free_port, missing, needs
+from servers import free_port, missing, needs, wait_until
 
 USER = "geartrain"
 PASSWORD = "s3cr:t/w@rd%"  # nothing here is secret: the server lives as long as the tests
@@ -88,16 +88,15 @@ class Service(ABC):
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         # Its children die a moment later, and hold the data's lock until then.
-        with contextlib.suppress(ProcessLookupError):
-            while True:
-                os.killpg(self.process.pid, 0)
-                time.sleep(0.005)
+        wait_until(lambda group=self.process.pid: not _lives(group), "its processes are gone")
+
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self.process is None or self.process.poll() is not None
 
     def run(self, *command: str) -> None:
         """A program of the service's package, as the service's user."""
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, timeout=60, **self._as_user(), check=False
-        )
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, timeout=60, **self._as_user(), check=False)
         assert done.returncode == 0, f"{command}: {done.stdout.decode()}{done.stderr.decode()}"
 
     def give(self, path: Path) -> None:
@@ -116,8 +115,15 @@ class SqlService(Service):
     """A relational database."""
 
     @abstractmethod
+    def connect(self, database: str = "geartrain") -> Any:
+        """A connection of the database's library, as its administrator, that commits by itself."""
+
     def sql(self, *statements: str, database: str = "geartrain") -> list[Any]:
-        """Execute as the database's administrator; the rows of the last one."""
+        """Execute as the administrator; the rows of the last one."""
+        with contextlib.closing(self.connect(database)) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
 
     @abstractmethod
     def drop_connections(self) -> None:
@@ -159,19 +165,19 @@ class PostgreSQL(SqlService):
         return True
 
     def url(self, namespace: str = "geartrain", database: str = "geartrain") -> str:
-        return (
-            f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}?namespace={namespace}"
-        )
+        return f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}?namespace={namespace}"
 
-    def sql(self, *statements: str, database: str = "geartrain") -> list[Any]:
+    def connect(self, database: str = "geartrain") -> Any:
         import psycopg
 
-        with psycopg.connect(
-            host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True
-        ) as connection:
-            for statement in statements:
-                cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
+        return psycopg.connect(host=str(self.folder), port=self.port, user="postgres", dbname=database, autocommit=True)
+
+    def set_fsync(self, on: bool) -> None:
+        """Whether a commit waits until the disk has it; new connections know it on return."""
+        value = "on" if on else "off"
+        self.sql(f"ALTER SYSTEM SET fsync = {value}")
+        self.sql("SELECT pg_reload_conf()")
+        wait_until(lambda: self.sql("SHOW fsync") == [(value,)], "fsync is set")
 
     def drop_connections(self) -> None:
         self.sql(
@@ -226,16 +232,18 @@ class MariaDB(SqlService):
     def url(self, namespace: str = "geartrain", database: str = "geartrain") -> str:
         return f"mariadb://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/{database}?namespace={namespace}"
 
-    def sql(self, *statements: str, database: str = "geartrain") -> list[Any]:
+    def connect(self, database: str = "geartrain") -> Any:
         import pymysql
 
-        connection = pymysql.connect(
-            unix_socket=f"{self.folder}/socket", user="root", database=database, autocommit=True
-        )
-        with connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall())
+        return pymysql.connect(
+            unix_socket=f"{self.folder}/socket", user="root", database=database, autocommit=True,
+            sql_mode="ANSI_QUOTES",
+        )  # fmt: skip
+
+    def connect_as_user(self) -> Any:
+        import pymysql
+
+        return pymysql.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD)
 
     def drop_connections(self) -> None:
         own = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '" + USER + "'"
@@ -268,7 +276,7 @@ class Redis(Service):
                 "--requirepass", PASSWORD, *self.options]  # fmt: skip
 
     def greets(self) -> bool:
-        return b"PONG" in _ask(self.port, f"AUTH {PASSWORD}\r\nPING\r\n".encode(), until=b"PONG\r\n")
+        return b"PONG" in _ask(self.port, f"AUTH {PASSWORD}\r\nPING\r\nQUIT\r\n".encode(), until=b"PONG\r\n")
 
     def url(self, namespace: str = "geartrain") -> str:
         return f"{self.scheme}://:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/0?namespace={namespace}"
@@ -313,9 +321,19 @@ def running(kind: type[AnyService], *options: str) -> Iterator[AnyService]:
         service.start()
         yield service
     finally:
-        if service.process is not None and service.process.poll() is None:
+        if not service.has_ended():
             service.kill()  # its data goes too, so there is nothing to tidy up
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of this group does more than wait for its end to be noticed."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, its_group = status.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
 
 
 def _ask(port: int, question: bytes, until: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """What every store must do, as tests: a test file per engine gives them a ``place`` and runs them on the real service.
 
-    class TestThisEngine(StoreContract):
-        @pytest.fixture
-        def place(self, this_service) -> Place: ...
+class TestThisEngine(StoreContract):
+    @pytest.fixture
+    def place(self, this_service) -> Place: ...
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from place import (
     until_up,
 )
 
-from geartrain.jobserver.journal import PLACE_BITS, StoredJob
+from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
 from geartrain.store import JobTooLarge, Store, StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
 from servers import wait_until
 
@@ -495,8 +495,7 @@ class StoreContract:
                 for number in range(1000, 1600, 10)
             ]
             with pytest.raises(StoreFull):
-                for each in more:
-                    store.commit(each)
+                self._commit_all(store, more)
             for known in acknowledged:
                 assert store.read(known[0]) == known[4]  # type: ignore[arg-type]
             with contextlib.suppress(StoreFull):
@@ -534,6 +533,11 @@ class StoreContract:
         store.close()
 
     # Parts
+
+    @staticmethod
+    def _commit_all(store: Store, batches: list[Batch]) -> None:
+        for each in batches:
+            store.commit(each)
 
     @contextlib.contextmanager
     def _committing(self, place: Place, first: int) -> Iterator[subprocess.Popen[bytes]]:

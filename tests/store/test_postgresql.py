@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from sql import DatabasePlace, NewNamespace, SqlContract
+from databases import NewNamespace, PostgreSQLPlace
+from sql_contract import DatabaseContract
 
 from services import PostgreSQL
 
 
-class TestPostgreSQL(SqlContract):
+class TestPostgreSQL(DatabaseContract):
     @pytest.fixture
-    def place(self, postgresql: PostgreSQL, new_namespace: NewNamespace) -> DatabasePlace:
-        return DatabasePlace(postgresql, new_namespace)
+    def place(self, postgresql: PostgreSQL, new_namespace: NewNamespace) -> PostgreSQLPlace:
+        return PostgreSQLPlace(postgresql, new_namespace)

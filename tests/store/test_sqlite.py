@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sql import NewNamespace, SqlContract, SqlitePlace
+from databases import NewNamespace, SqlitePlace
+from sql_contract import SqlContract
 
 
 class TestSQLite(SqlContract):

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from geartrain.jobserver.journal import StoredJob
-from geartrain.store.base import Abilities, StoreError, StoreInUse, shown_url
+from geartrain.store.base import Abilities, StoreDown, StoreError, StoreInUse, shown_url
 from geartrain.store.sql.tables import Tables
 
 # The columns that are filled from a StoredJob, and the same fields of one as a tuple.
@@ -28,6 +28,7 @@ fields: Final[Callable[[StoredJob], tuple[Any, ...]]] = attrgetter(*COLUMNS)
 # Seconds. A user that was killed may hold its place until the database has noticed.
 PATIENCE: Final = 2
 CONNECT_TIMEOUT: Final = 10
+LOCKED_TIMEOUT: Final = 10  # a row or table that somebody else has locked
 NUMBERS_AT_ONCE: Final = 10_000
 
 
@@ -38,12 +39,15 @@ class Step(NamedTuple):
     whole: bool = True
 
 
+class Busy(StoreDown):
+    """The database answers, but something is in the way at the moment; the connection is sound."""
+
+
 class Database(ABC):
     """One database that holds the tables of one namespace."""
 
     driver: ClassVar[str]  # SQLAlchemy's name for it and its library
     begin: ClassVar[str] = "BEGIN"
-    remote: ClassVar[bool] = True  # whether there is a connection that may be lost
 
     abilities: Abilities
 
@@ -110,7 +114,7 @@ class Database(ABC):
 
     @abstractmethod
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
-        """What an error of the library means: our class, and what to do about it."""
+        """What an error of the library means: our class (Busy if the connection is sound), and what to do about it."""
 
     def translate(self, error: Exception) -> StoreError:
         """Our words for an error of the library or of SQLAlchemy."""

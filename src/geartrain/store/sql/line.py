@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from geartrain.store.base import StoreDown
-from geartrain.store.sql.database import Database, bare
+from geartrain.store.sql.database import Busy, Database, bare
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Line:
                     return act(self._connection)
                 except self._database.errors as error:
                     problem = self._database.translate(error)
-                    lost = self._database.remote and isinstance(problem, StoreDown)
+                    lost = isinstance(problem, StoreDown) and not isinstance(problem, Busy)
                     if lost:
                         self._drop()
                     if not lost or old is None:

@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, text
 
 from geartrain.jobserver.journal import StoredJob
 from geartrain.store.base import Abilities, JobTooLarge, StoreDown, StoreError, StoreFull
-from geartrain.store.sql.database import CONNECT_TIMEOUT, PATIENCE, Database, Step
+from geartrain.store.sql.database import CONNECT_TIMEOUT, LOCKED_TIMEOUT, PATIENCE, Busy, Database, Step
 from geartrain.store.sql.tables import Tables
 
 ANSWER_TIMEOUT: Final = 60  # seconds
@@ -32,11 +32,11 @@ UNSAFE: Final = (
 
 # Full disk, full table, no space for a temporary file; read-only in its several ways.
 FULL: Final = {1021, 1114, 1290, 1792, 1836, 3100}
-# No connection, lost connection, shut down, too many connections, killed, lock waits, deadlock, interrupted.
-DOWN: Final = {0, 1040, 1053, 1077, 1080, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1205, 1213, 1226, 1317, 1927, 1969,
-               2002, 2003, 2006, 2013, 2014, 2055, 3024}  # fmt: skip
+# No connection, a lost one, shut down, too many, killed, hosts blocked, packets that did not come.
+LOST: Final = {0, 1040, 1053, 1077, 1080, 1129, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 2002, 2003, 2006, 2013,
+               2014, 2055, 4031}  # fmt: skip
+BUSY: Final = {1205, 1213, 1317, 1969, 3024}  # locks, a deadlock, interrupted, taking too long
 REFUSED: Final = {1044, 1045, 1049, 1142, 1698, 3118}
-TOO_LARGE: Final = {1153}
 
 
 class MySQL(Database):
@@ -58,8 +58,8 @@ class MySQL(Database):
             "connect_timeout": CONNECT_TIMEOUT,
             "read_timeout": ANSWER_TIMEOUT,
             "write_timeout": ANSWER_TIMEOUT,
-            "init_command": "SET SESSION sql_mode = 'STRICT_ALL_TABLES', lock_wait_timeout = 10,"
-            " innodb_lock_wait_timeout = 10",
+            "init_command": f"SET SESSION sql_mode = 'STRICT_ALL_TABLES', lock_wait_timeout = {LOCKED_TIMEOUT},"
+            f" innodb_lock_wait_timeout = {LOCKED_TIMEOUT}",
         }
 
     def take_hold(self, connection: Connection, former: int) -> int:
@@ -116,7 +116,9 @@ class MySQL(Database):
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         if code in FULL or (code in (1030, 3, 1026) and "28" in str(error)):
             return StoreFull, "make room on its disk, and make sure that it may be written"
-        if code in DOWN:
+        if code in BUSY:
+            return Busy, "it is tried again"
+        if code in LOST:
             return StoreDown, "it is tried again; check that it runs and can be reached"
         if code in REFUSED:
             return StoreError, "check the user, the password, the database and the user's rights"

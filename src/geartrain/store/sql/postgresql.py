@@ -14,7 +14,17 @@ from sqlalchemy import URL, Connection, text
 
 from geartrain.jobserver.journal import StoredJob
 from geartrain.store.base import Abilities, StoreDown, StoreError, StoreFull
-from geartrain.store.sql.database import CONNECT_TIMEOUT, PATIENCE, Database, Step, bare, fields, this_process
+from geartrain.store.sql.database import (
+    CONNECT_TIMEOUT,
+    LOCKED_TIMEOUT,
+    PATIENCE,
+    Busy,
+    Database,
+    Step,
+    bare,
+    fields,
+    this_process,
+)
 from geartrain.store.sql.tables import Tables
 
 TYPES: Final = ["int8", "int8", "bytea", "bytea", "bytea", "int8", "int2", "float8", "bytea", "int8", "float8"]
@@ -24,14 +34,14 @@ UNSAFE: Final = "a crash of the job server and of the database, but since fsync 
 
 LOCK_TIMEOUT: Final = "55P03"
 FULL: Final = {"53100", "25006"}  # disk_full, read_only_sql_transaction
-DOWN: Final = {
-    "08",  # connection exceptions
-    "53",  # insufficient resources, such as connections
-    "57",  # operator intervention: shut down, starting up, cancelled
-    "58",  # system errors
+LOST: Final = ("08", "57P")  # connection exceptions; shut down, crashed, starting up
+BUSY: Final = (
     "40",  # deadlock, serialization failure
+    "53",  # insufficient resources, such as memory or connections
     "55",  # locks
-}
+    "57",  # cancelled by an operator
+    "58",  # errors of the system
+)
 REFUSED: Final = {"28P01", "28000", "3D000"}  # password, authorization, no such database
 
 WHO: Final = text(
@@ -85,7 +95,7 @@ class PostgreSQL(Database):
             holder = connection.execute(WHO, {"key": self.key}).first()
             where = f" at {holder.client_addr}" if holder and holder.client_addr else ""
             raise self.in_use(f"{holder.application_name}{where}" if holder else "") from None
-        connection.exec_driver_sql("SET lock_timeout = 0")
+        connection.exec_driver_sql(f"SET lock_timeout = '{LOCKED_TIMEOUT}s'")
         if connection.exec_driver_sql("SHOW fsync").scalar() != "on":
             self.abilities = Abilities("PostgreSQL", UNSAFE, shared=True, max_workload=self.abilities.max_workload)
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
@@ -115,8 +125,10 @@ class PostgreSQL(Database):
             if "authentication" in str(error) or "does not exist" in str(error):
                 return StoreError, "check the user, the password and the database in the URL"
             return StoreDown, "it is tried again; check that PostgreSQL runs and can be reached"
-        if state[:2] in DOWN:
+        if state.startswith(LOST):
             return StoreDown, "it is tried again"
+        if state.startswith(BUSY):
+            return Busy, "it is tried again"
         if state == "42501":
             return StoreError, "the user needs the right to make and change tables there"
         return StoreError, f"look at PostgreSQL's log (state {state})"

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, case, func, or_, select
+from sqlalchemy import Select, and_, case, func, literal_column, or_, select
 
 from geartrain.jobserver.journal import PLACE_BITS, StoredJob
 from geartrain.store.base import Unreadable
@@ -32,7 +32,7 @@ def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob |
     """Every job, as ``Store.load`` says; ``ask`` gives the rows a statement selects."""
     jobs = tables.jobs.c
     # The database judges in both queries, so that no row is found by both or by none, whatever it holds.
-    its_own = jobs.place.bitwise_rshift(PLACE_BITS) == jobs.number
+    its_own = jobs.place.bitwise_rshift(literal_column(str(PLACE_BITS))) == jobs.number
     at_home = case((and_(its_own, jobs.place.bitwise_and((1 << PLACE_BITS) - 1) == 0), 1), else_=0)
     length = func.length(jobs.workload)
     chosen = {name: jobs[name] for name in COLUMNS}
@@ -100,7 +100,8 @@ def _job(row: Sequence[Any]) -> StoredJob | Unreadable:
 def _flaw(row: Sequence[Any]) -> str:
     """What keeps a row from being a job."""
     for name, wanted, value in zip(COLUMNS, TYPES, row, strict=False):
-        if type(value) is not wanted and (name != "workload" or value is not None):
+        left = name == "workload" and value is None and row[11] is not None
+        if type(value) is not wanted and not left:
             return f"its {name} is {value!r:.60}, where {wanted.__name__} was expected"
     if row[5] != row[11]:
         return f"its workload has {row[11]} bytes, where {row[5]} were expected"

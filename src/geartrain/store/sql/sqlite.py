@@ -16,8 +16,8 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection
 
 from geartrain.jobserver.journal import StoredJob
-from geartrain.store.base import Abilities, StoreDown, StoreError, StoreFull
-from geartrain.store.sql.database import COLUMNS, Database, Step, fields, this_process
+from geartrain.store.base import Abilities, StoreError, StoreFull
+from geartrain.store.sql.database import COLUMNS, Busy, Database, Step, fields, this_process
 from geartrain.store.sql.tables import Tables
 
 # A row of many values is one step of SQLite, so the interpreter's lock changes hands once for it and not once a row.
@@ -30,13 +30,12 @@ SURVIVES: Final = {
     "NORMAL": "a crash of the job server; a power cut or a crash of the machine may take the last moments",
 }
 FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
-DOWN: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL}
+BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL}
 
 
 class SQLite(Database):
     driver = "sqlite+pysqlite"
     begin = "BEGIN IMMEDIATE"
-    remote = False
 
     def __init__(self, url: URL, options: dict[str, str], tables: Tables) -> None:
         self.synchronous = options.pop("synchronous", "full").upper()
@@ -127,8 +126,8 @@ class SQLite(Database):
         code = detail & 0xFF
         if code in FULL or detail == sqlite3.SQLITE_IOERR_SHMSIZE:
             return StoreFull, f"make room, and make sure that {self.path} and its folder may be written"
-        if code in DOWN:
-            return StoreDown, f"another program may have {self.path} locked, or its disk has failed; it is tried again"
+        if code in BUSY:
+            return Busy, f"another program may have {self.path} locked, or its disk has failed; it is tried again"
         if code == sqlite3.SQLITE_CANTOPEN:
             return StoreError, f"{self.path} must be a file in a folder that may be written"
         if code == sqlite3.SQLITE_NOTADB:

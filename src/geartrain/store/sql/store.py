@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, select, update
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.journal import Batch, StoredJob
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable
@@ -184,7 +184,7 @@ class SqlStore(Store):
                 step.act(connection)
             connection.exec_driver_sql("COMMIT")
         except BaseException:
-            with suppress(*self._database.errors):  # the transaction may have ended by itself
+            with suppress(SQLAlchemyError):  # the transaction, or the connection, may have ended by itself
                 connection.exec_driver_sql("ROLLBACK")
             raise
 

@@ -1,4 +1,4 @@
-"""Places of the stores in relational databases, and the tests they share beyond the contract."""
+"""Places of stores in relational databases: what may befall them, and ways behind the store's back."""
 
 from __future__ import annotations
 
@@ -12,13 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from place import Place
 
-from contract import StoreContract
-from geartrain.jobserver.journal import PLACE_BITS
-from geartrain.store import Store, StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
-from geartrain.store.sql import tables
-from place import NO_LIMIT, Place, batch, job, kept, numbers, opened
 from servers import free_port, missing
 from services import SECRETS, MariaDB, PostgreSQL
 
@@ -29,6 +24,8 @@ class SqlPlace(Place):
     """A place whose tables can be looked at and meddled with behind the store's back."""
 
     namespace: str
+    who: str
+    """What the second user is told about the first, as a regular expression."""
 
     def sql(self, *statements: str) -> list[Any]:
         """Execute; the rows of the last one. ``{jobs}``, ``{meta}`` and ``{set_aside}`` stand for the tables."""
@@ -38,21 +35,35 @@ class SqlPlace(Place):
     @abstractmethod
     def execute(self, statements: list[str]) -> list[Any]: ...
 
+    @abstractmethod
+    def allow_null(self, column: str) -> None:
+        """Let this column of the table of jobs be NULL."""
+
     def spoil(self, number: int) -> None:
         self.sql(f"UPDATE {{jobs}} SET priority = 77 WHERE number = {number}")
 
 
 class SqlitePlace(SqlPlace):
+    who = f"process {os.getpid()} on "
+
     def __init__(self, file: Path, new_namespace: NewNamespace) -> None:
         self.file = file
         self.namespace = new_namespace()
-        super().__init__(f"sqlite:///{file}?namespace={self.namespace}", f"sqlite:///{file}?namespace={new_namespace()}")
+        super().__init__(
+            f"sqlite:///{file}?namespace={self.namespace}", f"sqlite:///{file}?namespace={new_namespace()}"
+        )
 
     def execute(self, statements: list[str]) -> list[Any]:
         with contextlib.closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
             for statement in statements:
                 rows = connection.execute(statement).fetchall()
             return rows
+
+    def allow_null(self, column: str) -> None:
+        self.sql(
+            "PRAGMA writable_schema = ON",
+            "UPDATE sqlite_schema SET sql = replace(sql, ' NOT NULL', '') WHERE name = '{jobs}'",
+        )
 
     @contextlib.contextmanager
     def cramped(self) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -61,7 +72,9 @@ class SqlitePlace(SqlPlace):
 
 
 class DatabasePlace(SqlPlace):
-    """A place in a database server."""
+    """A place in a database that is a service."""
+
+    service: PostgreSQL | MariaDB
 
     def __init__(self, service: PostgreSQL | MariaDB, new_namespace: NewNamespace) -> None:
         self.service = service
@@ -96,6 +109,82 @@ class DatabasePlace(SqlPlace):
             finally:
                 self.service.drop_database(self.namespace)
 
+    @abstractmethod
+    def read_only(self) -> contextlib.AbstractContextManager[None]:
+        """The store may only read."""
+
+    @abstractmethod
+    def wait_for_disk(self, safe: bool) -> None:
+        """Set whether a commit waits until the disk has it."""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else may use the table of jobs."""
+        with contextlib.closing(self.service.connect()) as connection, connection.cursor() as cursor:
+            for statement in self.locking:
+                cursor.execute(statement.format(jobs=f"{self.namespace}_jobs"))
+            yield
+
+    locking: tuple[str, ...]
+
+
+class PostgreSQLPlace(DatabasePlace):
+    service: PostgreSQL
+    who = f"process {os.getpid()} on .* at 127.0.0.1"
+    locking = ("BEGIN", "LOCK TABLE {jobs} IN ACCESS EXCLUSIVE MODE")
+
+    def allow_null(self, column: str) -> None:
+        self.sql(f"ALTER TABLE {{jobs}} ALTER COLUMN {column} DROP NOT NULL")
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.sql("ALTER ROLE geartrain SET default_transaction_read_only = on")
+        self.cut()
+        try:
+            yield
+        finally:
+            self.sql("ALTER ROLE geartrain RESET default_transaction_read_only")
+            self.cut()
+
+    def wait_for_disk(self, safe: bool) -> None:
+        self.service.set_fsync(safe)
+
+
+class MariaDBPlace(DatabasePlace):
+    service: MariaDB
+    who = "connection [0-9]+ of geartrain from 127.0.0.1"
+    locking = ("LOCK TABLES {jobs} WRITE",)
+
+    def allow_null(self, column: str) -> None:
+        name = column.strip('"')
+        ((kind,),) = self.sql(
+            "SELECT COLUMN_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'geartrain'"
+            f" AND TABLE_NAME = '{{jobs}}' AND COLUMN_NAME = '{name}'"
+        )
+        self.sql(f"ALTER TABLE {{jobs}} MODIFY {column} {kind} NULL")
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.sql("SET GLOBAL read_only = 1")
+        try:
+            yield
+        finally:
+            self.sql("SET GLOBAL read_only = 0")
+
+    @contextlib.contextmanager
+    def all_connections(self) -> Iterator[None]:
+        """No user but the administrator can connect."""
+        import pymysql
+
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(pymysql.err.OperationalError):
+                while True:
+                    held.enter_context(contextlib.closing(self.service.connect_as_user()))
+            yield
+
+    def wait_for_disk(self, safe: bool) -> None:
+        self.sql(f"SET GLOBAL innodb_flush_log_at_trx_commit = {1 if safe else 2}")
+
 
 @contextlib.contextmanager
 def small_disk(megabytes: int) -> Iterator[tuple[Path, Callable[[], None]]]:
@@ -118,7 +207,3 @@ def small_disk(megabytes: int) -> Iterator[tuple[Path, Callable[[], None]]]:
             subprocess.run(["umount", folder], check=True)
     finally:
         folder.rmdir()
-
-
-class SqlContract(StoreContract):
-    """The contract, and what else relational databases are asked."""
