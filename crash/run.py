@@ -159,6 +159,8 @@ def campaign(python: str, name: str, kill: str, rounds: int, seconds: float, cha
         server.start()
         drain(server, ledger)
         server.stop()
+        if "Traceback" in server.log.read_text():
+            raise SystemExit(f"the job server failed inside:\n{server.log.read_text()[-5000:]}")
         lost = [number for number in ledger.promised if not ledger.done[number]]
         if lost or ledger.damaged:
             say(f"lost: {lost[:20]} damaged: {ledger.damaged[:5]}\n{server.log.read_text()[-2000:]}")

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from geartrain.daemon.connection import Connection
@@ -52,11 +53,11 @@ class Daemon:
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self) -> None:
-        """Open every listener. Raises ConfigError, with the address and a remedy, for one that can't be opened."""
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept connections at these bound sockets, and begin to write to the store."""
         if self.keeper is not None:
             self.keeper.start(self.open_turn, self.loop.call_soon_threadsafe)
-        for listener in self.config.sockets():
+        for listener in sockets:
             if listener.family == socket.AF_UNIX:
                 opened = await self.loop.create_unix_server(
                     self._connection, sock=listener, backlog=self.config.backlog

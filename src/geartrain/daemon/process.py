@@ -60,22 +60,27 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
     loop = asyncio.get_running_loop()
     gate = log_output.gate
     gate.sum_up_later = lambda: loop.call_soon_threadsafe(lambda: loop.call_later(gate.seconds, gate.sum_up))
-    server = JobServer(config.rules())
-    keeper = _open_store(config, server)
-    daemon = Daemon(config, server, keeper)
+    log.info("starting", extra={"fields": _introduction(config)})
+    for event, fields in config.remarks:
+        log.warning(event, extra={"fields": fields})
+    # Low ports and the pid file are root's to have, the store's files belong to whom we become.
+    listeners = config.sockets()
+    with _pid_file(config.pid_file):
+        if user is not None:
+            _become(user)
+        server = JobServer(config.rules())
+        daemon = Daemon(config, server, _open_store(config, server))
+        _heed_signals(loop, daemon, log_output)
+        await daemon.start(listeners)
+        ready()
+        await daemon.run()
+
+
+def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: Log) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
     loop.add_signal_handler(signal.SIGHUP, _reopen_log, log_output)
-    log.info("starting", extra={"fields": _introduction(config)})
-    for event, fields in config.remarks:
-        log.warning(event, extra={"fields": fields})
-    await daemon.start()
-    with _pid_file(config.pid_file):
-        if user is not None:
-            _become(user)
-        ready()
-        await daemon.run()
 
 
 def _open_store(config: Config, server: JobServer) -> Keeper | None:
