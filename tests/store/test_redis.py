@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import campaign
 import pytest
 from contract import StoreContract
-from place import Place
-
+from place import Place, batch, fields, job, kept, numbers, opened
 from redis import Redis as Client
-from servers import free_port
-from services import SECRETS, Redis, Valkey, running
+
+from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, engine
+from servers import free_port, wait_until
+from services import PASSWORD, SECRETS, Redis, Valkey, running
 
 NewNamespace = Callable[[], str]
 
@@ -61,27 +68,258 @@ class RedisPlace(Place):
                 client.config_set("maxmemory", 0)
 
 
-class RedisContract(StoreContract):
-    """The contract, and what else Redis and its like are asked."""
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    with running(Redis) as service:
+        yield service
 
 
-class TestRedis(RedisContract):
-    @pytest.fixture(scope="class")
-    def service(self) -> Iterator[Redis]:
-        with running(Redis) as service:
-            yield service
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Valkey]:
+    with running(Valkey) as service:
+        yield service
 
+
+@pytest.fixture
+def place(redis: Redis, new_namespace: NewNamespace) -> RedisPlace:
+    return RedisPlace(redis, new_namespace)
+
+
+class TestRedis(StoreContract):
     @pytest.fixture
-    def place(self, service: Redis, new_namespace: NewNamespace) -> RedisPlace:
-        return RedisPlace(service, new_namespace)
+    def place(self, redis: Redis, new_namespace: NewNamespace) -> RedisPlace:
+        return RedisPlace(redis, new_namespace)
 
 
-class TestValkey(RedisContract):
-    @pytest.fixture(scope="class")
-    def service(self) -> Iterator[Valkey]:
-        with running(Valkey) as service:
-            yield service
-
+class TestValkey(StoreContract):
     @pytest.fixture
-    def place(self, service: Valkey, new_namespace: NewNamespace) -> RedisPlace:
-        return RedisPlace(service, new_namespace)
+    def place(self, valkey: Valkey, new_namespace: NewNamespace) -> RedisPlace:
+        return RedisPlace(valkey, new_namespace)
+
+
+# What it promises
+
+
+def test_it_says_what_it_survives_as_it_is_set_up(place: RedisPlace) -> None:
+    said = {}
+    with place.client() as client:
+        before = client.config_get("appendfsync", "appendonly", "save")
+        try:
+            for name, value in [("appendfsync", "always"), ("appendfsync", "everysec"), ("appendonly", "no"),
+                                ("save", "3600 1")]:  # fmt: skip
+                client.config_set(name, value)
+                with opened(place.url) as store:
+                    said[f"{name} {value}"] = store.abilities.survives
+        finally:
+            for name, value in before.items():
+                client.config_set(name, value)
+    assert "and a power cut" in said["appendfsync always"]
+    assert "two seconds" in said["appendfsync everysec"]
+    assert "loses all" in said["appendonly no"]
+    assert "last snapshot" in said["save 3600 1"]
+
+
+def test_it_says_that_it_is_not_told() -> None:
+    with running(Redis, "--rename-command", "CONFIG", "") as service, opened(service.url()) as store:
+        assert "unknown" in store.abilities.survives
+        assert "appendfsync unknown" in store.abilities.survives
+
+
+def test_what_may_be_thrown_away_is_refused(place: RedisPlace) -> None:
+    with place.client() as client:
+        try:
+            client.config_set("maxmemory", 100 << 20)
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            with pytest.raises(StoreError, match="maxmemory-policy noeviction"):
+                engine(place.url).open()
+            with opened(place.url + "&accept_eviction=yes") as store:
+                assert numbers(store) == []
+            client.config_set("maxmemory-policy", "volatile-lru")  # jobs have no time to live
+            with opened(place.url) as store:
+                assert numbers(store) == []
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 0)
+
+
+def test_every_second_means_that_only_the_last_batches_may_be_lost(new_namespace: NewNamespace) -> None:
+    with running(Redis, "--appendfsync", "everysec") as service:
+        url = service.url(new_namespace())
+        done = 0
+        for _ in range(3):
+            with opened(url) as store:
+                before = time.monotonic()
+                at = {}
+                for i in range(done + 1, done + 60):
+                    store.commit(campaign.batch(i))
+                    at[i] = time.monotonic() - before
+                service.kill()
+                lived = time.monotonic() - before
+            service.start()
+            with opened(url) as store:
+                found = kept(store)
+            candidates = {i: [fields(each) for each in campaign.after(i)] for i in range(done, done + 60)}
+            done = next(i for i, expected in candidates.items() if found == expected)
+            assert all(lived - moment <= 2.0 for i, moment in at.items() if i > done)
+
+
+def _replica_of(client: Client) -> dict[str, Any]:
+    return client.info("replication").get("slave0", {})  # type: ignore[no-any-return]
+
+
+def test_replicas_are_waited_for(place: RedisPlace, redis: Redis) -> None:
+    with running(Redis, "--replicaof", f"127.0.0.1 {redis.port}", "--masterauth", PASSWORD):
+        with place.client() as client:
+            client.config_set("repl-diskless-sync-delay", 0)
+            wait_until(lambda: _replica_of(client).get("state") == "online", "the replica follows")
+        with opened(place.url + "&wait=1") as store:
+            assert "1 replica has it" in store.abilities.survives
+            store.commit(batch(job(1, b"one")))
+            assert store.read(1) == b"one"
+
+
+def test_a_replica_that_is_gone_is_named_and_a_replica_is_no_store(
+    place: RedisPlace, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.store.redis.server.REPLICAS_TIMEOUT", 1)
+    with opened(place.url + "&wait=1") as store, pytest.raises(StoreDown, match="0 of 1 replicas"):
+        store.commit(batch(job(1)))
+    following = running(Redis, "--replicaof", f"127.0.0.1 {redis.port}", "--masterauth", PASSWORD)
+    with following as replica, pytest.raises(StoreError, match="replica"):
+        engine(replica.url(place.namespace)).open()
+
+
+# Who uses it
+
+
+def foreign_lease(beat: int) -> bytes:
+    return b"elsewhere 42 2026-01-01T00:00:00 another-machine/1 0123456789abcdef %d" % beat
+
+
+def test_a_user_on_another_machine_that_lives_is_named(place: RedisPlace) -> None:
+    errors: list[BaseException] = []
+    beats = itertools.count()
+    with place.client() as client:
+
+        def renew() -> None:
+            client.set(place.key("lease"), foreign_lease(next(beats)), px=60_000)
+
+        def refused() -> bool:
+            renew()
+            return bool(errors)
+
+        renew()
+        opening = threading.Thread(target=_expect, args=(engine(place.url).open, errors))
+        opening.start()
+        wait_until(refused, "the second is refused")
+        opening.join(5)
+    assert isinstance(errors[0], StoreInUse)
+    assert "process 42 on elsewhere" in str(errors[0])
+
+
+def test_a_user_on_another_machine_that_died_is_waited_for(place: RedisPlace) -> None:
+    with place.client() as client:
+        client.set(place.key("lease"), foreign_lease(1), px=700)
+        before = time.monotonic()
+        with opened(place.url) as store:
+            assert time.monotonic() - before > 0.5
+            store.commit(batch(job(1)))
+
+
+def test_who_lost_the_place_writes_nothing_more(place: RedisPlace) -> None:
+    with opened(place.url) as first:
+        first.commit(batch(job(1), job(2), next_number=3))
+        with place.client() as client:
+            client.delete(place.key("lease"))  # as if it had been away for longer than its lease
+        with opened(place.url) as second:
+            assert numbers(second) == [1, 2]
+            for change in (batch(job(3)), batch(removed=(1,)), batch(moved=((1, 9, 9),)), batch(next_number=99)):
+                with pytest.raises(StoreInUse):
+                    first.commit(change)
+            with pytest.raises(StoreInUse):
+                first.set_aside(1, "no business of yours")
+            assert numbers(second) == [1, 2]
+            assert second.next_number() == 3
+            first.close()
+            assert place.client().get(place.key("lease")), "the lease is the second's"
+            second.commit(batch(job(3)))
+
+
+def test_an_emptied_redis_is_used_on(place: RedisPlace) -> None:
+    with opened(place.url) as store:
+        store.commit(batch(job(1), next_number=50))
+        with place.client() as client:
+            client.delete(*[place.key(name) for name in ("jobs", "order", "meta", "owner", "lease", "workloads")])
+        store.commit(batch(job(2), removed=(1,), next_number=50))
+        assert numbers(store) == [2]
+        assert store.next_number() == 50
+        with pytest.raises(StoreInUse):
+            engine(place.url).open()
+
+
+def test_a_newer_layout_is_left_alone(place: RedisPlace) -> None:
+    with place.client() as client:
+        client.hset(place.key("meta"), "version", 2)
+    with pytest.raises(StoreError, match="newer geartrain"):
+        engine(place.url).open()
+
+
+# When it refuses
+
+
+def test_a_redis_that_cannot_write_to_its_disk_says_so(place: RedisPlace, redis: Redis) -> None:
+    with place.client() as client, opened(place.url) as store:
+        store.commit(batch(job(1)))
+        client.config_set("save", "3600 1")
+        try:
+            os.chmod(redis.folder, 0o500)
+            client.bgsave()
+            wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed snapshot")
+            with pytest.raises(StoreFull, match="disk"):
+                store.commit(batch(job(2)))
+            os.chmod(redis.folder, 0o700)
+            client.bgsave()
+            wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "ok", "a snapshot")
+            store.commit(batch(job(2)))
+        finally:
+            os.chmod(redis.folder, 0o700)
+            client.config_set("save", "")
+        assert numbers(store) == [1, 2]
+
+
+def test_a_full_redis_forgets(place: RedisPlace) -> None:
+    with place.client() as client, opened(place.url) as store:
+        store.commit(batch(*[job(n, b"x" * 5000) for n in range(1, 101)]))
+        client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreFull, match="maxmemory"):
+                store.commit(batch(job(101), moved=((1, 0, 1),), removed=(50,)))
+            store.commit(batch(removed=tuple(range(51, 101))))
+            assert numbers(store) == list(range(1, 50))
+        finally:
+            client.config_set("maxmemory", 0)
+        store.commit(batch(job(101), moved=((1, 0, 1),), removed=(50,)))
+        assert numbers(store) == [*range(1, 50), 101]
+
+
+def test_what_is_set_aside_can_be_looked_at(place: RedisPlace) -> None:
+    with opened(place.url) as store, place.client() as client:
+        store.commit(batch(job(7, b"w" * 5000)))
+        store.set_aside(7, "looked odd")
+        aside = client.hgetall(place.key("set_aside"))
+        assert aside[b"7 reason"] == b"looked odd"
+        assert aside[b"7 workload"] == b"w" * 5000
+        assert {client.exists(place.key(name)) for name in ("jobs", "workloads", "order")} == {0}
+
+
+@pytest.mark.parametrize("option", ["namespace=No+Good", "wait=few", "accept_eviction=maybe", "nobody_knows=1"])
+def test_an_option_that_makes_no_sense_is_named(place: RedisPlace, option: str) -> None:
+    with pytest.raises(StoreError, match=option.partition("=")[0]):
+        engine(place.url.partition("?")[0] + "?" + option).open()
+
+
+def _expect(act: Callable[[], None], errors: list[BaseException]) -> None:
+    try:
+        act()
+    except BaseException as error:
+        errors.append(error)

@@ -45,6 +45,8 @@ class Server:
                 # given twice.
                 retry=Retry(NoBackoff(), 1),
             )
+            pool = self.redis.connection_pool
+            pool.connection_class(**pool.connection_kwargs)  # does not connect, but knows its options
         except (ValueError, TypeError) as error:
             raise StoreError(f"the store {shown}: its URL can't be used: {error}") from error
 
