@@ -49,9 +49,11 @@ def grab(server: JobServer, peer: Peer, type: i64) -> None:
 
 def choose(server: JobServer, peer: Peer) -> Ability | None:
     """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0)."""
-    ability = peer.first_ability
-    if ability is None or ability.next is None:
-        return ability if ability is not None and ability.function.queued > 0 else None
+    only = peer.first_ability
+    if only is None or only.next is None:
+        return only if only is not None and only.function.queued > 0 else None
+    # Another name for the loop: compiled, ``only.next`` counts as never None from here on, to the end of the loop.
+    ability: Ability | None = only
     best: Ability | None = None
     best_priority: i64 = 99
     while ability is not None:
