@@ -89,3 +89,15 @@ def test_a_client_can_ask_for_the_status_of_its_background_job(
     worker.kill()
     worker_of(peer, {function: "reverse"}).taken()
     wait_until(lambda: client.status(handle) == (0, 0, 0, 0), "the job is done and forgotten")
+
+
+@pytest.mark.parametrize("peer", TALKING_PEERS)
+def test_a_worker_serves_all_its_functions(
+    peer: str, client_of: ClientOf, worker_of: WorkerOf, function: str
+) -> None:
+    names = [function, f"{function}-b", f"{function}-c"]
+    worker_of(peer, dict.fromkeys(names, "reverse"))
+    client = client_of(peer)
+    for name in (*names, *reversed(names)):
+        client.submit(name, name.encode())
+        assert client.outcome().result == name[::-1].encode()
