@@ -40,3 +40,15 @@ def received(peer: socket.socket, size: int) -> bytes:
     while len(data) < size and (more := peer.recv(size - len(data))):
         data += more
     return data
+
+
+@contextlib.contextmanager
+def silent_host() -> Iterator[tuple[str, int]]:
+    """An address that does not answer the attempt to connect: its line of new connections is full."""
+    with listening(backlog=0) as listener, contextlib.ExitStack() as stack:
+        where = ("127.0.0.1", listener.address.port)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(where)
+        yield where

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from link_peers import listening
+from link_peers import listening, silent_host
 
 from certificates import tls_contexts
 from geartrain.errors import ConnectError
@@ -19,6 +20,21 @@ from geartrain.link.asynchronous import HIGH_WATER
 from servers import free_port
 
 BIG = os.urandom(8 * 1024 * 1024)
+
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs a coroutine on a new loop of the one kind and the other."""
+
+    def run(main: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(main)
+
+    factory = asyncio.new_event_loop if request.param == "asyncio" else pytest.importorskip("uvloop").new_event_loop
+    return run
 
 
 class Box:
@@ -56,7 +72,7 @@ async def received(peer: socket.socket, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_bytes_go_both_ways(kind: str, tmp_path: Path) -> None:
+def test_bytes_go_both_ways(run: Run, kind: str, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path, kind) as (link, box, peer):
             link.send(b"hello")
@@ -67,10 +83,10 @@ def test_bytes_go_both_ways(kind: str, tmp_path: Path) -> None:
             assert await asyncio.wait_for(box.lost, 10) is None
             assert link.closed
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_what_is_sent_in_one_turn_leaves_in_one_write(tmp_path: Path) -> None:
+def test_what_is_sent_in_one_turn_leaves_in_one_write(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path, "unix") as (link, _, peer):
             for _ in range(100):
@@ -82,10 +98,10 @@ def test_what_is_sent_in_one_turn_leaves_in_one_write(tmp_path: Path) -> None:
             await asyncio.sleep(0)
             assert peer.recv(10_000) == b"0123456789" * 100
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_drain_waits_for_a_slow_reader(tmp_path: Path) -> None:
+def test_drain_waits_for_a_slow_reader(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path) as (link, _, peer):
             await link.drain()
@@ -100,10 +116,10 @@ def test_drain_waits_for_a_slow_reader(tmp_path: Path) -> None:
             await asyncio.wait_for(draining, 10)
             assert not link.is_full
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_the_end_of_the_connection_releases_who_drains(tmp_path: Path) -> None:
+def test_the_end_of_the_connection_releases_who_drains(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path) as (link, box, peer):
             link.send(BIG)
@@ -115,10 +131,10 @@ def test_the_end_of_the_connection_releases_who_drains(tmp_path: Path) -> None:
             assert isinstance(await asyncio.wait_for(box.lost, 10), ConnectionError)
             link.send(b"into the void")
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_closing_sends_what_is_gathered(tmp_path: Path) -> None:
+def test_closing_sends_what_is_gathered(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path) as (link, box, peer):
             link.send(b"last words")
@@ -126,10 +142,10 @@ def test_closing_sends_what_is_gathered(tmp_path: Path) -> None:
             assert await received(peer, 100) == b"last words"
             assert await asyncio.wait_for(box.lost, 10) is None
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_aborting_ends_at_once(tmp_path: Path) -> None:
+def test_aborting_ends_at_once(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path) as (link, box, _):
             link.send(BIG)
@@ -137,10 +153,10 @@ def test_aborting_ends_at_once(tmp_path: Path) -> None:
             await link.drain()
             await asyncio.wait_for(box.lost, 10)
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_the_socket_is_tuned(tmp_path: Path) -> None:
+def test_the_socket_is_tuned(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with linked(tmp_path) as (link, _, _):
             assert link._transport is not None
@@ -148,10 +164,10 @@ def test_the_socket_is_tuned(tmp_path: Path) -> None:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_a_refusal_names_the_address_and_the_reason() -> None:
+def test_a_refusal_names_the_address_and_the_reason(run: Run) -> None:
     port = free_port()
 
     async def main() -> None:
@@ -161,10 +177,37 @@ def test_a_refusal_names_the_address_and_the_reason() -> None:
                 await AsyncLink.connect(address, box.on_data, box.lost.set_result)
         assert not box.lost.done()
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_encrypted_bytes_go_both_ways(tmp_path: Path) -> None:
+def test_every_address_of_a_name_is_tried(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first does not answer, the second refuses, the third is there."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if type(loop).__module__ == "uvloop":
+            pytest.skip("its methods can't be replaced")
+        with listening() as listener, silent_host() as silent:
+            hosts = [silent, ("127.0.0.2", listener.address.port), ("127.0.0.1", listener.address.port)]
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in hosts]
+
+            async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+                return found
+
+            monkeypatch.setattr(type(loop), "getaddrinfo", getaddrinfo)
+            box = Box()
+            address = Address("threefold.example", listener.address.port)
+            link = await AsyncLink.connect(address, box.on_data, box.lost.set_result, timeout=1)
+            link.send(b"x")
+            with listener.accept() as peer:
+                peer.setblocking(False)
+                assert await received(peer, 1) == b"x"
+            link.abort()
+
+    run(main())
+
+
+def test_encrypted_bytes_go_both_ways(run: Run, tmp_path: Path) -> None:
     server, client = tls_contexts(tmp_path)
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -185,4 +228,4 @@ def test_encrypted_bytes_go_both_ways(tmp_path: Path) -> None:
             link.close()
             await asyncio.wait_for(box.lost, 10)
 
-    asyncio.run(main())
+    run(main())

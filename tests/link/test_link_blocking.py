@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from link_peers import listening, received
+from link_peers import listening, received, silent_host
 
 from certificates import tls_contexts
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
@@ -41,13 +41,16 @@ def test_an_abstract_unix_socket_is_reached() -> None:
 
 
 def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first does not answer, the second refuses, the third is there."""
     with listening() as listener:
         port = listener.address.port
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        with BlockingLink.connect(Address("twofold.example", port)) as link, listener.accept() as peer:
-            link.send(b"x")
-            assert received(peer, 1) == b"x"
+        with silent_host() as silent:
+            wheres = [silent, ("127.0.0.2", port), ("127.0.0.1", port)]
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", where) for where in wheres]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            with BlockingLink.connect(Address("threefold.example", port), timeout=1) as link, listener.accept() as peer:
+                link.send(b"x")
+                assert received(peer, 1) == b"x"
 
 
 def test_a_refusal_names_the_address_and_the_reason() -> None:
@@ -61,19 +64,11 @@ def test_a_refusal_names_the_address_and_the_reason() -> None:
 
 
 def test_a_host_that_does_not_answer_is_given_up_in_time() -> None:
-    with listening(backlog=0) as listener:
-        fillers = []
-        for _ in range(4):  # fill the line of connections that nobody accepts
-            filler = socket.socket()
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", listener.address.port))
-            fillers.append(filler)
+    with silent_host() as (host, port):
         began = time.monotonic()
         with pytest.raises(ConnectError, match="no answer in time"):
-            BlockingLink.connect(listener.address, timeout=0.3)
+            BlockingLink.connect(Address(host, port), timeout=0.3)
         assert time.monotonic() - began < 5
-        for filler in fillers:
-            filler.close()
 
 
 def test_the_socket_is_tuned() -> None:

@@ -40,14 +40,21 @@ class Waiter:
 class Connection:
     """A link on its way between a server and the shell."""
 
-    __slots__ = ("_shell", "closed", "early", "link", "server")
+    __slots__ = ("_confirmed", "_shell", "closed", "early", "link", "server")
 
     def __init__(self, shell: AsyncShell, server: Server) -> None:
         self._shell = shell
         self.server = server
         self.link: AsyncLink | None = None
+        self._confirmed = 0
         self.early = b""  # what came before the shell knew the link
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def notice_sending(self) -> None:
+        """Count it as a sign of life that bytes have arrived over there."""
+        if self.link is not None and self.server.session is not None and self.link.confirmed != self._confirmed:
+            self._confirmed = self.link.confirmed
+            self.server.session.moved()
 
     def on_data(self, data: bytes) -> None:
         if self.link is None:
@@ -243,4 +250,6 @@ class AsyncShell:
 
     def _time_has_come(self) -> None:
         self._timer = None
+        for connection in self._connections.values():
+            connection.notice_sending()
         self._settle()

@@ -11,13 +11,14 @@ from geartrain.link import BlockingLink
 class Connection:
     """The connection to a ``server``."""
 
-    __slots__ = ("link", "read_at", "server", "unsent")
+    __slots__ = ("_confirmed", "link", "read_at", "server", "unsent")
 
     def __init__(self, server: Server, link: BlockingLink) -> None:
         self.server = server
         self.link = link
         self.unsent: deque[memoryview] = deque()
         self.read_at = 0.0
+        self._confirmed = 0
 
     def write(self, data: bytes) -> int:
         """Send ``data`` behind what is unsent, as far as there is room; returns the count of bytes that left.
@@ -36,3 +37,10 @@ class Connection:
         if not self.unsent[0]:
             self.unsent.popleft()
         return sent
+
+    def notice_sending(self) -> None:
+        """Count it as a sign of life that bytes have arrived over there."""
+        confirmed = self.link.confirmed
+        if confirmed != self._confirmed and self.server.session is not None:
+            self._confirmed = confirmed
+            self.server.session.moved()

@@ -233,15 +233,18 @@ class Shell:
         finally:
             self._lock.acquire()
             self._is_led = False
+        if not ready:
+            for connection in self._connections.values():
+                connection.notice_sending()
         for fileno, events in ready:
-            connection = self._by_fileno.get(fileno)
-            if connection is None:
+            found = self._by_fileno.get(fileno)
+            if found is None:
                 self._silence()
                 continue
             if events & select.POLLOUT:
-                self._write(connection)
+                self._write(found)
             if events & ~select.POLLOUT:
-                self._read(connection)
+                self._read(found)
         self._settle()
 
     def _settle(self) -> bool:

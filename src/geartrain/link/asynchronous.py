@@ -11,12 +11,12 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from geartrain.errors import ConnectError
 from geartrain.link.address import Address
 from geartrain.link.blocking import CONNECT_SECONDS
-from geartrain.link.tuning import tune
+from geartrain.link.tuning import tune, unconfirmed
 
 HIGH_WATER = 1024 * 1024  # unsent bytes above which drain() waits
 
@@ -35,6 +35,7 @@ class AsyncLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._unsent_size = 0
+        self._written = 0
         self._is_paused = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -56,28 +57,14 @@ class AsyncLink(asyncio.Protocol):
 
         Raises ConnectError.
         """
-        loop = asyncio.get_running_loop()
         name = (address.host or "localhost") if tls is not None else None
-        # uvloop tries a name's addresses one after the other, and takes no such argument.
-        eyeballs: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if isinstance(loop, asyncio.BaseEventLoop) else {}
 
         def make() -> AsyncLink:
             return cls(address, on_data, on_lost)
 
         try:
             async with asyncio.timeout(timeout):
-                if address.path:
-                    path = "\0" + address.path[1:] if address.path.startswith("@") else address.path
-                    _, link = await loop.create_unix_connection(make, path, ssl=tls, server_hostname=name)
-                else:
-                    _, link = await loop.create_connection(
-                        make,
-                        address.host,
-                        address.port,
-                        ssl=tls,
-                        server_hostname=name,
-                        **eyeballs,
-                    )
+                link = await _connect_any(address, make, timeout, tls, name)
         except TimeoutError as error:
             raise ConnectError(f"no job server at {address}: no answer in time") from error
         except (OSError, UnicodeError) as error:  # the latter for a name that can't be one
@@ -98,6 +85,14 @@ class AsyncLink(asyncio.Protocol):
     def is_full(self) -> bool:
         """Whether so much is unsent that a sender should ``await drain()``."""
         return self._is_paused or self._unsent_size > HIGH_WATER
+
+    @property
+    def confirmed(self) -> int:
+        """About how many bytes have arrived at the other side's machine; grows as long as anything moves."""
+        if self._transport is None:
+            return 0
+        sock: socket.socket | None = self._transport.get_extra_info("socket")
+        return self._written - self._transport.get_write_buffer_size() - (0 if sock is None else unconfirmed(sock))
 
     async def drain(self) -> None:
         """Wait until the peer has taken enough; returns at once when little is unsent or the connection has ended."""
@@ -153,6 +148,7 @@ class AsyncLink(asyncio.Protocol):
         self._unsent.clear()
         self._unsent_size = 0
         self._transport.write(data)
+        self._written += len(data)
         if not self._is_paused:
             self._release()
 
@@ -164,3 +160,28 @@ class AsyncLink(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<AsyncLink to {self.address}{', closed' if self.closed else ''}>"
+
+
+async def _connect_any(
+    address: Address,
+    make: Callable[[], AsyncLink],
+    timeout: float,  # noqa: ASYNC109 - shared out among the attempts
+    tls: ssl.SSLContext | None,
+    name: str | None,
+) -> AsyncLink:
+    """As the blocking link does it; the loops' own ways to try all addresses of a name differ."""
+    loop = asyncio.get_running_loop()
+    if address.path:
+        path = "\0" + address.path[1:] if address.path.startswith("@") else address.path
+        return (await loop.create_unix_connection(make, path, ssl=tls, server_hostname=name))[1]
+    deadline = loop.time() + timeout
+    found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    trouble: OSError = OSError("its name stands for no address")
+    for tried, (_, _, _, _, where) in enumerate(found):
+        host, port = cast(tuple[str, int], where[:2])
+        try:
+            async with asyncio.timeout((deadline - loop.time()) / (len(found) - tried)):
+                return (await loop.create_connection(make, host, port, ssl=tls, server_hostname=name))[1]
+        except OSError as error:  # also what a time-out is
+            trouble = error
+    raise trouble

@@ -17,7 +17,7 @@ from typing import Any
 
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
 from geartrain.link.address import Address
-from geartrain.link.tuning import tune
+from geartrain.link.tuning import tune, unconfirmed
 
 READ_SIZE = 256 * 1024
 CONNECT_SECONDS = 5.0
@@ -36,6 +36,7 @@ class BlockingLink:
         self.address = address
         self.closed = False
         self._socket = sock
+        self._sent = 0
         # OpenSSL must not be entered by two threads at once; nobody waits while holding this.
         self._tls_lock = threading.Lock() if isinstance(sock, ssl.SSLSocket) else contextlib.nullcontext()
         self._is_tls = isinstance(sock, ssl.SSLSocket)
@@ -100,7 +101,9 @@ class BlockingLink:
         """
         try:
             with self._tls_lock:
-                return self._socket.send(data)
+                sent = self._socket.send(data)
+            self._sent += sent
+            return sent
         except _AGAIN:
             return 0
         except (OSError, ValueError) as error:
@@ -149,6 +152,15 @@ class BlockingLink:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is room to send or something to receive; False if ``timeout`` seconds passed first."""
         return self._poll(self._any, timeout)
+
+    def wait_to_send(self, timeout: float | None = None) -> bool:
+        """Wait until there is room to send; False if ``timeout`` seconds passed first."""
+        return self._poll(self._writable, timeout)
+
+    @property
+    def confirmed(self) -> int:
+        """About how many bytes have arrived at the other side's machine; grows as long as anything moves."""
+        return self._sent - unconfirmed(self._socket)
 
     def fileno(self) -> int:
         """The socket's descriptor, for ``select`` and the like; -1 once closed."""

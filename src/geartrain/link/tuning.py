@@ -7,7 +7,10 @@ Either way a link to it ends within a minute.
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import sys
+import termios
 
 IDLE_SECONDS = 20  # of silence before the first probe
 PROBE_SECONDS = 10  # between probes
@@ -31,3 +34,11 @@ def tune(sock: socket.socket) -> None:
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def unconfirmed(sock: socket.socket) -> int:
+    """How many bytes given to ``sock`` the other side's machine has not confirmed; 0 where the system does not tell."""
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        return 0
