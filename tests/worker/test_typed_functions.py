@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import json
 import pickle
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,6 +278,57 @@ def test_what_is_raw_and_what_is_typed(worker: Worker) -> None:
         worker.function(offer)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no encoding 'xml'"):
         worker.function("x", encoding="xml")(lambda x: x)  # type: ignore[arg-type]
+
+
+def test_hints_of_functions_that_are_wrapped_or_name_what_is_not_there(worker: Worker, tmp_path: Path) -> None:
+    module = types.ModuleType("elsewhere")
+    exec(
+        textwrap.dedent(
+            """
+            from __future__ import annotations
+            import datetime, functools
+            from typing import TYPE_CHECKING
+            if TYPE_CHECKING:
+                from geartrain import AssignedJob
+                from nowhere import Thing
+
+            def wrapper(function):
+                @functools.wraps(function)
+                def wrapped(*args, **kwargs):
+                    return function(*args, **kwargs)
+                return wrapped
+
+            def day(date: datetime.date) -> int:
+                return date.day
+
+            def raw(job: AssignedJob) -> bytes:
+                return job.workload
+
+            def typed(job: AssignedJob, x: int) -> int:
+                return x
+
+            def unknown(thing: Thing) -> int:
+                return 1
+            """
+        ),
+        module.__dict__,
+    )
+
+    def decorated(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return call
+
+    day = worker.function()(decorated(module.day))
+    assert day.start(AssignedJob(b'["2026-01-02"]')) == 2
+    with pytest.raises(ArgumentsError, match="date must be date, not 5"):
+        day.start(AssignedJob(b"[5]"))
+    assert worker.function()(module.raw).start(AssignedJob(b"x")) == b"x"
+    assert worker.function()(module.typed).start(AssignedJob(b"[3]")) == 3
+    with pytest.raises(TypeError, match="unknown: a type hint can't be read, name 'Thing' is not defined"):
+        worker.function()(module.unknown)
 
 
 def test_type_checkers_know_the_types(tmp_path: Path) -> None:

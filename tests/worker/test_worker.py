@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -339,3 +340,35 @@ def test_mistakes_are_told_kindly() -> None:
         worker.function("late", timeout=-1)(lambda job: None)
     with pytest.raises(ValueError, match="at least one thread"):
         worker.start(threads=0)
+    with pytest.raises(TypeError, match="no option 'colour'"):
+        worker.run(colour="red")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="max_jobs must be above 0, not 0"):
+        worker.run(max_jobs=0)
+    with pytest.raises(ValueError, match="not both"):
+        Worker(namespace="a", prefix="b")
+
+
+def test_a_hard_limit_without_a_supervisor_is_warned_of(
+    our_server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = make_worker(our_server)
+    worker.function("limited", hard_limit=5)(lambda job: b"done")
+    with caplog.at_level(logging.WARNING):
+        worker.start(threads=3)
+    with Caller(our_server) as caller:
+        assert [caller.run("limited") for _ in range(9)] == [b"done"] * 9
+    worker.stop()
+    assert worker.join(10)
+    assert "hard limits (of ['limited']) need a process that can be killed" in caplog.text
+
+
+def test_a_packet_above_the_limit_ends_the_connection(our_server: RunningServer) -> None:
+    worker = make_worker(our_server, max_packet=1000)
+    worker.function("small")(lambda job: job.workload)
+    with worker, Caller(our_server) as caller:
+        assert caller.run("small", b"x" * 900) == b"x" * 900
+        caller.submit("small", b"x" * 2000)
+        other = make_worker(our_server)
+        other.function("small")(lambda job: job.workload)
+        with other:
+            assert len(caller.follow()[-1].arguments[1]) == 2000

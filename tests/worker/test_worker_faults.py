@@ -163,6 +163,38 @@ def test_a_large_result_for_a_frozen_server_is_given_up(kind: str) -> None:
             assert caller.packets("large", str(flag).encode())[-1].arguments[1] == bytes(20_000_000)
 
 
+class SlowProxy(CuttingProxy):
+    """Passes bytes up slowly: 64 KiB each tenth of a second."""
+
+    def _pass(self, source: socket.socket, target: socket.socket, direction: str, *both: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+                if direction == "up":
+                    time.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_slow_network_is_no_dead_one(kind: str) -> None:
+    """A large result takes many times longer than any wait for progress may."""
+    with running_geartrain() as server:
+        proxy = SlowProxy(server, 0, "up")
+        worker = KINDS[kind](proxy.address, middleware=[], answer_within=1.5, regrab_after=0.1)
+        runs: list[bytes] = []
+
+        @worker.function()
+        def large(job: AssignedJob) -> bytes:
+            runs.append(job.handle)
+            return bytes(4_000_000)
+
+        with working(worker), Caller(server) as caller:
+            started = time.monotonic()
+            assert caller.run("large") == bytes(4_000_000)
+            assert time.monotonic() - started > 3
+        proxy.close()
+        assert len(runs) == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_servers_killed_and_restarted_under_load(kind: str) -> None:
     """Each foreground job whose server lives is answered rightly; the worker serves whatever server comes back."""

@@ -7,9 +7,10 @@ import logging
 import ssl
 from collections.abc import Callable
 
-from geartrain.errors import ConnectError, GeartrainError, ServerError, TimedOutError
+from geartrain.errors import ConnectError, GeartrainError, ServerError
 from geartrain.link import Address, AsyncLink, Backoff
 from geartrain.worker.job import AssignedJob
+from geartrain.worker.progress import Progress
 from geartrain.worker.session import WorkerSession
 
 logger = logging.getLogger("geartrain.worker")
@@ -46,11 +47,11 @@ class AsyncConnection:
         self._backoff = Backoff()
         self._connecting: asyncio.Task[None] | None = None
         self._try_at = 0.0
-        self._full_since: float | None = None
+        self._progress: Progress | None = None
 
     def tick(self, now: float) -> float | None:
         """Do what is due at ``now``; returns when something will be due."""
-        if self.link is None:
+        if self.link is None or self._progress is None:
             if self._connecting is not None:
                 return None
             if now < self._try_at:
@@ -58,7 +59,7 @@ class AsyncConnection:
             self._connecting = asyncio.create_task(self._connect(), name=f"connect to {self.address}")
             return None
         try:
-            self._check_flow(self.link, now)
+            self._progress.tick(now, is_waiting=self.link.is_full)
             return self.session.tick(now)
         except GeartrainError as error:
             self._drop(error)
@@ -86,14 +87,6 @@ class AsyncConnection:
             link, self.link = self.link, None
             link.abort()
             self.session.lost()
-
-    def _check_flow(self, link: AsyncLink, now: float) -> None:
-        if not link.is_full:
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
-        elif now - self._full_since >= self._send_within:
-            raise TimedOutError(f"{self.address} took no more bytes for {self._send_within:g} s")
 
     def _received(self, data: bytes) -> None:
         if self.link is None:  # given up, but something was still underway
@@ -125,8 +118,7 @@ class AsyncConnection:
             return
         self.abort()
         pause = self._pause()
-        reason = error if isinstance(error, GeartrainError) else f"{self.address} ended the connection"
-        logger.warning("%s; next attempt in %.1f s", reason, pause)
+        logger.warning("lost %s: %s; next attempt in %.1f s", self.address, error or "it ended the connection", pause)
         self._on_change()
 
     def _pause(self) -> float:
@@ -153,7 +145,7 @@ class AsyncConnection:
         else:
             made.append(link)
             self.link = link
-            self._full_since = None
+            self._progress = Progress(link, self.session, self._send_within)
         finally:
             self._connecting = None
         self._on_change()

@@ -52,7 +52,8 @@ class AsyncWorker(BaseWorker):
     ``worker.stop()`` and ``await worker.join()``.
     """
 
-    _is_running = False
+    def _set_up(self) -> None:
+        self._is_running = False
 
     def run(self, *, processes: int | None = None, concurrency: int = 100, **options: Unpack[Options]) -> None:
         """Work until SIGTERM or SIGINT: in this process or, with ``processes``, in so many that are supervised.
@@ -81,8 +82,8 @@ class AsyncWorker(BaseWorker):
             raise GeartrainError("this worker is running already")
         if concurrency < 1:
             raise ValueError(f"a worker needs room for at least one job, not {concurrency}")
-        if self.place.is_alone and any(function.limits.hard_limit for function in self.functions.values()):
-            logger.warning("hard limits need processes that can be killed: they hold in run() only")
+        if self.place.is_alone:
+            self.warn_of_hard_limits()
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._by_name = {self.wire_name(function): function for function in self.functions.values()}

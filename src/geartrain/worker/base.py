@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import socket
@@ -10,16 +11,19 @@ from collections.abc import Callable, Iterable
 
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Servers, parse_addresses
+from geartrain.wire.parser import DEFAULT_MAX_BODY
 from geartrain.worker.board import Place
 from geartrain.worker.calls import AsyncClientLike, ClientLike
 from geartrain.worker.declaration import Declaration
 from geartrain.worker.encoding import EncodingName
 from geartrain.worker.functions import Function, Limits
 from geartrain.worker.middleware import JobLog, Middleware
-from geartrain.worker.pool import Options, Pool
+from geartrain.worker.pool import Options, Pool, check_options
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
 from geartrain.worker.systemd import Systemd
+
+logger = logging.getLogger("geartrain.worker")
 
 
 class BaseWorker:
@@ -37,6 +41,7 @@ class BaseWorker:
 
     Times are in seconds: a connection must come about in ``connect_within``, an answer or progress in sending come in
     ``answer_within``, else the connection is given up; a sleeping worker asks for jobs again after ``regrab_after``.
+    A job larger than ``max_packet`` bytes ends the connection it comes over.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class BaseWorker:
         connect_within: float = 5.0,
         answer_within: float = 10.0,
         regrab_after: float = 10.0,
+        max_packet: int = DEFAULT_MAX_BODY,
     ) -> None:
         if namespace and prefix:
             raise ValueError("a worker has a namespace (libgearman's) or a prefix (Perl's), not both")
@@ -71,7 +77,13 @@ class BaseWorker:
         self.connect_within = connect_within
         self.answer_within = answer_within
         self.regrab_after = regrab_after
+        self.max_packet = max_packet
         self.place = Place()
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Make ready what this kind of worker keeps besides."""
+        raise NotImplementedError
 
     def function(
         self,
@@ -121,6 +133,7 @@ class BaseWorker:
     ) -> None:
         """Call ``work`` in this process or, where anything asks for it, in processes with a supervisor."""
         self.check()
+        check_options(options)
         limits = [function.limits for function in self.functions.values()]
         needs = any(value for name, value in options.items() if name != "grace")
         if processes is None and not needs and not any(one.hard_limit for one in limits) and not Systemd():
@@ -134,6 +147,12 @@ class BaseWorker:
             options=options,
         ).run()
 
+    def warn_of_hard_limits(self) -> None:
+        """For who works without a supervisor."""
+        names = [name for name, function in self.functions.items() if function.limits.hard_limit is not None]
+        if names:
+            logger.warning("hard limits (of %s) need a process that can be killed: only run() has them", names)
+
     def wire_name(self, function: Function) -> str:
         """The function's name as the job servers know it."""
         return self._function_prefix + function.name
@@ -146,6 +165,7 @@ class BaseWorker:
             slots,
             id=_encode(id),
             reducers=self.reducers,
+            max_packet=self.max_packet,
             answer_within=self.answer_within,
             # Workers that were started together need not ask together.
             regrab_after=self.regrab_after * random.uniform(0.8, 1.2),

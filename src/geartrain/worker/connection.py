@@ -1,20 +1,24 @@
 """One thread's connection to one job server: made in the background, kept, and made anew for ever.
 
-To connect may take as long as a name server and a network like, so it happens in a thread of its own for that moment,
-and the job servers that are there are never delayed by one that is not.
+To connect may take as long as a name server and a network like, so it happens in a thread of its own for that moment;
+and what the network has no room for waits here until it has. So the job servers that are there are never delayed by one
+that is not.
 """
 
 from __future__ import annotations
 
 import logging
+import selectors
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from geartrain.errors import GeartrainError, ServerError
 from geartrain.link import Address, Backoff, BlockingLink
 from geartrain.worker.job import AssignedJob
+from geartrain.worker.progress import Progress
 from geartrain.worker.session import WorkerSession
 
 logger = logging.getLogger("geartrain.worker")
@@ -23,8 +27,8 @@ logger = logging.getLogger("geartrain.worker")
 class Connection:
     """A session and, most of the time, its link.
 
-    ``call_soon`` runs a function in the thread that the connection belongs to; ``watch`` is told of each new link, and
-    of its end.
+    ``call_soon`` runs a function in the thread that the connection belongs to; ``watch`` is told which events of the
+    link (as in ``selectors``) are waited for from now on, none at its end.
     """
 
     def __init__(
@@ -33,7 +37,7 @@ class Connection:
         session: WorkerSession,
         *,
         call_soon: Callable[[Callable[[], None]], None],
-        watch: Callable[[Connection, BlockingLink, bool], None],
+        watch: Callable[[Connection, BlockingLink, int], None],
         connect_within: float,
         send_within: float,
         tls: ssl.SSLContext | None,
@@ -41,22 +45,30 @@ class Connection:
         self.address = address
         self.session = session
         self.link: BlockingLink | None = None
-        self._watch = watch
         self._call_soon = call_soon
+        self._watch = watch
         self._connect_within = connect_within
         self._send_within = send_within
         self._tls = tls
         self._backoff = Backoff()
         self._is_connecting = False
         self._try_at = 0.0
+        self._unsent: deque[memoryview] = deque()
+        self._progress: Progress | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is underway here, so that a draining worker may leave."""
+        return self.link is None or (self.session.is_idle and not self._unsent)
 
     def tick(self, now: float) -> float | None:
         """Do what is due at ``now``; returns when something will be due."""
-        if self.link is not None:
+        if self.link is not None and self._progress is not None:
             try:
+                self._progress.tick(now, is_waiting=bool(self._unsent))
                 return self.session.tick(now)
             except GeartrainError as error:
-                self.drop(error)
+                self._drop(error)
                 return self._try_at
         if self._is_connecting:
             return None
@@ -81,41 +93,61 @@ class Connection:
                     self._backoff.succeeded()
                     logger.info("registered at %s", self.address)
                 return events
-            self.drop(None)
+            self._drop("it ended the connection")
         except GeartrainError as error:
-            self.drop(error)
+            self._drop(error)
         return []
 
     def flush(self) -> bool:
-        """Send what the session has to say, waiting for room if need be; False if the connection was lost by it."""
-        if self.link is None:
+        """Send what there is room for; False if the connection was lost by it."""
+        link = self.link
+        if link is None:
             return True
+        was_waiting = bool(self._unsent)
         data = self.session.take()
         if data:
-            try:
-                self.link.send(data, self._send_within)
-            except GeartrainError as error:
-                self.drop(error)
-                return False
+            self._unsent.append(memoryview(data))
+        try:
+            while self._unsent:
+                first = self._unsent[0]
+                sent = link.send_now(first)
+                if sent < len(first):
+                    self._unsent[0] = first[sent:]
+                    break
+                self._unsent.popleft()
+        except GeartrainError as error:
+            self._drop(error)
+            return False
+        is_waiting = bool(self._unsent)
+        if is_waiting != was_waiting:
+            self._watch(self, link, selectors.EVENT_READ | (selectors.EVENT_WRITE if is_waiting else 0))
         return True
 
-    def drop(self, error: GeartrainError | None) -> None:
-        """Give the link up and pause before the next."""
-        link, self.link = self.link, None
-        if link is None:
-            return
-        self._watch(self, link, False)
-        link.close()
-        self.session.lost()
-        pause = self._pause()
-        logger.warning("%s; next attempt in %.1f s", error or f"{self.address} ended the connection", pause)
+    def flush_all(self) -> None:
+        """Send what the session has to say, waiting for room as long as anything moves."""
+        while self.flush() and self._unsent and self.link is not None and self._progress is not None:
+            self.link.wait_to_send(1.0)
+            try:
+                self._progress.tick(time.monotonic(), is_waiting=True)
+            except GeartrainError as error:
+                self._drop(error)
 
     def close(self) -> None:
         """End it in good order."""
+        self._let_go()
+
+    def _drop(self, reason: object) -> None:
+        """Give the link up and pause before the next."""
         if self.link is not None:
-            self._watch(self, self.link, False)
-            self.link.close()
-            self.link = None
+            self._let_go()
+            logger.warning("lost %s: %s; next attempt in %.1f s", self.address, reason, self._pause())
+
+    def _let_go(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            self._watch(self, link, 0)
+            link.close()
+            self._unsent.clear()
             self.session.lost()
 
     def _pause(self) -> float:
@@ -142,5 +174,6 @@ class Connection:
     def _connected(self, link: BlockingLink) -> None:
         self._is_connecting = False
         self.link = link
-        self._watch(self, link, True)
+        self._progress = Progress(link, self.session, self._send_within)
+        self._watch(self, link, selectors.EVENT_READ)
         self.flush()

@@ -147,12 +147,15 @@ class TypedFunction(Function, Submittable[P, R], Generic[F, P, R]):
         self._takes_job = bool(parameters) and is_job(parameters[0], original)
         if self._takes_job:
             del parameters[0]
-        self._signature = signature.replace(parameters=parameters)
-        hints = _hints(original)
+            signature = signature.replace(parameters=parameters)
+        self._signature = signature
         try:
+            hints = _hints(original)
             self._checks = {one.name: self._check(hints.get(one.name, Any)) for one in parameters}
             part, result = _part_and_result(original, hints.get("return", Any))
             self._part_check, self._result_check = self._check(part), self._check(result)
+        except NameError as error:
+            raise TypeError(f"{name}: a type hint can't be read, {error}; import it where the program runs") from None
         except TypeError as error:
             raise TypeError(f"{name}: {error}") from None
         self._is_generator = part is not None
@@ -261,9 +264,13 @@ def call_plain(function: Function, job: AssignedJob) -> bytes:
 
 def is_job(parameter: inspect.Parameter, function: Callable[..., Any]) -> bool:
     """Whether a parameter is for the job: by its hint or, without one, by the name ``job``."""
-    if parameter.annotation is inspect.Parameter.empty:
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty:
         return parameter.name == "job"
-    return _hints(function).get(parameter.name) is AssignedJob
+    # As a text it may name what is imported for type checkers alone.
+    if isinstance(annotation, str):
+        return annotation.rpartition(".")[2] == AssignedJob.__name__
+    return annotation is AssignedJob
 
 
 def is_raw(function: Callable[..., Any]) -> bool:
@@ -273,10 +280,12 @@ def is_raw(function: Callable[..., Any]) -> bool:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    for candidate in (function, getattr(function, "__call__", None)):  # noqa: B004 - an object that can be called
-        if inspect.isroutine(candidate):
-            return typing.get_type_hints(candidate)
-    return {}
+    """The hints of a function, or of an object that can be called, without one for the job."""
+    call: Any = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
+    if not inspect.isroutine(call):
+        return {}
+    names = {**getattr(inspect.unwrap(call), "__globals__", {}), AssignedJob.__name__: AssignedJob}
+    return typing.get_type_hints(call, names)
 
 
 def _is(function: Callable[..., Any], *tests: Callable[[Any], bool]) -> bool:

@@ -40,7 +40,8 @@ HEARTBEAT = 1.0  # seconds; the longest a hand waits without a look around
 class Hand(threading.Thread):
     """The thread that is hand number ``index`` of ``worker``, able to do ``functions``.
 
-    ``on_done`` is called after each job, before its end is sent.
+    ``on_done`` is called after each job, before its end is sent; ``on_change`` when the hand is registered, or is no
+    longer, or ends.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Hand(threading.Thread):
         *,
         alarms: Alarms,
         on_done: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         super().__init__(name=f"geartrain hand {index}", daemon=True)
         self._worker = worker
         self._index = index
         self._on_done = on_done
+        self._on_change = on_change
         self._functions = {worker.wire_name(function): function for function in functions}
         self._alarms = alarms
         self.is_leaving = False
@@ -74,6 +77,7 @@ class Hand(threading.Thread):
             self._connection(address, worker.new_session(functions, slot)) for address in worker.addresses
         ]
         self._looked_around_at = time.monotonic()
+        self._was_registered = False
         self.job: AssignedJob | None = None  # the one that runs now
         self.error: BaseException | None = None
 
@@ -98,9 +102,8 @@ class Hand(threading.Thread):
     @property
     def is_ready(self) -> bool:
         """Whether at least one job server knows this hand's functions, and it polls or is busy."""
-        is_registered = any(connection.session.is_registered for connection in self.connections)
         is_polling = self.job is not None or time.monotonic() - self._looked_around_at < 3 * HEARTBEAT
-        return is_registered and is_polling and self.is_alive()
+        return self._is_registered() and is_polling and self.is_alive()
 
     def run(self) -> None:
         try:
@@ -118,24 +121,31 @@ class Hand(threading.Thread):
             self._selector.close()
             self._wake_us.close()
             self._waker.close()
+            self._on_change()
 
     def _step(self, wake_at: float) -> float:
         """Wait, read, keep time, run what came; returns when to wake next."""
         now = time.monotonic()
         ready = self._selector.select(min(max(wake_at - now, 0), HEARTBEAT))
         with self._lock:
-            for key, _ in ready:
-                key.data()
+            for key, events in ready:
+                key.data(events)
             now = self._looked_around_at = time.monotonic()
             deadlines = [connection.tick(now) for connection in self.connections]
             self._flush()
+        if self._is_registered() != self._was_registered:
+            self._was_registered = not self._was_registered
+            self._on_change()
         while self._jobs:
             connection, job = self._jobs.popleft()
             self._do(connection, job)
         return min((deadline for deadline in deadlines if deadline is not None), default=now + HEARTBEAT)
 
+    def _is_registered(self) -> bool:
+        return any(connection.session.is_registered for connection in self.connections)
+
     def _is_idle(self) -> bool:
-        return all(connection.link is None or connection.session.is_idle for connection in self.connections)
+        return all(connection.is_idle for connection in self.connections)
 
     def _drain(self) -> None:
         for connection in self.connections:
@@ -145,7 +155,7 @@ class Hand(threading.Thread):
         while not all(connection.flush() for connection in self.connections):
             pass  # a connection was lost, whose slot another may have taken
 
-    def _woken(self) -> None:
+    def _woken(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_us.recv(4096)
         while True:
@@ -156,6 +166,7 @@ class Hand(threading.Thread):
             what()
 
     def _read(self, connection: Connection) -> None:
+        """Room to send is used by the flush of every step."""
         for event in connection.read():
             if isinstance(event, ServerError):
                 logger.warning("%s refused something: %s", connection.address, event)
@@ -173,11 +184,20 @@ class Hand(threading.Thread):
             tls=self._worker.tls,
         )
 
-    def _watch(self, connection: Connection, link: BlockingLink, is_there: bool) -> None:
-        if is_there:
-            self._selector.register(link, selectors.EVENT_READ, lambda: self._read(connection))
-        else:
+    def _watch(self, connection: Connection, link: BlockingLink, events: int) -> None:
+        if not events:
             self._selector.unregister(link)
+        elif link in self._selector.get_map():
+            self._selector.modify(link, events, self._reader(connection))
+        else:
+            self._selector.register(link, events, self._reader(connection))
+
+    def _reader(self, connection: Connection) -> Callable[[int], None]:
+        def ready(events: int) -> None:
+            if events & selectors.EVENT_READ:
+                self._read(connection)
+
+        return ready
 
     # A job.
 
@@ -187,7 +207,7 @@ class Hand(threading.Thread):
         def post(type: int, *arguments: bytes) -> None:
             with self._lock:
                 session.post(job, type, *arguments)
-                connection.flush()
+                connection.flush_all()
 
         job.post = post
         self.job = job

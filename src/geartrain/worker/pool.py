@@ -64,6 +64,15 @@ class Options(TypedDict, total=False):
     reload: bool
 
 
+def check_options(options: Options) -> None:
+    """Raises TypeError for an option that there is not, ValueError for one that makes no sense."""
+    for name, value in options.items():
+        if name not in Options.__annotations__:
+            raise TypeError(f"a worker has no option {name!r} to run with; it has {', '.join(Options.__annotations__)}")
+        if name.startswith("max_") and isinstance(value, (int, float)) and value <= 0:
+            raise ValueError(f"{name} must be above 0, not {value!r}; leave it out for no limit")
+
+
 @dataclass
 class Child:
     """One worker process."""
@@ -249,7 +258,7 @@ class Pool:
                 child.kill()
         if self._is_leaving:
             return
-        if self._sources is not None and (changed := self._sources.changed()):
+        if self._sources is not None and (changed := self._sources.changed(now)):
             logger.info("starting anew: %s has changed", ", ".join(changed))
             self._leave(anew=True)
             return

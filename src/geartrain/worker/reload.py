@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+LOOK_EVERY = 1.0  # seconds
+
 logger = logging.getLogger("geartrain.worker")
 
 
@@ -16,10 +18,17 @@ class Sources:
 
     def __init__(self) -> None:
         self._times: dict[str, float] = {}
-        self.changed()
+        self._look_at = 0.0
+        self.changed(0.0)
 
-    def changed(self) -> list[str]:
-        """The files that have changed since the last call, if all that are Python can be compiled."""
+    def changed(self, now: float) -> list[str]:
+        """The files that have changed since the last look, if all that are Python can be compiled.
+
+        It looks once a second; ``now`` is the time of a clock that does not jump.
+        """
+        if now < self._look_at:
+            return []
+        self._look_at = now + LOOK_EVERY
         changed = []
         for module in list(sys.modules.values()):
             path = getattr(module, "__file__", None)

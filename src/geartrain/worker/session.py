@@ -44,7 +44,7 @@ from geartrain.wire.packets import (
     WORK_FAIL,
     pack_request,
 )
-from geartrain.wire.parser import Packet, Parser
+from geartrain.wire.parser import DEFAULT_MAX_BODY, Packet, Parser
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.slots import Slots
 
@@ -62,7 +62,7 @@ class WorkerSession:
     one named first is served first where the job server keeps to an order. ``slots`` is shared by all sessions of a
     worker. ``id`` is what the job server lists the worker as. A sleeping worker asks again after ``regrab_after``
     seconds, since job servers forget to wake (section 3.5). A job server that leaves a request without any answer for
-    ``answer_within`` seconds is given up.
+    ``answer_within`` seconds is given up, and so is one that sends a packet of more than ``max_packet`` bytes.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class WorkerSession:
         *,
         id: bytes = b"",
         reducers: bool = False,
+        max_packet: int = DEFAULT_MAX_BODY,
         regrab_after: float = 10.0,
         answer_within: float = 10.0,
     ) -> None:
@@ -83,12 +84,13 @@ class WorkerSession:
         self._names: dict[bytes, str] = {}
         self._registration = _registration(abilities, id)
         self._favourite_grab = GRAB_JOB_ALL if reducers else GRAB_JOB_UNIQ
+        self._max_packet = max_packet
         self._start()
 
     def _start(self) -> None:
         """Begin as on a new connection."""
         self.is_registered = False
-        self._parser = Parser()
+        self._parser = Parser(self._max_packet)
         self._outbox = [self._registration]
         self._held: dict[bytes, AssignedJob] = {}
         self._raised: set[bytes] = set()  # handles of jobs that raised, whose end is not sure yet
@@ -152,6 +154,10 @@ class WorkerSession:
         if now >= give_up_at:
             raise TimedOutError(f"the job server has not answered for {self.answer_within:g} s")
         return give_up_at if wake_at is None else min(wake_at, give_up_at)
+
+    def stirred(self) -> None:
+        """Bytes have left for the job server: it is alive, and need not have read what waits behind them."""
+        self._silent_since = None
 
     def lost(self) -> None:
         """The connection has ended: jobs held are lost (the job server gives them to others), and it starts anew."""

@@ -21,6 +21,8 @@ from geartrain.worker.soft_limit import Alarms
 
 logger = logging.getLogger("geartrain.worker")
 
+REPORT = 1.0  # seconds between two reports while nothing happens
+
 
 class Worker(BaseWorker):
     """A worker whose functions may block; see BaseWorker for its settings.
@@ -37,7 +39,10 @@ class Worker(BaseWorker):
     that do something else meanwhile.
     """
 
-    hands: tuple[Hand, ...] = ()
+    def _set_up(self) -> None:
+        self.hands: tuple[Hand, ...] = ()
+        # Signals to leave, by their numbers, and None for something to report.
+        self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
     def run(self, *, processes: int | None = None, threads: int = 1, **options: Unpack[Options]) -> None:
         """Work until SIGTERM or SIGINT: in this process or, with ``processes``, in so many that are supervised.
@@ -51,22 +56,22 @@ class Worker(BaseWorker):
 
     def _work(self, place: Place, threads: int, grace: float) -> None:
         """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
-        signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.place = place
-        with leave_signals(signals.put):
+        with leave_signals(self._events.put):
             self.start(threads=threads)
-            give_up_at = None
+            is_told, give_up_at = False, float("inf")
             while not self.join(0):
                 self._report()
                 number = None
                 with contextlib.suppress(queue.Empty):
-                    number = signals.get(timeout=0.1)
-                now = time.monotonic()
-                if number is not None and give_up_at is None:
+                    number = self._events.get(timeout=max(0, min(REPORT, give_up_at - time.monotonic())))
+                if number is not None and not is_told:
                     logger.info("%s: finishing the jobs at hand", signal.Signals(number).name)
                     self.stop()
-                    give_up_at = now + (grace if place.is_alone else float("inf"))
-                elif give_up_at is not None and (number is not None or now >= give_up_at):
+                    is_told = True
+                    if place.is_alone:
+                        give_up_at = time.monotonic() + grace
+                elif number is not None or time.monotonic() >= give_up_at:
                     self._give_up()
                     raise SystemExit(1)
 
@@ -93,12 +98,20 @@ class Worker(BaseWorker):
             raise GeartrainError("this worker is running already")
         if threads < 1:
             raise ValueError(f"a worker needs at least one thread, not {threads}")
-        if self.place.is_alone and any(function.limits.hard_limit for function in self.functions.values()):
-            logger.warning("hard limits need processes that can be killed: they hold in run() only")
+        if self.place.is_alone:
+            self.place = Place(slots=threads)
+            self.warn_of_hard_limits()
         alarms = Alarms()
         self._jobs_done = itertools.count(1)
         self.hands = tuple(
-            Hand(self, index, self._functions_of(index, threads), alarms=alarms, on_done=self._count_job)
+            Hand(
+                self,
+                index,
+                self._functions_of(index, threads),
+                alarms=alarms,
+                on_done=self._count_job,
+                on_change=lambda: self._events.put(None),
+            )
             for index in range(threads)
         )
         for hand in self.hands:
