@@ -22,7 +22,7 @@ SUBMISSIONS = ("SUBMIT_JOB", "SUBMIT_JOB_BG", "SUBMIT_JOB_HIGH", "SUBMIT_JOB_HIG
                "SUBMIT_JOB_LOW_BG")  # fmt: skip
 REPORTS = ("WORK_COMPLETE", "WORK_COMPLETE", "WORK_STATUS", "WORK_FAIL", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING")
 GRABS = ("GRAB_JOB", "GRAB_JOB_UNIQ", "GRAB_JOB_ALL")
-FUNCTIONS = (b"f", b"f", b"f", b"g", b"g", b"h", b"a longer name", b"", b"t\tab")
+FUNCTIONS = (b"f", b"f", b"f", b"g", b"g", b"h", b"i", b"a longer name", b"", b"t\tab")
 UNIQUES = (b"", b"", b"", b"-", b"u", b"v", b"\xff" * 64, b"w" * 65)
 NUMBERS = (b"0", b"1", b"100", b"-7", b" 12", b"x", b"", b"9" * 18, b"9" * 19, b"9" * 40)
 COMMANDS = (b"status", b"prioritystatus", b"workers", b"show jobs", b"SHOW UNIQUE JOBS", b"version", b"getpid",
@@ -51,7 +51,8 @@ class History:
             (8, self._connect),
             (3, self._disconnect),
             (10, self._wait),
-            (120, self._talk),
+            (100, self._talk),
+            (25, self._work_off),
         ]
         weights = [weight for weight, _ in actions]
         for _ in range(self.steps):
@@ -100,13 +101,29 @@ class History:
         messages = [self._message(name) for _ in range(self.random.choice((1, 1, 1, 2, 3, 8)))]
         self._send(name, b"".join(messages))
 
+    def _work_off(self) -> None:
+        """A good worker does what there is to do and sleeps; without such ones there would soon be no sleepers."""
+        name = self.random.choice(list(self.world.peers))
+        naive = self.world.naive
+        for _ in range(60):
+            peer = naive.peers.get(name)
+            if peer is None or peer.asleep is not None:
+                break
+            for job in naive.running(peer):
+                self._send(name, request("WORK_COMPLETE", naive.handle(job), b"done"))
+            self._send(name, request("GRAB_JOB_ALL"))
+            if not naive.running(peer):
+                self._send(name, request("PRE_SLEEP"))
+
     def _send(self, name: str, data: bytes) -> None:
         cuts = [self.random.randint(0, len(data)) for _ in range(self.random.choice((0, 0, 0, 1, 2, 5)))]
         self.log.append(f"{name} -> {data!r}" + (f" cut at {sorted(cuts)}" if cuts else ""))
         self.world.send(name, data, cuts)
 
     def _end(self) -> None:
-        """Everybody goes; only jobs that somebody may still want are left, and no memory without jobs."""
+        """The last questions; then everybody goes, and only jobs that somebody may still want are left."""
+        self.world.connect("administrator")
+        self._send("administrator", b"".join(request("GET_STATUS", b"H:t:%d" % number) for number in range(1, 200)))
         for name in list(self.world.peers):
             self.world.disconnect(name)
         for job in self.world.naive.jobs:
@@ -145,6 +162,8 @@ class History:
         elif self.random.random() < 0.75:
             sleep = request("PRE_SLEEP") if self.random.random() < 0.5 else b""
             return request(pick(GRABS)) + sleep
+        elif peer and peer.former and self.random.random() < 0.5:
+            handle = b"H:t:%d" % pick(peer.former)
         else:
             handle = self._handle()
         kind = pick(REPORTS)
@@ -152,6 +171,9 @@ class History:
         return request(kind, handle, *data[: self.random.choice((0, 1, 2, 2, 2))])
 
     def _handle(self) -> bytes:
+        """A job's handle, that of one long gone, or nobody's."""
+        if self.world.naive.jobs and self.random.random() < 0.5:
+            return self.world.naive.handle(self.random.choice(self.world.naive.jobs))
         number = self.random.randint(0, self.world.naive.next_number + 1)
         return self.random.choice((b"H:t:%d", b"H:t:%d", b"H:t:%d", b"H:u:%d", b"H:t:0%d", b"%d")) % number
 
