@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 
 from servers import RunningServer
@@ -18,12 +19,18 @@ class Proxy:
     """Passes bytes on between clients and a job server, until told otherwise.
 
     ``cut_after`` so many bytes from the server the connection is reset, in the middle of whatever is underway; it is
-    for one connection and then no more. A ``is_frozen`` proxy passes nothing on. ``hang_up`` ends all connections.
+    for one connection and then no more. An ``is_frozen`` proxy passes nothing on. ``hang_up`` ends all connections. An
+    ``is_slow`` one passes on about two megabytes a second and has little room.
     """
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: RunningServer, *, is_slow: bool = False) -> None:
         self.server = server
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.is_slow = is_slow
+        self.listener = socket.socket()
+        if is_slow:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen()
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.cut_after: int | None = None
         self.is_frozen = False
@@ -71,7 +78,9 @@ class Proxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         client = source if source in self._clients else sink
         try:
-            data = source.recv(65536)
+            data = source.recv(8192 if self.is_slow else 65536)
+            if self.is_slow:
+                time.sleep(0.004)
             if sink is client and self.cut_after is not None:
                 if len(data) >= self.cut_after:
                     sink.sendall(data[: self.cut_after])
@@ -96,8 +105,8 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxied(server: RunningServer) -> Iterator[Proxy]:
-    proxy = Proxy(server)
+def proxied(server: RunningServer, *, is_slow: bool = False) -> Iterator[Proxy]:
+    proxy = Proxy(server, is_slow=is_slow)
     try:
         yield proxy
     finally:

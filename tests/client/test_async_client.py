@@ -405,6 +405,16 @@ def test_frozen_servers_are_left() -> None:
         with_client([one.address, other.address], work, answer_timeout=0.3)
 
 
+def test_a_slow_network_is_not_taken_for_a_silent_server(server: RunningServer) -> None:
+    workload = b"ab" * 750_000
+
+    async def work(client: AsyncClient) -> None:
+        assert await client.run("reverse", workload, timeout=60) == workload[::-1]
+
+    with working(server, "reverse"), proxied(server, is_slow=True) as proxy:
+        with_client(proxy.address, work, resend=0, answer_timeout=0.3)
+
+
 def test_a_host_that_does_not_answer_the_call_delays_only_its_own_keys_and_once(server: RunningServer) -> None:
     async def work(client: AsyncClient) -> None:
         began = time.monotonic()

@@ -184,6 +184,16 @@ def test_a_short_freeze_does_no_harm(server: RunningServer) -> None:
         thaw.join()
 
 
+def test_a_slow_network_is_not_taken_for_a_silent_server(server: RunningServer) -> None:
+    workload = b"ab" * 750_000
+    with (
+        working(server, "reverse"),
+        proxied(server, is_slow=True) as proxy,
+        Client(proxy.address, resend=0, answer_timeout=0.3) as client,
+    ):
+        assert client.run("reverse", workload, timeout=60) == workload[::-1]
+
+
 def test_a_host_that_does_not_answer_the_call_delays_only_its_own_keys_and_once() -> None:
     with (
         running_gearmand() as server,

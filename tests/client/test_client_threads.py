@@ -105,6 +105,42 @@ def test_a_thread_waits_while_another_reads_and_leaves(server: RunningServer) ->
         in_threads(3, work)
 
 
+def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
+    """A thread that begins to wait during another's short look must read on its own afterwards."""
+    with Client(server.address) as client, Hands(server, "looked") as hands:
+        job = client.submit("looked")
+        assigned = hands.take()
+        looking, may_end = threading.Event(), threading.Event()
+        real = client._shell._poll
+
+        class SlowLook:
+            register, unregister, modify = real.register, real.unregister, real.modify
+
+            def poll(self, milliseconds: int) -> list[tuple[int, int]]:
+                if milliseconds == 0:
+                    looking.set()
+                    may_end.wait(10)
+                return real.poll(milliseconds)
+
+        client._shell._poll = SlowLook()  # type: ignore[assignment]
+
+        def work(number: int) -> None:
+            if number == 0:
+                assert not job.done
+            else:
+                looking.wait(10)
+                waiter = threading.Thread(target=job.result)
+                waiter.start()
+                wait_until(lambda: len(client._shell._sleepers) == 1, "the other thread waits")
+                may_end.set()
+                wait_until(lambda: client._shell._is_led, "it reads now")
+                hands.complete(assigned, b"")
+                waiter.join(10)
+                assert not waiter.is_alive()
+
+        in_threads(2, work)
+
+
 def test_closing_ends_all_waits(server: RunningServer) -> None:
     client = Client(server.address)
 

@@ -127,7 +127,10 @@ class Shell:
         self._leave_parent_behind()
         with self._lock:
             if not self._is_led and self._connections:
-                self._lead(time.monotonic(), 0.0)
+                try:
+                    self._lead(time.monotonic(), 0.0)
+                finally:
+                    self._hand_over()
 
     @property
     def lock(self) -> threading.Lock:
@@ -214,8 +217,12 @@ class Shell:
                 del self._sleepers[sleeper]
                 for request in requests:
                     request.unfollow(sleeper)
-            if not self._is_led and self._sleepers:
-                next(iter(self._sleepers)).wake()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Have another thread lead, if there is one that waits; to be called by whoever led and leaves."""
+        if not self._is_led and self._sleepers:
+            next(iter(self._sleepers)).wake()
 
     def _lead(self, now: float, seconds: float | None) -> None:
         """Tick, then read once for everybody; waits for at most ``seconds``."""
@@ -255,11 +262,7 @@ class Shell:
             while servers.to_hang_up:
                 self._hang_up(servers.to_hang_up.pop())
             while servers.to_dial:
-                server = servers.to_dial.pop()
-                if self._bell is None:
-                    self._bell = Bell()
-                    self._poll.register(self._bell, select.POLLIN)
-                threading.Thread(target=self._dial, args=(server, servers), name="geartrain-dial", daemon=True).start()
+                self._start_dial(servers.to_dial.pop())
             while servers.to_write:
                 self._write(self._connections[servers.to_write.pop().address])
             if servers.touched:
@@ -268,6 +271,17 @@ class Shell:
                 for request in touched:
                     request.tell_followers()
         return has_touched
+
+    def _start_dial(self, server: Server) -> None:
+        if self._bell is None:
+            self._bell = Bell()
+            self._poll.register(self._bell, select.POLLIN)
+        dial = threading.Thread(target=self._dial, args=(server, self._servers), name="geartrain-dial", daemon=True)
+        try:
+            dial.start()
+        except RuntimeError as error:  # the system gives no more threads
+            trouble = ConnectError(f"no connection to {server.address}: {error}")
+            self._servers.refused(server, trouble, time.monotonic())
 
     def _dial(self, server: Server, servers: Servers) -> None:
         """Connect, in a thread of its own."""
