@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         if self.transport.is_closing():
             return
         unsent = self.transport.get_write_buffer_size()
-        self.daemon.log_event("peer_cut_off", self.peer, f"unsent={unsent} limit={self.daemon.max_unsent}")
+        self.daemon.log_event("peer_cut_off", self.peer, {"unsent": unsent, "limit": self.daemon.max_unsent})
         self.transport.abort()
 
     def linger(self) -> None:

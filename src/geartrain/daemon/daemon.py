@@ -20,6 +20,8 @@ from geartrain.daemon.keeper import Keeper
 from geartrain.jobserver import JobServer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from geartrain.daemon.config import Config
     from geartrain.jobserver import Peer
 
@@ -152,8 +154,8 @@ class Daemon:
             if server.draining and not keeper.busy:
                 self.kept.set()
         if server.notices:
-            for event, who, details in server.take_notices():
-                self.log_event(event, who, details)
+            for event, who, fields in server.take_notices():
+                self.log_event(event, who, fields)
         at = server.next_deadline()
         if at and (self.alarm is None or at < self.alarm_at):
             if self.alarm is not None:
@@ -218,11 +220,13 @@ class Daemon:
                 if hasattr(socket, option):
                     connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
-    def log_event(self, event: str, peer: Peer | None, details: str) -> None:
+    def log_event(self, event: str, peer: Peer | None, fields: Mapping[str, object]) -> None:
         """One line for what an operator may want to know."""
         level = logging.WARNING if event in _WARNINGS else logging.INFO
-        fields = {"peer": f"{peer.host} fd={peer.fd}"} if peer is not None else {}
-        log.log(level, event, extra={"fields": {**fields, "details": details}})
+        who: dict[str, object] = {}
+        if peer is not None:
+            who = {"host": peer.host, "fd": peer.fd, "id": peer.client_id.decode("utf-8", "backslashreplace")}
+        log.log(level, event, extra={"fields": {**who, **fields}})
 
 
 def show_address(name: object, family: int) -> str:

@@ -140,7 +140,7 @@ def _drop(server: JobServer, peer: Peer, arguments: list[bytes]) -> None:
                 if job.function is function:
                     cancel(server, job)
         server.drop_function(function)
-        server.notice("function_dropped", peer, f"function={_shown(function.name)} jobs={dropped}")
+        server.notice("function_dropped", peer, {"function": _shown(function.name), "jobs": dropped})
         peer.send(OK)
 
 
@@ -153,8 +153,10 @@ def _maxqueue(server: JobServer, peer: Peer, arguments: list[bytes]) -> None:
     if len(limits) == 1:
         limits = limits * 3
     limits += [0] * (3 - len(limits))
-    server.set_limits(arguments[0], limits[0], limits[1], limits[2])
-    server.notice("limits_set", peer, f"function={_shown(arguments[0])} high,normal,low={limits}")
+    high, normal, low = limits[0], limits[1], limits[2]
+    server.set_limits(arguments[0], high, normal, low)
+    fields: dict[str, object] = {"function": _shown(arguments[0]), "high": high, "normal": normal, "low": low}
+    server.notice("limits_set", peer, fields)
     peer.send(OK)
 
 
@@ -173,7 +175,7 @@ def _cancel(server: JobServer, peer: Peer, arguments: list[bytes]) -> None:
         peer.send(b"ERR UNKNOWN_JOB\r\n")
         return
     cancel(server, job)
-    server.notice("job_cancelled", peer, f"handle={_shown(handle)} function={_shown(job.function.name)}")
+    server.notice("job_cancelled", peer, {"handle": _shown(handle), "function": _shown(job.function.name)})
     peer.send(OK)
 
 

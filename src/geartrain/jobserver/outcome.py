@@ -144,7 +144,7 @@ def lose(server: JobServer, job: Job) -> None:
         job.state = ENDED
         end(server, job)
     elif server.job_retries > 0 and i64(job.attempts) >= server.job_retries:
-        server.notice("retries_used_up", None, f"handle={server.shown_handle(job)} attempts={job.attempts}")
+        server.notice("retries_used_up", None, {"handle": server.shown_handle(job), "attempts": job.attempts})
         function.failed += 1
         job.state = ENDED
         fail_listeners(server, job)
@@ -161,7 +161,7 @@ def time_out(server: JobServer, job: Job) -> None:
     worker = job.worker
     assert worker is not None
     function = job.function.name.decode("utf-8", "replace")
-    server.notice("job_timed_out", worker, f"handle={server.shown_handle(job)} function={function}")
+    server.notice("job_timed_out", worker, {"handle": server.shown_handle(job), "function": function})
     job.function.timed_out += 1
     job.function.failed += 1
     job.timed = False

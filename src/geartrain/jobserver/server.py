@@ -119,7 +119,7 @@ class JobServer:
         self.partials: dict[Peer, None] = {}  # peers with a half-sent packet
         self.partials_checked_at: float = 0.0
 
-        self.notices: list[tuple[str, Peer | None, str]] = []  # what an operator may want to know
+        self.notices: list[tuple[str, Peer | None, dict[str, object]]] = []  # what an operator may want to know
 
     # ── the four verbs ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -233,8 +233,8 @@ class JobServer:
         """How many jobs are assigned to workers."""
         return sum(function.running for function in self.functions.values())
 
-    def take_notices(self) -> list[tuple[str, Peer | None, str]]:
-        """What happened that an operator may want to know: (event, peer, details), oldest first."""
+    def take_notices(self) -> list[tuple[str, Peer | None, dict[str, object]]]:
+        """What happened that an operator may want to know: (event, peer, fields), oldest first."""
         notices = self.notices
         if notices:
             self.notices = []
@@ -301,17 +301,17 @@ class JobServer:
         elif name in self.limits or len(self.limits) < self.settings.max_functions:
             self.limits[name] = (high, normal, low)
 
-    def notice(self, event: str, peer: Peer | None, details: str) -> None:
+    def notice(self, event: str, peer: Peer | None, fields: dict[str, object]) -> None:
         """Leave a word for the operator."""
         if len(self.notices) < MAX_NOTICES:
-            self.notices.append((event, peer, details))
+            self.notices.append((event, peer, fields))
 
     def too_few_arguments(self, peer: Peer, type: i64) -> None:
         """The answer to a packet whose body lacks arguments; its length is known, so the stream goes on."""
         name, _, arguments = LAYOUTS[type]
         text = f"{name} carries {len(arguments)} arguments ({', '.join(arguments)}), each but the last ended by a NUL"
         peer.send_error(b"INVALID_PACKET", text.encode())
-        self.notice("malformed_packet", peer, f"type={name}")
+        self.notice("malformed_packet", peer, {"type": name})
 
     # ── the rest of the packets ─────────────────────────────────────────────────────────────────────────────────
 
@@ -327,7 +327,7 @@ class JobServer:
         layout = LAYOUTS.get(type)
         if layout is None and type != 5:
             peer.send_error(_INVALID_COMMAND, b"Invalid command expected")
-            self.notice("unknown_packet", peer, f"type={type}")
+            self.notice("unknown_packet", peer, {"type": int(type)})
             return
         if layout is None or layout[1] & TO_SERVER == 0:
             peer.send_error(_INVALID_COMMAND, b"Command not expected")
@@ -407,7 +407,7 @@ class JobServer:
             peer.send(b"ERR LINE_TOO_LONG %b\r\n" % parser.trouble.replace(" ", "+").encode())
         else:
             peer.send_error(parser.trouble_code.encode(), parser.trouble.encode())
-        self.notice("stream_broken", peer, parser.trouble)
+        self.notice("stream_broken", peer, {"trouble": parser.trouble})
         self.hang_up(peer)
 
     def _watch_partial(self, peer: Peer, whole: bool) -> None:
@@ -431,9 +431,10 @@ class JobServer:
             if parser.pieces is not None:
                 came = parser.end - parser.at - parser.missing
             allowed = self.settings.packet_timeout + came / _BYTES_A_SECOND
-            if self.now - peer.partial_since > allowed:
+            waited = self.now - peer.partial_since
+            if waited > allowed:
                 peer.send_error(b"TIMEOUT", b"The packet did not come whole within %d seconds" % int(allowed))
-                self.notice("packet_too_slow", peer, f"received={came} seconds={self.now - peer.partial_since:.0f}")
+                self.notice("packet_too_slow", peer, {"received": int(came), "seconds": int(waited)})
                 self.hang_up(peer)
 
     def _is_delayed(self, number: int, _: int) -> bool:

@@ -137,7 +137,7 @@ def undelivered(server: JobServer, read: Read, lost_for_good: bool) -> None:
     job = read.job
     if job.worker is slot.peer and job.assignments == read.assignment:
         if lost_for_good:
-            server.notice("workload_unreadable", None, f"handle={server.shown_handle(job)}")
+            server.notice("workload_unreadable", None, {"handle": server.shown_handle(job)})
             job.function.failed += 1
             job.stored = UNSTORED  # the store has set it aside; it is not to be removed there
             fail_listeners(server, job)

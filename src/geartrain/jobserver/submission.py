@@ -236,7 +236,7 @@ def _refuse(server: JobServer, peer: Peer, function: Function) -> None:
         peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + server.store_trouble.encode())
         return
     peer.send_error(QUEUE_ERROR, b"The job server's memory for jobs is full")
-    server.notice("memory_full", peer, f"memory={server.memory} limit={server.max_memory}")
+    server.notice("memory_full", peer, {"memory": server.memory, "limit": server.max_memory})
 
 
 def _epoch(server: JobServer, peer: Peer, text: bytes) -> float:
