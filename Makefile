@@ -47,8 +47,8 @@ bench: $(NATIVE)/.installed ## our job server beside gearmand; BENCH="--only dra
 conversations: $(VENV)/.dev services ## the stories of packets: in memory, against our daemon, against gearmand
 	$(VENV)/bin/python -m pytest tests/test_conversations.py tests/test_vectors.py
 
-fuzz: $(NATIVE)/.installed ## throw damaged bytes at the rules for a minute; FUZZ_SECONDS=3600 for an hour
-	$(NATIVE)/bin/python tests/jobserver/fuzz.py $(FUZZ_SECONDS)
+fuzz: $(VENV)/.dev ## let random histories happen to the rules for a minute; FUZZ_SECONDS=3600 for an hour
+	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 clean: ## remove what was made here, the environments included
 	rm -rf build dist $(VENV) $(NATIVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
