@@ -110,7 +110,7 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
     with Client(server.address) as client, Hands(server, "looked") as hands:
         job = client.submit("looked")
         assigned = hands.take()
-        looking, may_end = threading.Event(), threading.Event()
+        looking, may_end, ended = threading.Event(), threading.Event(), threading.Event()
         real = client._shell._poll
 
         class SlowLook:
@@ -127,12 +127,14 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
         def work(number: int) -> None:
             if number == 0:
                 assert not job.done
+                ended.set()
             else:
                 looking.wait(10)
                 waiter = threading.Thread(target=job.result)
                 waiter.start()
                 wait_until(lambda: len(client._shell._sleepers) == 1, "the other thread waits")
                 may_end.set()
+                ended.wait(10)
                 wait_until(lambda: client._shell._is_led, "it reads now")
                 hands.complete(assigned, b"")
                 waiter.join(10)
