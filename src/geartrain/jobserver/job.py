@@ -2,7 +2,8 @@
 
 A job is linked through itself: in the line of its function while it waits, among the running jobs of its worker while
 it runs. There may be millions, so each field is a pointer or a small number, and neither class takes part in garbage
-collection: every way out of a list unlinks.
+collection: every way out of a list unlinks, and every list is linked both ways (compiled code can't free a long chain
+of such objects that is linked one way).
 """
 
 from __future__ import annotations

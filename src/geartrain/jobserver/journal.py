@@ -29,9 +29,12 @@ PLACE_BITS: Final = 20
 
 
 @final
-@mypyc_attr(acyclic=True)
 class Slot:
-    """A place in a peer's output that nothing may pass until it is ``open``."""
+    """A place in a peer's output that nothing may pass until it is ``open``.
+
+    Slots stand in chains linked one way, so they take part in garbage collection: the compiled code frees a chain of
+    objects that do not by recursion, and goes astray when it is long.
+    """
 
     def __init__(self, peer: Peer, index: i64) -> None:
         self.peer: Peer = peer
