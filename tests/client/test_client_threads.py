@@ -110,6 +110,7 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
     with Client(server.address) as client, Hands(server, "looked") as hands:
         job = client.submit("looked")
         assigned = hands.take()
+        client.echo()  # reads all there is, so that the look finds nothing
         looking, may_end, ended = threading.Event(), threading.Event(), threading.Event()
         real = client._shell._poll
 
