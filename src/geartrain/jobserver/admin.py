@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OK: Final = b"OK\r\n"
 DOT: Final = b".\n"
 MAX_WORDS: Final = 5
-_CHUNK: Final = 500  # lines of a listing that are made in one go
+_CHUNK: Final = 16 * 1024  # bytes of a listing that are made in one go
 
 
 def answer(server: JobServer, peer: Peer, line: bytes) -> None:
@@ -62,11 +62,14 @@ def answer(server: JobServer, peer: Peer, line: bytes) -> None:
 def _listing(lines: Iterator[bytes]) -> Iterator[bytes]:
     """The lines in chunks, and the dot that ends them."""
     chunk: list[bytes] = []
+    size = 0
     for line in lines:
         chunk.append(line)
-        if len(chunk) >= _CHUNK:
+        size += len(line)
+        if size >= _CHUNK:
             yield b"".join(chunk)
             chunk = []
+            size = 0
     chunk.append(DOT)
     yield b"".join(chunk)
 
