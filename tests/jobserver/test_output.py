@@ -1,0 +1,229 @@
+"""What is to be written: in few buffers, large pieces without a copy, and never more than a bounded amount at once."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from world import request
+
+from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver.peer import BIG_PIECE
+from geartrain.jobserver.server import STALL_AT
+
+
+@pytest.fixture
+def server() -> JobServer:
+    server = JobServer()
+    server.tick(1000.0, 1_800_000_000.0)
+    return server
+
+
+def connect(server: JobServer, fd: int = 1) -> Peer:
+    return server.connect("127.0.0.1", fd)
+
+
+def take_all(server: JobServer, peer: Peer) -> bytes:
+    """Everything that a peer is to get, as a shell would write it; checks that it never is much at once."""
+    parts = peer.take()
+    while peer.stalled:
+        server.receive(peer, b"")
+        assert peer.unsent == sum(map(len, peer.pieces))
+        parts += peer.take()
+    return b"".join(parts)
+
+
+sizes = st.sampled_from([1, 2, 100, BIG_PIECE - 1, BIG_PIECE, BIG_PIECE + 1])
+
+
+@given(st.lists(sizes, max_size=12))
+def test_take_gives_all_bytes_in_order_in_few_buffers(sizes: list[int]) -> None:
+    server = JobServer()
+    peer = connect(server)
+    pieces = [bytes([place]) * size for place, size in enumerate(sizes)]
+    for piece in pieces:
+        peer.send(piece)
+    assert peer.unsent == sum(sizes)
+    buffers = peer.take()
+    assert b"".join(buffers) == b"".join(pieces)
+    assert all(buffers), "an empty buffer"
+    big = {id(piece) for piece in pieces if len(piece) >= BIG_PIECE}
+    assert {id(buffer) for buffer in buffers} >= big, "a large piece was copied"
+    for one, next_one in pairwise(buffers):
+        assert id(one) in big or id(next_one) in big, "two small buffers"
+    assert peer.take() == []
+    assert peer.unsent == 0
+    peer.send(b"more")
+    assert peer.take() == [b"more"]
+
+
+def test_a_peer_is_touched_once_until_it_is_taken(server: JobServer) -> None:
+    peer = connect(server)
+    server.receive(peer, request("ECHO_REQ", b"x") * 3)
+    assert server.touched == [peer]
+    server.touched.clear()
+    peer.take()
+    server.receive(peer, request("ECHO_REQ", b"x"))
+    assert server.touched == [peer]
+
+
+def test_a_large_workload_passes_through_without_a_copy(server: JobServer) -> None:
+    peer = connect(server)
+    workload = bytes(5_000_000)
+    data = request("SUBMIT_JOB", b"f", b"", workload)
+    server.receive(peer, request("CAN_DO", b"f") + data)
+    assert len(take_all(server, peer)) < 100
+    tracemalloc.start()
+    try:
+        server.receive(peer, request("GRAB_JOB"))
+        buffers = peer.take()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [len(buffer) for buffer in buffers[1:]] == [len(workload)]
+    assert peak < 100_000
+
+
+def test_a_large_result_goes_to_many_clients_without_copies(server: JobServer) -> None:
+    worker = connect(server)
+    server.receive(worker, request("CAN_DO", b"f"))
+    clients = [connect(server, fd) for fd in range(2, 22)]
+    for client in clients:
+        server.receive(client, request("SUBMIT_JOB", b"f", b"u", b"x"))
+    server.receive(worker, request("GRAB_JOB"))
+    data = request("WORK_COMPLETE", b"H:localhost:1", bytes(1_000_000))
+    tracemalloc.start()
+    try:
+        server.receive(worker, data[:500_000])
+        server.receive(worker, data[500_000:])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    for client in clients:
+        assert take_all(server, client).endswith(data[12:])
+    assert peak < 3_000_000
+
+
+# ── back-pressure ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_listing_of_100_000_functions_is_made_as_it_is_read(server: JobServer) -> None:
+    peer = connect(server)
+    count = 100_000
+    for number in range(0, count, 1000):
+        server.receive(peer, b"".join(b"create function f%06d\n" % name for name in range(number, number + 1000)))
+        take_all(server, peer)
+    server.receive(peer, b"status\n" * 3 + request("ECHO_REQ", b"end"))
+    got = 0
+    tail = b""
+    while True:
+        assert peer.unsent < STALL_AT + 100_000
+        data = b"".join(peer.take())
+        got += len(data)
+        tail = (tail + data)[-200:]
+        if not peer.stalled:
+            break
+        server.receive(peer, b"")
+    assert got == 3 * (count * len(b"f000000\t0\t0\t0\n") + len(b".\n")) + 12 + 3
+    assert tail.endswith(b"f099999\t0\t0\t0\n.\n\0RES\0\0\0\x11\0\0\0\x03end")
+
+
+def test_the_listing_of_workers_with_long_lines_is_no_larger(server: JobServer) -> None:
+    """A line may be long: each of these workers can do 500 functions with long names."""
+    for fd in range(300):
+        worker = connect(server, fd)
+        server.receive(worker, b"".join(request("CAN_DO", b"%0400d" % number) for number in range(500)))
+    peer = connect(server, 1000)
+    server.receive(peer, b"workers\n")
+    lines = 0
+    while True:
+        assert peer.unsent < 2 * STALL_AT
+        data = b"".join(peer.take())
+        lines += data.count(b"\n")
+        if not peer.stalled:
+            break
+        server.receive(peer, b"")
+    assert lines == 302
+
+
+@pytest.mark.parametrize("size", [10, 1000, 100_000])
+def test_requests_wait_while_their_answers_are_not_taken(server: JobServer, size: int) -> None:
+    peer = connect(server)
+    count = 4 * STALL_AT // size
+    server.receive(peer, request("ECHO_REQ", b"e" * size) * count)
+    assert peer.stalled
+    assert STALL_AT <= peer.unsent < STALL_AT + size + 12
+    server.receive(peer, request("ECHO_REQ", b"last"))
+    assert peer.unsent < STALL_AT + size + 12
+    answers = take_all(server, peer)
+    assert answers.count(b"\0RES\0\0\0\x11") == count + 1
+    assert answers.endswith(b"last")
+
+
+def test_a_worker_that_grabs_much_at_once_gets_it_bit_by_bit(server: JobServer) -> None:
+    client = connect(server)
+    for _ in range(20):
+        server.receive(client, request("SUBMIT_JOB_BG", b"f", b"", bytes(400_000)))
+    worker = connect(server, 2)
+    server.receive(worker, request("CAN_DO", b"f") + request("GRAB_JOB") * 20)
+    assert worker.unsent < STALL_AT + 500_000
+    assert server.functions[b"f"].running == 3
+    assert len(take_all(server, worker)) > 8_000_000
+    assert server.functions[b"f"].running == 20
+
+
+def test_jobs_that_go_while_they_are_listed_do_no_harm(server: JobServer) -> None:
+    peer = connect(server)
+    for _ in range(100):
+        server.receive(peer, request("SUBMIT_JOB_BG", b"f", b"", b"x") * 1000)
+        take_all(server, peer)
+    reader = connect(server, 2)
+    server.receive(reader, b"show jobs\n")
+    data = b"".join(reader.take())
+    assert reader.stalled
+    server.receive(peer, b"drop function f\n")
+    assert len(server.jobs) == 0
+    data += take_all(server, reader)
+    assert data.endswith(b".\n")
+    assert all(line.endswith(b"\t0\t0\t1") for line in data.splitlines()[:-1])
+
+
+def test_functions_and_peers_that_go_while_they_are_listed_do_no_harm(server: JobServer) -> None:
+    peers = [connect(server, fd) for fd in range(60_000)]
+    reader = connect(server, 70_000)
+    server.receive(reader, b"workers\n")
+    data = b"".join(reader.take())
+    assert reader.stalled
+    for peer in peers:
+        server.lost(peer)
+    data += take_all(server, reader)
+    assert data.endswith(b".\n")
+
+
+def test_a_peer_that_leaves_in_the_middle_of_its_listing(server: JobServer) -> None:
+    reader = connect(server)
+    for number in range(0, 100_000, 1000):
+        server.receive(reader, b"".join(b"create function %d\n" % name for name in range(number, number + 1000)))
+        take_all(server, reader)
+    server.receive(reader, b"status\n")
+    assert reader.stalled
+    server.lost(reader)
+    server.receive(reader, b"")
+    assert reader.take() == []
+
+
+# ── bounded turns ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_settings_reach_the_parser() -> None:
+    settings = Settings()
+    settings.max_body = 100
+    settings.max_line = 10
+    server = JobServer(settings)
+    for message in (request("ECHO_REQ", b"x" * 101), b"x" * 10):
+        peer = connect(server)
+        server.receive(peer, message)
+        assert peer.closing
