@@ -365,3 +365,32 @@ def test_a_refusal_in_the_place_of_an_answer_keeps_the_order(durable: Durable) -
     assert durable.got(client)[0].type == p.ERROR
     storage.written(durable.server, durable.batch())
     assert durable.got(client) == [created(2), echo(b"end")]
+
+
+def test_a_thousand_acknowledgements_of_one_peer(durable: Durable) -> None:
+    client = durable.peer()
+    for _ in range(1000):
+        durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.commit()
+    assert len(durable.got(client)) == 1000
+
+
+def test_a_peer_that_leaves_a_thousand_open_acknowledgements_behind_a_held_one(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.worker(b"g")
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"held")
+    for _ in range(1000):
+        durable.send(client, p.SUBMIT_JOB_BG, b"g", b"", b"w")
+        (assigned,) = durable.send(worker, p.GRAB_JOB)
+        durable.send(worker, p.WORK_COMPLETE, assigned.arguments[0], b"")
+    assert durable.got(client) == []
+    durable.server.lost(client)
+    del client
+    assert [job.workload for job in durable.commit().added] == [b"held"]
+
+
+def test_a_thousand_submitters_of_one_job(durable: Durable) -> None:
+    peers = [durable.peer() for _ in range(1000)]
+    for peer in peers:
+        durable.send(peer, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    durable.commit()
+    assert all(durable.got(peer) == [created(1)] for peer in peers)
