@@ -81,6 +81,11 @@ def test_every_bound_reaches_the_rules() -> None:
     assert datetime(2026, 1, 1, tzinfo=UTC).astimezone(rules.zone).hour == 9
 
 
+def test_a_port_may_be_the_name_of_a_service() -> None:
+    assert Config.load({"port": "http"}).port == 80
+    assert problem_of({"port": "no-service"}).startswith("--port is 'no-service': it should be a valid integer")
+
+
 def test_gearmand_means_the_default_by_minus_one() -> None:
     config = Config.load({"job_retries": "-1", "keepalive_idle": "-1", "keepalive_interval": "-1"})
     assert (config.job_retries, config.keepalive_idle, config.keepalive_interval) == (0, 20, 10)

@@ -6,8 +6,10 @@ Each field of ``Config`` is one option, in all three spellings: ``job_retries = 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,13 @@ def _read_words(value: object) -> object:
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
+def _read_port(value: object) -> object:
+    if isinstance(value, str) and not value.isdigit():
+        with contextlib.suppress(OSError):
+            return socket.getservbyname(value, "tcp")
+    return value
+
+
 def _read_level(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -78,8 +87,8 @@ class Config(BaseSettings):
     listen: Annotated[list[str], NoDecode, BeforeValidator(_read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
         [LOOPBACK], min_length=1, description=f"Where to listen: {FORMS.removeprefix('write ')}. May be repeated."
     )
-    port: Annotated[int, Flag(_LISTENING, "p", "PORT")] = Field(
-        4730, ge=0, le=65535, description="The port of each address that names none; 0 picks a free one."
+    port: Annotated[int, BeforeValidator(_read_port), Ge(0), Le(65535), Flag(_LISTENING, "p", "PORT")] = Field(
+        4730, description="The port, or its service's name, of each address that names none; 0 picks a free one."
     )
     backlog: Annotated[Positive, Flag(_LISTENING, "b", "N")] = Field(
         4096, description="Connections that may wait to be accepted; the system may allow less."
