@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -32,10 +33,15 @@ class Caller:
         self.handle = b""
         self.socket = socket.create_connection((server.host, server.port), timeout=20)
         self.parser = Parser()
+        self.heard: deque[Packet] = deque()  # of other jobs, while one was submitted
         self.socket.sendall(pack_request(OPTION_REQ, b"exceptions"))
         assert self.hear().type == OPTION_RES
 
     def hear(self) -> Packet:
+        """The next packet."""
+        return self.heard.popleft() if self.heard else self._receive()
+
+    def _receive(self) -> Packet:
         while (packet := self.parser.next_packet()) is None:
             data = self.socket.recv(65536)
             assert data, "the job server ended the connection"
@@ -45,8 +51,8 @@ class Caller:
     def submit(self, function: str, workload: bytes = b"", unique: bytes = b"", type: int = SUBMIT_JOB) -> bytes:
         """Submit a job; its handle."""
         self.socket.sendall(pack_request(type, function.encode(), unique, workload))
-        answer = self.hear()
-        assert answer.type == JOB_CREATED, answer
+        while (answer := self._receive()).type != JOB_CREATED:
+            self.heard.append(answer)
         self.handle = answer.arguments[0]
         return self.handle
 

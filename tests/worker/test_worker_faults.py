@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 import signal
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from caller import Caller, until
 
+from certificates import tls_contexts
 from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, free_port, running_gearmand, running_geartrain
@@ -193,6 +197,51 @@ def test_a_slow_network_is_no_dead_one(kind: str) -> None:
             assert time.monotonic() - started > 3
         proxy.close()
         assert len(runs) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_over_tls(kind: str, tmp_path: Path) -> None:
+    theirs, ours = tls_contexts(tmp_path)
+    with running_geartrain() as server, decrypting(server, theirs) as address:
+        worker = KINDS[kind](address, middleware=[], tls=ours)
+        worker.function("echo")(lambda job: job.workload)
+        with working(worker), Caller(server) as caller:
+            for size in (0, 1, 16_383, 16_384, 16_385, 3_000_000):
+                assert caller.run("echo", bytes(size)) == bytes(size)
+            for number in range(200):
+                caller.submit("echo", b"%d" % number)
+            assert {caller.follow()[-1].arguments[1] for _ in range(200)} == {b"%d" % number for number in range(200)}
+
+
+@contextlib.contextmanager
+def decrypting(server: RunningServer, context: ssl.SSLContext) -> Iterator[str]:
+    """The address of who passes on to ``server`` what it decrypts."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(server.host, server.port)
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def main() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as listener:
+            address.put(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+            await asyncio.to_thread(over.wait)
+
+    address: queue.SimpleQueue[str] = queue.SimpleQueue()
+    over = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    try:
+        yield address.get(timeout=10)
+    finally:
+        over.set()
+        thread.join(10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

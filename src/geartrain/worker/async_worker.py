@@ -239,6 +239,9 @@ class AsyncWorker(BaseWorker):
             session.post(job, type, *arguments)
             self._flush_soon()
 
+        if job.lost:  # its connection ended with it: somebody else does it
+            session.fail(job)
+            return
         job.post = post
         try:
             function = self._by_name[job.function]

@@ -80,23 +80,23 @@ class Connection:
 
     def read(self) -> list[AssignedJob | ServerError]:
         """What the job server has sent; to be called when the link is readable."""
-        if self.link is None:
-            return []
+        events: list[AssignedJob | ServerError] = []
+        was_registered = self.session.is_registered
         try:
-            data = self.link.receive_now()
-            if data is None:
-                return []
-            if data:
-                was_registered = self.session.is_registered
-                events = self.session.receive(data)
-                if self.session.is_registered and not was_registered:
-                    self._backoff.succeeded()
-                    logger.info("registered at %s", self.address)
-                return events
-            self._drop("it ended the connection")
+            while self.link is not None:
+                data = self.link.receive_now()
+                if data:
+                    events += self.session.receive(data)
+                elif data is not None:
+                    self._drop("it ended the connection")
+                if not data or not self.link.has_pending():
+                    break
         except GeartrainError as error:
             self._drop(error)
-        return []
+        if self.session.is_registered and not was_registered:
+            self._backoff.succeeded()
+            logger.info("registered at %s", self.address)
+        return events
 
     def flush(self) -> bool:
         """Send what there is room for; False if the connection was lost by it."""

@@ -209,6 +209,9 @@ class Hand(threading.Thread):
                 session.post(job, type, *arguments)
                 connection.flush_all()
 
+        if job.lost:  # its connection ended with it: somebody else does it
+            session.fail(job)
+            return
         job.post = post
         self.job = job
         try:
