@@ -1,0 +1,1 @@
+"""The command line, ``geartrain``: see ``commands`` for how a command is found and how it ends."""
