@@ -179,12 +179,12 @@ class AsyncWorker(BaseWorker):
         """Look after the connections until the worker is to end and has nothing more to do."""
         try:
             while not (self.is_leaving and self._is_idle()):
+                self._changed.clear()
                 now = self._loop.time()
                 deadlines = [connection.tick(now) for connection in self.connections]
                 self._flush()
                 self.place.board.report(is_ready=self.is_ready, is_leaving=self.is_leaving)
                 wake_at = min((one for one in deadlines if one is not None), default=now + HEARTBEAT)
-                self._changed.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(min(wake_at, now + HEARTBEAT)):
                         await self._changed.wait()
@@ -214,6 +214,8 @@ class AsyncWorker(BaseWorker):
         if not self._is_flushing:
             self._is_flushing = True
             self._loop.call_soon(self._flush)
+        if self.is_leaving:
+            self._changed.set()
 
     def _flush(self) -> None:
         self._is_flushing = False

@@ -52,6 +52,7 @@ class Connection:
         self._tls = tls
         self._backoff = Backoff()
         self._is_connecting = False
+        self._is_closed = False
         self._try_at = 0.0
         self._unsent: deque[memoryview] = deque()
         self._progress: Progress | None = None
@@ -133,7 +134,8 @@ class Connection:
                 self._drop(error)
 
     def close(self) -> None:
-        """End it in good order."""
+        """End it in good order, and for ever."""
+        self._is_closed = True
         self._let_go()
 
     def _drop(self, reason: object) -> None:
@@ -173,6 +175,9 @@ class Connection:
 
     def _connected(self, link: BlockingLink) -> None:
         self._is_connecting = False
+        if self._is_closed:
+            link.close()
+            return
         self.link = link
         self._progress = Progress(link, self.session, self._send_within)
         self._watch(self, link, selectors.EVENT_READ)

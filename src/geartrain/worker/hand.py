@@ -116,6 +116,7 @@ class Hand(threading.Thread):
         finally:
             for connection in self.connections:
                 connection.close()
+            self._woken(0)  # a link may have come about just now
             if self._runner is not None:
                 self._runner.close()
             self._selector.close()
