@@ -48,7 +48,7 @@ class RunningServer:
         with socket.create_connection((self.host, self.port), timeout=10) as connection:
             connection.sendall(command.encode() + b"\n")
             answer = connection.makefile("r", encoding="latin-1", newline="\n")
-            lines = []
+            lines: list[str] = []
             for line in answer:
                 if line == ".\n":
                     return lines
@@ -169,5 +169,5 @@ def _await_port(process: subprocess.Popen[bytes], port: int, output: Path, secon
             return
         except OSError:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{process.args} did not start:\n{output.read_text()}") from None
+                raise AssertionError(f"{process.args!r} did not start:\n{output.read_text()}") from None
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""How tests get peers: ``client_of("php")`` and ``worker_of("perl", name="reverse")``, ended with the test."""
+"""How tests get peers: ``client_of("php")`` and ``worker_of("perl", {name: "reverse"})``, ended with the test."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from peer import Client, ClientOf, ProgramClient, ToolClient, Worker, WorkerOf
 from servers import RunningServer, missing, needs, wait_until
 
 PROGRAMS = Path(__file__).with_name("programs")
+
+
+@pytest.fixture(autouse=True)
+def no_other_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GEARMAN_SERVER and GEARMAN_SERVERS would add servers of this machine's to those the tests name."""
+    for name in ("GEARMAN_SERVER", "GEARMAN_SERVERS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -17,25 +17,15 @@ class LineProcess:
     """A running child. It gets a session of its own, so that whatever it started can be ended with it."""
 
     def __init__(self, command: Sequence[str], stderr_too: bool = False) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("GEARMAN")}
         self.command = command
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if stderr_too else None,
-            env=environment,
             start_new_session=True,
         )
         self._unread = bytearray()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
 
     def write(self, *words: str) -> None:
         assert self._process.stdin is not None
@@ -70,7 +60,7 @@ class LineProcess:
     def close(self) -> None:
         """End it and all that it started."""
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

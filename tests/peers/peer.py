@@ -27,7 +27,6 @@ The gearman tool has the same face: `ToolClient`, and as worker ``gearman -w`` w
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -177,8 +176,10 @@ class ToolClient:
     def close(self) -> None:
         if self._process is not None:
             self.kill()
-            with contextlib.closing(self._process.stdout), contextlib.closing(self._process.stderr):
-                self._process = None
+            for pipe in (self._process.stdout, self._process.stderr):
+                assert pipe is not None
+                pipe.close()
+            self._process = None
 
 
 class Worker:
@@ -187,20 +188,16 @@ class Worker:
     def __init__(self, command: Sequence[str], stderr_too: bool = False) -> None:
         self._process = LineProcess(command, stderr_too)
 
-    @property
-    def alive(self) -> bool:
-        return self._process.alive
-
     def taken(self) -> bytes:
         """Wait until the worker takes a job; the first 16 bytes of its workload."""
-        return self._words_of_taken(self._process.read())
+        return self._text(self._process.read())
 
     def all_taken(self) -> list[bytes]:
         """End the worker; what it took and ``taken`` has not told yet."""
         self._process.kill()
-        return [self._words_of_taken(words) for words in self._process.rest()]
+        return [self._text(words) for words in self._process.rest()]
 
-    def _words_of_taken(self, words: list[str]) -> bytes:
+    def _text(self, words: list[str]) -> bytes:
         assert words[0] == "taken", words
         return bytes.fromhex(words[1])
 
