@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver.job import RUNNING
+from geartrain.jobserver.job import DELAYED, RUNNING
 from geartrain.jobserver.outcome import cancel
 from geartrain.wire.primitives import parse_handle
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geartrain.jobserver.function import Function
+    from geartrain.jobserver.job import Job
     from geartrain.jobserver.peer import Peer
     from geartrain.jobserver.server import JobServer
 
@@ -137,14 +138,31 @@ def _drop(server: JobServer, peer: Peer, arguments: list[bytes]) -> None:
     elif function.workers or function.running:
         peer.send(b"ERR there are still connected workers or executing clients\r\n")
     else:
-        dropped = function.total
-        if dropped:
-            for job in server.jobs:
-                if job.function is function:
-                    cancel(server, job)
+        dropped = _waiting(server, function)
+        for job in dropped:
+            cancel(server, job)
         server.drop_function(function)
-        server.notice("function_dropped", peer, {"function": _shown(function.name), "jobs": dropped})
+        server.notice("function_dropped", peer, {"function": _shown(function.name), "jobs": len(dropped)})
         peer.send(OK)
+
+
+def _waiting(server: JobServer, function: Function) -> list[Job]:
+    """The jobs of a function that wait: those in its lines, then those whose time has not come."""
+    jobs: list[Job] = []
+    for line in (function.high, function.normal, function.low):
+        job = line.first
+        while job is not None:
+            jobs.append(job)
+            job = job.next
+    if function.delayed:
+        server.effort += len(server.delayed.heap)
+        later: dict[int, Job] = {}
+        for _, number, _ in server.delayed.heap:
+            job = server.jobs.get(number)
+            if job is not None and job.function is function and job.state == DELAYED:
+                later[number] = job
+        jobs += [later[number] for number in sorted(later)]
+    return jobs
 
 
 def _maxqueue(server: JobServer, peer: Peer, arguments: list[bytes]) -> None:

@@ -54,6 +54,7 @@ def choose(server: JobServer, peer: Peer) -> Ability | None:
         return only if only is not None and only.function.queued > 0 else None
     # Another name for the loop: compiled, ``only.next`` counts as never None from here on, to the end of the loop.
     ability: Ability | None = only
+    server.effort += peer.ability_count
     best: Ability | None = None
     best_priority: i64 = 99
     while ability is not None:
@@ -162,6 +163,7 @@ def cant_do(server: JobServer, peer: Peer, name: bytes) -> None:
     function.workers -= 1
     job = peer.running
     while job is not None:
+        server.effort += 1
         following = job.next
         if job.function is function:
             peer.remember_former(job.number)

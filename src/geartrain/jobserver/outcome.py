@@ -57,12 +57,12 @@ def report(server: JobServer, peer: Peer, type: i64) -> None:
             fail_listeners(server, job)
         elif missing > 0:
             completed = parser.last_argument(body) + b"\0" * missing
-            _forward(listener, type, response_head(type, len(completed)) + completed, b"")
+            _forward(server, listener, type, response_head(type, len(completed)) + completed, b"")
         elif parser.end - cut <= BIG_PIECE and parser.pieces is None:
-            _forward(listener, type, _RES + data[body - HEADER_SIZE + 4 : parser.end], b"")
+            _forward(server, listener, type, _RES + data[body - HEADER_SIZE + 4 : parser.end], b"")
         else:
             payload = parser.last_argument(cut + 1)
-            _forward(listener, type, _RES + data[body - HEADER_SIZE + 4 : cut + 1], payload)
+            _forward(server, listener, type, _RES + data[body - HEADER_SIZE + 4 : cut + 1], payload)
     if type == WORK_COMPLETE:
         job.function.completed += 1
         end(server, job)
@@ -73,10 +73,11 @@ def report(server: JobServer, peer: Peer, type: i64) -> None:
         end(server, job)
 
 
-def _forward(first: Listener, type: i64, head: bytes, payload: bytes) -> None:
+def _forward(server: JobServer, first: Listener, type: i64, head: bytes, payload: bytes) -> None:
     """Send a report to every listener; those that do not know exceptions get WORK_FAIL in its place."""
     listener: Listener | None = first
     while listener is not None:
+        server.effort += 1
         peer = listener.peer
         if type == WORK_EXCEPTION and not peer.exceptions:
             handle = head[HEADER_SIZE : find_nul(head, HEADER_SIZE, len(head))]
@@ -94,6 +95,7 @@ def fail_listeners(server: JobServer, job: Job) -> None:
     packet = response_head(WORK_FAIL, len(handle)) + handle
     listener = job.listeners
     while listener is not None:
+        server.effort += 1
         listener.peer.send(packet)
         listener = listener.next_of_job
 

@@ -67,6 +67,7 @@ from geartrain.wire.packets import (
 from geartrain.wire.parser import LINE, MORE, Parser
 
 STALL_AT: Final = 1024 * 1024  # a peer's requests wait while so many bytes are to be written to it
+MAX_EFFORT: Final = 100_000  # steps of dear requests in one call; what follows them waits for the peer's next turn
 MAX_CLIENT_ID: Final = 127
 MAX_NOTICES: Final = 1000  # kept for one turn
 _BYTES_A_SECOND: Final = 64 * 1024  # a half-sent packet that grows at this rate is in time
@@ -104,6 +105,7 @@ class JobServer:
         self.next_number: i64 = 1
         self.memory: i64 = 0  # bytes that jobs take
         self.draining: bool = False  # refuse submissions; set by drain()
+        self.effort: i64 = 0  # steps that this call of receive() has made for requests whose cost grows
 
         self.handle_start: bytes = settings.handle_prefix + b":"
         self.handle_thousand: i64 = -1  # handles share all but their last three digits with the previous one
@@ -132,17 +134,22 @@ class JobServer:
         return peer
 
     def receive(self, peer: Peer, data: bytes) -> None:
-        """Apply what a peer sent, as far as its output allows; the rest follows when called again (``stalled``)."""
+        """Apply what a peer sent, as far as its output and fairness to others allow.
+
+        The rest follows when called again with no data, once the output has been taken (``peer.stalled``).
+        """
         if peer.closing or peer.gone:
             return
         parser = peer.parser
         if data:
             parser.feed(data)
         peer.stalled = False
+        self.effort = 0
         whole = False  # whether a message came whole
         while True:
-            if peer.unsent >= STALL_AT:
+            if peer.unsent >= STALL_AT or self.effort >= MAX_EFFORT:
                 peer.stalled = True
+                peer.touch()
                 break
             if peer.listing is not None:
                 self._go_on_listing(peer)
@@ -282,6 +289,7 @@ class JobServer:
 
     def drop_function(self, function: Function) -> None:
         """Forget a function that has neither workers nor jobs."""
+        self.effort += len(self.peers)
         del self.functions[function.name]
         for peer in self.peers:
             if peer.last_function is function:

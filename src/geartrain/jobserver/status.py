@@ -28,6 +28,7 @@ def send_status_of_unique(server: JobServer, peer: Peer, asked: bytes) -> None:
     Each function keeps its own uniques, so this asks every function.
     """
     unique = asked.partition(b"\0")[0]
+    server.effort += len(server.functions)
     latest: Job | None = None
     for function in server.functions.values():
         job = function.uniques.get(unique)
@@ -38,6 +39,7 @@ def send_status_of_unique(server: JobServer, peer: Peer, asked: bytes) -> None:
         listener = latest.listeners
         while listener is not None:
             clients += 1
+            server.effort += 1
             listener = listener.next_of_job
     peer.send(pack_response(STATUS_RES_UNIQUE, unique, *_state(latest), b"%d" % clients))
 

@@ -82,6 +82,7 @@ def pass_over_late(server: JobServer) -> None:
 
 def fall_asleep(server: JobServer, peer: Peer) -> None:
     """PRE_SLEEP: a NOOP at once if a job waits for this worker, else it sleeps until one does."""
+    server.effort += peer.ability_count
     function = peer.woken_for
     if function is not None:
         settle_woken(server, peer)
