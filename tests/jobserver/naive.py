@@ -622,7 +622,7 @@ class NaiveServer:
             return b"ERR function not found\r\n"
         if self._workers_of(name) or self.count(name, "running"):
             return b"ERR there are still connected workers or executing clients\r\n"
-        for job in [job for job in self.jobs if job.function == name]:
+        for job in self.queued(name) + [job for job in self.jobs if job.function == name and job.state == "delayed"]:
             self._cancel(job)
         del self.functions[name]
         self.counters.pop(name, None)

@@ -212,11 +212,11 @@ class Histories(RuleBasedStateMachine):
         able = [name for name, peer in world.naive.peers.items() if peer.asleep is not None or peer.woken_for]
         wanted = {function for name in able for function in world.naive.peers[name].abilities}
         # Workers that do nothing any more hold back nobody for longer than the server's patience.
-        for _ in range(20):
+        for seconds in [1.0] * 10 + [0.0] * 3:
+            world.wait(seconds)
             for name in able:
                 if world.naive.peers[name].asleep is None:
                     self.work_off(name)
-            world.wait(1.0)
         left = [job for job in world.naive.jobs if job.state == "queued" and job.function in wanted]
         assert not left, f"sleeping workers were not woken for {left}"
         for name in list(world.peers):

@@ -1,0 +1,142 @@
+"""No peer's bytes keep the job server busy for long: a read that asks for much work is done bit by bit.
+
+Each test sends what fits into one read of a socket, asking again and again for the dearest thing there is, and looks
+how much of it one call does.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from world import request
+
+from geartrain.jobserver import JobServer, Peer
+from geartrain.jobserver.server import MAX_EFFORT
+
+READ = 64 * 1024
+PATIENCE = 2.0  # seconds for a call, on the slowest machine, without a compiler; it should take a hundredth of that
+
+
+@pytest.fixture
+def server() -> JobServer:
+    server = JobServer()
+    server.tick(1000.0, 1_800_000_000.0)
+    return server
+
+
+def send(server: JobServer, peer: Peer, *messages: bytes) -> None:
+    """Send without bounds, for the preparations."""
+    for start in range(0, len(messages), 500):
+        server.receive(peer, b"".join(messages[start : start + 500]))
+        while peer.stalled:
+            peer.take()
+            server.receive(peer, b"")
+        peer.take()
+
+
+def flood(server: JobServer, peer: Peer, message: bytes) -> int:
+    """Send a read full of a message; how many calls it took to deal with it all, given that it takes some."""
+    calls = 0
+    data = message * (READ // len(message))
+    while True:
+        began = time.perf_counter()
+        server.receive(peer, data)
+        assert time.perf_counter() - began < PATIENCE
+        calls += 1
+        server.touched.clear()
+        assert server.effort < MAX_EFFORT + 110_000
+        peer.touched = False
+        peer.take()
+        if not peer.stalled or calls > 20:
+            return calls
+        data = b""
+
+
+def test_an_ordinary_read_is_done_at_once(server: JobServer) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    job = request("SUBMIT_JOB_BG", b"f", b"", b"x" * 100)
+    grab = request("CAN_DO", b"f") + request("CAN_DO", b"g") + request("GRAB_JOB")
+    assert flood(server, peer, job + grab) <= 2
+
+
+def test_questions_about_a_unique_among_100_000_functions(server: JobServer) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    send(server, peer, *(b"create function f%d\n" % number for number in range(100_000)))
+    assert flood(server, peer, request("GET_STATUS_UNIQUE", b"u")) > 20
+
+
+@pytest.mark.parametrize(
+    "message", [request("GRAB_JOB"), request("PRE_SLEEP"), request("GRAB_JOB") + request("PRE_SLEEP")]
+)
+def test_a_worker_of_20_000_functions(server: JobServer, message: bytes) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    send(server, peer, *(request("CAN_DO", b"%d" % number) for number in range(20_000)))
+    assert flood(server, peer, message) > 20
+
+
+def test_a_worker_that_holds_20_000_jobs_and_forgets_another_function(server: JobServer) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    job = request("SUBMIT_JOB_BG", b"f", b"", b"")
+    send(server, peer, request("CAN_DO", b"f"), *[job + request("GRAB_JOB")] * 20_000)
+    assert server.functions[b"f"].running == 20_000
+    assert flood(server, peer, request("CAN_DO", b"g") + request("CANT_DO", b"g")) > 20
+
+
+@pytest.mark.parametrize("report", ["WORK_DATA", "WORK_STATUS", "WORK_EXCEPTION"])
+def test_reports_to_20_000_listeners(server: JobServer, report: str) -> None:
+    """A small packet becomes a large output, for a client that may not read."""
+    worker = server.connect("127.0.0.1", 1)
+    client = server.connect("127.0.0.1", 2)
+    again = [request("SUBMIT_JOB", b"f", b"u", b"")] * 20_000
+    if report == "WORK_EXCEPTION":  # it ends the job
+        for number in range(30):
+            send(server, client, *[request("SUBMIT_JOB", b"f", b"u%d" % number, b"")] * 5000)
+    else:
+        send(server, client, *again)
+    send(server, worker, request("CAN_DO", b"f"), *[request("GRAB_JOB")] * 30)
+    before = len(client.pieces)
+    message = b"".join(request(report, b"H:localhost:%d" % number, b"d") for number in range(1, 31))
+    server.receive(worker, message * 10)
+    assert worker.stalled
+    assert len(client.pieces) - before < MAX_EFFORT + 20_001
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_functions_dropped_beside_100_000_jobs(server: JobServer, later: bool) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    at = b"%d" % (server.wall + 1000)
+    job = request("SUBMIT_JOB_EPOCH", b"f", b"", at, b"") if later else request("SUBMIT_JOB_BG", b"f", b"", b"")
+    send(server, peer, *[job] * 100_000)
+    one = job.replace(b"f\0", b"g\0", 1) + b"drop function g\n"
+    calls = flood(server, peer, one)
+    assert later == (calls > 20), "a function's own jobs that wait are at hand"
+    assert server.functions[b"f"].total == 100_000
+
+
+def test_a_function_is_dropped_with_all_its_jobs(server: JobServer) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    at = b"%d" % (server.wall + 1000)
+    for function in (b"f", b"g"):
+        for kind in ("SUBMIT_JOB", "SUBMIT_JOB_HIGH", "SUBMIT_JOB_LOW_BG"):
+            send(server, peer, request(kind, function, b"", b"x"))
+        send(server, peer, request("SUBMIT_JOB_EPOCH", function, b"", at, b"x"))
+    server.receive(peer, b"drop function f\nshow jobs\n")
+    answer = b"".join(peer.take())
+    assert answer.count(b"\0RES\0\0\0\x0e") == 2
+    assert [line.split(b"\t")[0] for line in answer.partition(b"OK\r\n")[2].splitlines()] == [
+        *(b"H:localhost:%d" % number for number in (5, 6, 7, 8)),
+        b".",
+    ]
+    assert server.delayed.live == 1
+
+
+def test_a_peer_that_was_interrupted_is_touched_even_if_it_gets_nothing(server: JobServer) -> None:
+    """So that the shell comes back to it."""
+    peer = server.connect("127.0.0.1", 1)
+    send(server, peer, *(request("CAN_DO", b"%d" % number) for number in range(20_000)))
+    server.touched.clear()
+    peer.touched = False
+    server.receive(peer, request("PRE_SLEEP") * 100)
+    assert peer.stalled
+    assert server.touched == [peer]
