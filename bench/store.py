@@ -48,7 +48,7 @@ def batches(rows: int, size: int, payload: int, first: int = 1) -> list[Batch]:
     workload = os.urandom(payload)
     made = []
     for start in range(first, first + rows, size):
-        batch = Batch([], start + 100_000)
+        batch = Batch([], (start // 100_000 + 2) * 100_000)  # numbers are reserved, a hundred thousand at a time
         batch.added = [
             StoredJob(n, n << PLACE_BITS, b"resize", b"unique %d" % n, workload, payload, 1, 0.0, b"", 0, CREATED)
             for n in range(start, start + size)

@@ -207,7 +207,8 @@ class MariaDB(SqlService):
     def prepare(self) -> None:
         needs("mariadbd", "mariadb-server")
         self.run(needs("mariadb-install-db", "mariadb-server"), "--no-defaults", f"--datadir={self.folder}/data",
-                 "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve")  # fmt: skip
+                 "--skip-test-db", "--auth-root-authentication-method=normal", "--skip-name-resolve",
+                 *self.options)  # fmt: skip
 
     def command(self) -> list[str]:
         return [needs("mariadbd", "mariadb-server"), "--no-defaults", f"--datadir={self.folder}/data",

@@ -22,7 +22,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDB]:
-    with running(MariaDB, "--innodb-flush-log-at-trx-commit=2") as service:
+    with running(MariaDB, "--innodb-flush-log-at-trx-commit=2", "--innodb-log-file-size=24M") as service:
         yield service
 
 

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from place import Place
 
+from geartrain.store.sql import mysql, postgresql
 from servers import free_port, missing
 from services import SECRETS, MariaDB, PostgreSQL
 
@@ -99,6 +101,13 @@ class DatabasePlace(SqlPlace):
     def wrong_password(self) -> str:
         user, _, rest = self.url.partition("@")
         return user.rpartition(":")[0] + ":guessed@" + rest
+
+    @contextlib.contextmanager
+    def impatient(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (postgresql, mysql):
+                patch.setattr(module, "PATIENCE", 0.1)
+            yield
 
     @contextlib.contextmanager
     def cramped(self) -> Iterator[tuple[str, Callable[[], None]]]:

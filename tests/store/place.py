@@ -56,6 +56,10 @@ class Place:
         """The URL with the password ``guessed``; all else is right."""
         self._never("asks for a password")
 
+    def impatient(self) -> contextlib.AbstractContextManager[None]:
+        """Where a second user waits whether the first one leaves, it does not wait long here."""
+        return contextlib.nullcontext()
+
     @contextlib.contextmanager
     def cramped(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The URL of a place with room for less than 30 MB, and what makes more room there."""

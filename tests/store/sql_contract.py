@@ -133,6 +133,21 @@ class SqlContract(StoreContract):
 
     # Errors
 
+    @pytest.mark.parametrize("others", [1, 700])
+    def test_nothing_of_a_batch_that_fails_in_the_end_is_kept(self, store: Store, others: int) -> None:
+        store.commit(batch(job(1000)))
+        some = [job(n, b"w" * 200) for n in range(1, others + 1)]
+        with pytest.raises((StoreError, OverflowError)):
+            store.commit(batch(*some, moved=((1000, 5, 2**80),), removed=(1000,), next_number=5000))
+        assert numbers(store) == [1000]
+        assert store.next_number() == 1
+        with pytest.raises((StoreError, OverflowError)):
+            store.commit(batch(*some, job(999, attempts=2**80), next_number=5000))
+        assert numbers(store) == [1000]
+        store.commit(batch(*some, next_number=5000))
+        assert numbers(store) == [*range(1, others + 1), 1000]
+        assert store.next_number() == 5000
+
     @pytest.mark.parametrize("namespace", ["Upper", "9lives", "a-b", "x" * 41, "a;drop", "a%20b"])
     def test_a_namespace_that_cannot_name_a_table(self, place: SqlPlace, namespace: str) -> None:
         with pytest.raises(StoreError, match="namespace"):
@@ -143,7 +158,7 @@ class SqlContract(StoreContract):
             engine(place.url + "&colour=red").open()
 
     def test_the_second_user_is_told_who_the_first_is(self, place: SqlPlace, store: Store) -> None:
-        with pytest.raises(StoreInUse, match=place.who) as refusal:
+        with place.impatient(), pytest.raises(StoreInUse, match=place.who) as refusal:
             engine(place.url).open()
         assert place.namespace in str(refusal.value)
 
@@ -161,7 +176,7 @@ class DatabaseContract(SqlContract):
         store.commit(batch(job(1)))
         place.cut()
         with opened(place.url) as second:
-            with pytest.raises(StoreInUse):
+            with place.impatient(), pytest.raises(StoreInUse):
                 store.commit(batch(job(2)))
             second.commit(batch(job(3), removed=(1,)))
         with pytest.raises(StoreInUse, match="while the connection was lost"):
@@ -199,7 +214,7 @@ class DatabaseContract(SqlContract):
             with place.locked():
                 with pytest.raises(StoreDown):
                     store.commit(batch(job(2), removed=(1,)))
-                with pytest.raises(StoreInUse):  # it goes on holding the place
+                with place.impatient(), pytest.raises(StoreInUse):  # it goes on holding the place
                     engine(place.url).open()
             store.commit(batch(job(2), removed=(1,)))
             assert numbers(store) == [2]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from databases import NewNamespace, PostgreSQLPlace
+from place import NO_LIMIT, batch, job, numbers, opened
 from sql_contract import DatabaseContract
 
+from geartrain.store import StoreError, Unreadable, engine
 from services import PostgreSQL
 
 
@@ -13,3 +15,24 @@ class TestPostgreSQL(DatabaseContract):
     @pytest.fixture
     def place(self, postgresql: PostgreSQL, new_namespace: NewNamespace) -> PostgreSQLPlace:
         return PostgreSQLPlace(postgresql, new_namespace)
+
+    @pytest.mark.parametrize("change", ["due = 'NaN'", "due = 'Infinity'", "created = '-Infinity'", "created = 'NaN'"])
+    def test_a_time_that_is_none_is_set_aside(self, place: PostgreSQLPlace, change: str) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1), job(2)))
+            place.sql(f"UPDATE {{jobs}} SET {change} WHERE number = 1")
+            assert [each.number for each in store.load(NO_LIMIT) if isinstance(each, Unreadable)] == [1]
+            assert numbers(store) == [2]
+
+    def test_a_database_that_does_not_exist_is_named(self, place: PostgreSQLPlace) -> None:
+        with pytest.raises(StoreError, match=r"missing.*check the user, the password and the database") as refusal:
+            engine(place.service.url(database="missing")).open()
+        assert type(refusal.value) is StoreError
+
+    def test_a_user_without_rights_is_told(self, place: PostgreSQLPlace) -> None:
+        place.sql("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "ALTER SCHEMA public OWNER TO postgres")
+        try:
+            with pytest.raises(StoreError, match=r"permission denied.*right to make"):
+                engine(place.url).open()
+        finally:
+            place.sql("ALTER SCHEMA public OWNER TO pg_database_owner")
