@@ -174,7 +174,7 @@ def test_a_refused_batch_is_told_to_its_submitters(durable: Durable) -> None:
     client = durable.peer()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     durable.send(client, p.ECHO_REQ, b"behind")
-    storage.refused(durable.server, durable.batch(), "the disk is full")
+    storage.refused(durable.server, durable.batch(), "the disk is full", down=False)
     error, behind = durable.got(client)
     assert error.type == p.ERROR
     assert error.arguments[0] == b"QUEUE_ERROR"
@@ -191,7 +191,7 @@ def test_what_a_refused_batch_would_have_removed_is_removed_by_the_next(durable:
     durable.commit()
     durable.send(worker, p.GRAB_JOB)
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
-    storage.refused(durable.server, durable.batch(), "gone")
+    storage.refused(durable.server, durable.batch(), "gone", down=False)
     assert durable.commit().removed == [1]
 
 
@@ -199,7 +199,7 @@ def test_a_refused_job_goes_on_for_a_foreground_client(durable: Durable) -> None
     submitter, waiting, worker = durable.peer(), durable.peer(), durable.worker()
     durable.send(submitter, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     assert durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(1)]
-    storage.refused(durable.server, durable.batch(), "gone")
+    storage.refused(durable.server, durable.batch(), "gone", down=False)
     assert durable.got(submitter)[0].type == p.ERROR
     durable.send(worker, p.GRAB_JOB)
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"done")
@@ -220,11 +220,29 @@ def test_one_job_that_is_too_large_does_not_harm_its_batch(durable: Durable) -> 
 
 def test_a_store_in_trouble_refuses_at_once_and_lets_foreground_jobs_pass(durable: Durable) -> None:
     client = durable.peer()
-    durable.server.store_trouble = "connection refused"
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"first")
+    storage.refused(durable.server, durable.batch(), "connection refused", down=True)
+    durable.got(client)
     (error,) = durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
     assert error.arguments[0] == b"QUEUE_ERROR"
     assert b"connection refused" in error.arguments[1]
-    assert durable.send(client, p.SUBMIT_JOB, b"f", b"", b"w") == [created(1)]
+    assert durable.send(client, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(2)]
+    (error,) = durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")  # nor can it make a foreground job durable
+    assert error.arguments[0] == b"QUEUE_ERROR"
+    storage.back(durable.server)
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == []
+    assert [job.number for job in durable.commit().added] == [2]
+    assert durable.got(client) == [created(2)]
+
+
+def test_what_gathered_behind_a_batch_that_failed_is_refused_with_it(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"1")
+    batch = durable.batch()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"2")
+    storage.refused(durable.server, batch, "gone", down=True)
+    assert [packet.type for packet in durable.got(client)] == [p.ERROR, p.ERROR]
+    assert len(durable.server.jobs) == 0
 
 
 def test_joining_a_job_that_is_not_stored_yet_waits_too(durable: Durable) -> None:
@@ -361,7 +379,7 @@ def test_a_refusal_in_the_place_of_an_answer_keeps_the_order(durable: Durable) -
     batch = durable.batch()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"2")
     durable.send(client, p.ECHO_REQ, b"end")
-    storage.refused(durable.server, batch, "no")
+    storage.refused(durable.server, batch, "no", down=False)
     assert durable.got(client)[0].type == p.ERROR
     storage.written(durable.server, durable.batch())
     assert durable.got(client) == [created(2), echo(b"end")]

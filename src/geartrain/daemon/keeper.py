@@ -100,13 +100,11 @@ class Keeper:
 
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()
-        storage.refused(self.server, batch, reason)
-        if down:
-            self.server.store_trouble = reason
+        storage.refused(self.server, batch, reason, down)
 
     def back(self) -> None:
         self.enter()
-        self.server.store_trouble = ""
+        storage.back(self.server)
 
     def deliver(self, read: Read, workload: bytes) -> None:
         self.enter()

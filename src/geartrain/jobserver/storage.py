@@ -9,6 +9,7 @@ from geartrain.jobserver.job import ENDED, JOB_COST, RUNNING, Job
 from geartrain.jobserver.journal import (
     STORED,
     UNSTORED,
+    WAITING,
     Batch,
     Read,
     StoredJob,
@@ -54,8 +55,10 @@ def written(server: JobServer, batch: Batch) -> None:
         open_slots(job)
 
 
-def refused(server: JobServer, batch: Batch, reason: str) -> None:
+def refused(server: JobServer, batch: Batch, reason: str, down: bool) -> None:
     """The store has not taken the batch's new jobs: their submitters get QUEUE_ERROR.
+
+    ``down``: the same holds for those that wait behind it, and for all to come until ``back``.
 
     A job that a foreground client waits for as well goes on for it. What else the batch would have changed is kept for
     the next one, and so is the removal of its jobs, since nobody knows how much of the batch arrived.
@@ -66,6 +69,18 @@ def refused(server: JobServer, batch: Batch, reason: str) -> None:
     journal.removed = batch.removed + journal.removed
     for job in batch.jobs:
         _refuse(server, job, reason)
+    if down:
+        server.store_trouble = reason
+        waiting = journal.new
+        journal.new = []
+        for job in waiting:
+            if job.stored == WAITING:
+                _refuse(server, job, reason)
+
+
+def back(server: JobServer) -> None:
+    """The store takes batches again."""
+    server.store_trouble = ""
 
 
 def refuse_one(server: JobServer, batch: Batch, number: int, reason: str) -> None:

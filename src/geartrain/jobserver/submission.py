@@ -144,7 +144,7 @@ def submit(server: JobServer, peer: Peer, type: i64) -> None:
         cost += LISTENER_COST
     no_room = server.max_memory > 0 and server.memory + cost > server.max_memory
     if no_room or server.draining or (background and server.store_trouble):
-        _refuse(server, peer, function)
+        _refuse(server, peer, function, background)
         return
 
     number: i64 = server.next_number
@@ -213,10 +213,13 @@ def release_due(server: JobServer) -> None:
 def _join(server: JobServer, peer: Peer, job: Job, background: bool) -> None:
     """A submission whose key a live job has: it gets that job's handle, and its own workload is forgotten."""
     if background:
+        if server.store_trouble and job.stored != STORED:
+            _refuse(server, peer, job.function, background)
+            return
         job.background = True
     else:
         if server.max_memory > 0 and server.memory + LISTENER_COST > server.max_memory:
-            _refuse(server, peer, job.function)
+            _refuse(server, peer, job.function, background)
             return
         server.memory += LISTENER_COST
         Listener(job, peer)
@@ -227,12 +230,12 @@ def _join(server: JobServer, peer: Peer, job: Job, background: bool) -> None:
         _store(server, peer, job)
 
 
-def _refuse(server: JobServer, peer: Peer, function: Function) -> None:
+def _refuse(server: JobServer, peer: Peer, function: Function, background: bool) -> None:
     function.refused += 1
     if server.draining:
         peer.send_error(QUEUE_ERROR, b"The job server is shutting down and takes no more jobs")
         return
-    if server.store_trouble:  # the rules ask for it before a background job only
+    if background and server.store_trouble:
         peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + server.store_trouble.encode())
         return
     peer.send_error(QUEUE_ERROR, b"The job server's memory for jobs is full")
