@@ -83,3 +83,11 @@ def portions(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
         total += size
     if portion:
         yield portion
+
+
+def apart_size(record: bytes) -> int:
+    """The size of the workload that is kept apart, 0 if the record has it, or is none."""
+    if len(record) < _HEAD.size:
+        return 0
+    *_, size, function, unique, reducer = _HEAD.unpack_from(record)
+    return size if len(record) == _HEAD.size + function + unique + reducer else 0

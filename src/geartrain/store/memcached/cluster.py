@@ -1,0 +1,212 @@
+"""The nodes as one place: every value on some of them, and who is trusted to have what it should.
+
+A value is kept on the ``copies`` available nodes that want it most (rendezvous hashing), so nobody needs a list of
+what is where, and a change of the nodes moves no more than it must. A node is found out to have lost everything by the
+owner's token and the head, which are read back after each write, on the same connection: a restarted node has neither.
+
+A node that fails is out at once: the head is rewritten without it before anything else is acknowledged, so whatever it
+may still have is known to be stale when it comes back, even to another process.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+
+from geartrain.store.base import StoreDown, StoreError, StoreFull
+from geartrain.store.lease import in_use
+from geartrain.store.memcached.head import Head
+from geartrain.store.memcached.node import ITEM_SIZE, Node, NodeDown, NodeFull, State
+
+log = logging.getLogger("geartrain.store")
+
+FIRST_PAUSE: Final = 0.1  # seconds until a node that is out is tried again ...
+LONGEST_PAUSE: Final = 5.0  # ... doubling up to this
+
+Items = Mapping[str, bytes]
+
+
+class Cluster:
+    """The nodes, which of them are trusted, and the head they agree on.
+
+    Its methods are called with ``lock`` held, by the thread that commits and the one that tends the nodes.
+    """
+
+    def __init__(self, nodes: list[Node], copies: int, namespace: str, accept_eviction: bool, shown: str) -> None:
+        self.nodes = nodes
+        self.copies = copies
+        self.shown = shown
+        self.lock = threading.RLock()
+        self.token = b""
+        self.changed: set[Node] = set()  # whose share may not have all its copies
+        self.lost_at: dict[Node, float] = {}
+        self.woken = threading.Event()  # there is something for the thread that tends the nodes
+        self.owner_key = f"{namespace}.owner"
+        self.head_key = f"{namespace}.head"
+        self.head = Head(0, "", (), (("", 0),))
+        self._heads: dict[Node, bytes] = {}  # the head as each node has it
+        self._revision = 0
+        self._accept_eviction = accept_eviction
+
+    def adopt(self, head: Head, heads: dict[Node, bytes], token: bytes) -> None:
+        """Go on from the head that the nodes have, as a new owner."""
+        self.head = head
+        self.token = token
+        self._revision = head.revision
+        self._heads = heads
+
+    # ── which nodes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def available(self) -> list[Node]:
+        return [node for node in self.nodes if node.state in (State.IN, State.FILLING)]
+
+    def out(self) -> list[Node]:
+        return [node for node in self.nodes if node.state is State.OUT]
+
+    def check(self) -> None:
+        """Raise StoreDown if so many nodes are away that jobs may be lost."""
+        out = self.out()
+        filling = [node for node in self.nodes if node.state in (State.FILLING, State.STALE)]
+        if out and len(out) + len(filling) >= self.copies:
+            words = "; ".join(f"{node.name}: {node.reason}" for node in out)
+            still = "".join(f"; {node.name} is still being filled" for node in filling)
+            bears = "no node" if self.copies == 1 else f"{self.copies - 1} of its nodes"
+            raise StoreDown(f"the store {self.shown} can do without {bears}, but {words}{still}: start what is down")
+
+    def ranked(self, what: bytes, nodes: Iterable[Node]) -> list[Node]:
+        """The nodes, the one that wants it most first."""
+        return sorted(nodes, key=lambda node: node.weight(what), reverse=True)
+
+    def homes(self, what: bytes) -> list[Node]:
+        """Where a value is to be kept now."""
+        return self.ranked(what, self.available())[: self.copies]
+
+    # ── values ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keep(self, values: Sequence[tuple[bytes, Items]]) -> None:
+        """Keep values, each on all its homes; the last one only when all others are kept.
+
+        A value is (what it is placed by, its items). Raises StoreFull, and then has taken all of it back.
+        """
+        while True:
+            self.check()
+            try:
+                self._put(values[:-1])
+                self._put(values[-1:])
+                return
+            except NodeDown as down:
+                self.lose(down.node, str(down))
+            except NodeFull as full:
+                self.forget(key for _, items in values for key in items)
+                raise StoreFull(
+                    f"the store {self.shown}: {full.node.name}: {full}: have workers take jobs, or give it more memory"
+                    " (-m)"
+                ) from full
+
+    def _put(self, values: Sequence[tuple[bytes, Items]]) -> None:
+        shares: dict[Node, dict[str, bytes]] = {}
+        for what, items in values:
+            for node in self.homes(what):
+                shares.setdefault(node, {}).update(items)
+        for node, share in shares.items():
+            node.put(share)
+        for node in shares:
+            self._verify(node)
+
+    def _verify(self, node: Node) -> None:
+        """Raise NodeDown if the node lost what it had, StoreInUse if it is another job server's by now."""
+        found = node.get([self.owner_key, self.head_key])
+        self.check_owner(node, found.get(self.owner_key))
+        if node.state is State.IN and found.get(self.head_key) != self._heads[node]:
+            raise NodeDown(node, "it has lost its head item")
+
+    def check_owner(self, node: Node, owner: bytes | None) -> None:
+        if owner is None:
+            raise NodeDown(node, "it was emptied")
+        if owner != self.token:
+            raise in_use(owner, self.shown)
+
+    def verify(self) -> None:
+        """Raise StoreDown or StoreInUse if nothing could be kept now."""
+        self.check()
+        for node in self.available():
+            try:
+                self._verify(node)
+            except NodeDown as down:
+                self.lose(node, str(down))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete items wherever they are; a node that fails is found out later."""
+        wanted = list(keys)
+        for node in self.available():
+            with suppress(NodeDown):
+                node.forget(wanted)
+
+    # ── the nodes' coming and going ─────────────────────────────────────────────────────────────────────────────
+
+    def establish(self, **changes: Any) -> None:
+        """Have all trusted nodes agree on the head with these changes, and on who they are."""
+        while True:
+            self.check()
+            members = [node for node in self.nodes if node.state is State.IN]
+            self._revision += 1
+            names = tuple(node.name for node in members)
+            head = replace(self.head, revision=self._revision, members=names, **changes)
+            raw = head.dump()
+            try:
+                for node in members:
+                    self._write_head(node, raw)
+            except NodeDown as down:
+                self._put_out(down.node, str(down))
+            except NodeFull as full:
+                raise StoreFull(f"the store {self.shown}: {full.node.name}: {full}: give it more memory (-m)") from full
+            else:
+                self.head = head
+                return
+
+    def _write_head(self, node: Node, raw: bytes) -> None:
+        found = node.gets([self.owner_key, self.head_key])
+        self.check_owner(node, found.get(self.owner_key, (None, b""))[0])
+        there, mark = found.get(self.head_key, (None, b""))
+        if there != self._heads.get(node):
+            raise NodeDown(node, "its head item is another one")
+        written = node.replace(self.head_key, raw, mark) if there is not None else node.add(self.head_key, raw)
+        if not written:
+            raise NodeDown(node, "its head item was changed by somebody else")
+        self._heads[node] = raw
+
+    def lose(self, node: Node, reason: str) -> None:
+        """Do without a node from now on."""
+        self._put_out(node, reason)
+        if node.name in self.head.members:
+            self.establish()
+
+    def _put_out(self, node: Node, reason: str) -> None:
+        node.state = State.OUT
+        node.reason = reason
+        node.close()
+        self._heads.pop(node, None)
+        self.lost_at[node] = time.monotonic()
+        self.changed.add(node)
+        self.woken.set()
+        log.error("store_node_lost", extra={"fields": {"node": node.name, "reason": reason}})
+
+    def accept(self, node: Node) -> None:
+        """Raise StoreError if a node can't be used as it was started, NodeDown if it does not answer."""
+        settings = node.settings()
+        if settings.get("evictions") != "off" and not self._accept_eviction:
+            raise StoreError(
+                f"the memcached {node.name} may throw jobs away when its memory is full: start it with -M (in Debian a"
+                " line -M in /etc/memcached.conf), or accept it by ?accept_eviction=yes"
+            )
+        size = int(settings.get("item_size_max", ITEM_SIZE))
+        if size < ITEM_SIZE:
+            raise StoreError(
+                f"the memcached {node.name} takes items of up to {size} bytes (-I), and {ITEM_SIZE} are needed:"
+                " start it with -I 1m or more"
+            )

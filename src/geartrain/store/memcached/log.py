@@ -1,0 +1,134 @@
+"""What the segments that are kept amount to: which jobs live, where each is, and what may be thrown away.
+
+Segments are deleted from the front alone, so that those that are kept are numbered without a gap and can be found again
+without a list of keys. What keeps an old one from being deleted is written anew at the end (``sparse`` says when that
+is worth it). A removal or a move is only about earlier segments, so nothing is lost with a segment without living jobs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Set
+from typing import Final
+
+from geartrain.store.memcached.segment import Segment
+from geartrain.store.record import apart_size
+
+FULL_SEGMENT: Final = 64 << 10  # bytes; with fewer, segments are worth to be joined
+SPARE_SEGMENTS: Final = 256  # that may be more than needed
+SPARE_BYTES: Final = 8 << 20
+MOST_SESSIONS: Final = 100
+
+
+class Kept:
+    """A segment that is kept: its ``n`` and ``size``, how many jobs it brought (``count``) and how many ``live``."""
+
+    __slots__ = ("count", "live", "n", "size")
+
+    def __init__(self, n: int, size: int, count: int) -> None:
+        self.n = n
+        self.size = size
+        self.count = count
+        self.live = 0
+
+    @property
+    def share(self) -> int:
+        """About how many bytes of it are one job's."""
+        return self.size // (self.count or 1)
+
+
+class Log:
+    """The segments from the first that is kept to the last one.
+
+    ``home``: each living job's segment; ``moved``: place and attempts of jobs that have others than their records;
+    ``large``: the size of workloads that are items of their own.
+    """
+
+    def __init__(self, first: int, next_number: int) -> None:
+        self.segments: deque[Kept] = deque()
+        self.next = first
+        self.next_number = next_number
+        self.home: dict[int, Kept] = {}
+        self.moved: dict[int, tuple[int, int]] = {}
+        self.large: dict[int, int] = {}
+        self._bytes = 0
+        self._live_bytes = 0
+
+    @property
+    def first(self) -> int:
+        return self.segments[0].n if self.segments else self.next
+
+    def append(self, segment: Segment, size: int) -> dict[int, int]:
+        """Take in the next segment; the large workloads (number: size) that nobody needs any more."""
+        kept = Kept(self.next, size, len(segment.numbers))
+        self.segments.append(kept)
+        self.next += 1
+        self._bytes += size
+        self.next_number = max(self.next_number, segment.next_number)
+        for number, record in zip(segment.numbers, segment.records, strict=True):
+            self._leave_home(number)
+            self.home[number] = kept
+            kept.live += 1
+            self._live_bytes += kept.share
+            self.moved.pop(number, None)
+            if large := apart_size(record):
+                self.large[number] = large
+        for number, place, attempts in segment.moved:
+            if number in self.home:
+                self.moved[number] = (place, attempts)
+        ended = {}
+        for number in segment.removed:
+            if self._leave_home(number):
+                self.moved.pop(number, None)
+                if number in self.large:
+                    ended[number] = self.large.pop(number)
+        return ended
+
+    def lose(self, segments: Set[Kept]) -> list[int]:
+        """Forget the jobs of segments that are lost; their numbers."""
+        lost = [number for number, home in self.home.items() if home in segments]
+        for number in lost:
+            self._leave_home(number)
+            self.moved.pop(number, None)
+            self.large.pop(number, None)
+        return lost
+
+    def _leave_home(self, number: int) -> bool:
+        home = self.home.pop(number, None)
+        if home is None:
+            return False
+        home.live -= 1
+        self._live_bytes -= home.share
+        return True
+
+    # What may go
+
+    def dead(self) -> Iterator[Kept]:
+        """The segments at the front that may be deleted."""
+        for kept in self.segments:
+            if kept.live:
+                return
+            yield kept
+
+    def drop(self, count: int) -> None:
+        """Forget so many segments at the front."""
+        for _ in range(count):
+            self._bytes -= self.segments.popleft().size
+
+    def sparse(self) -> bool:
+        """Whether so little of it lives that the oldest segments should be written anew."""
+        needed = self._live_bytes // FULL_SEGMENT
+        return (
+            len(self.segments) > SPARE_SEGMENTS + 2 * needed or self._bytes > SPARE_BYTES + 2 * self._live_bytes
+        ) and self.segments[0].live > 0
+
+    def oldest(self) -> list[Kept]:
+        """Segments at the front whose living jobs are to be written anew together."""
+        found: list[Kept] = []
+        total = 0
+        for kept in self.segments:
+            total += kept.live * kept.share
+            if found and (total > 4 * FULL_SEGMENT or len(found) == SPARE_SEGMENTS):
+                break
+            found.append(kept)
+        return found

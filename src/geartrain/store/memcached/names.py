@@ -1,0 +1,57 @@
+"""The keys of a namespace, and what values are placed by."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from geartrain.store.memcached.head import Head
+from geartrain.store.memcached.segment import part_names
+
+
+class Names:
+    """Under ``{namespace}.`` there are
+
+    head, owner     see ``memcached.head`` and ``store.lease``
+    lease           that the owner lives
+    SESSION.N       a segment
+    w.NUMBER        a workload that is not in its segment
+    begun           what is about to be written before the next segment
+    aside.NUMBER    a job that was set aside: its reason, a line end, its record; aside.NUMBER.workload
+
+    A value above an item's size goes on under the same key and .1, .2, ...
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self.prefix = f"{namespace}."
+        self.lease = self.prefix + "lease"
+        self.begun = self.prefix + "begun"
+
+    def segment(self, head: Head, n: int) -> str:
+        return f"{self.prefix}{head.session_of(n)}.{n}"
+
+    def workload(self, number: int) -> str:
+        return f"{self.prefix}w.{number}"
+
+    def workload_items(self, number: int, size: int) -> list[str]:
+        """All keys of a workload of ``size`` bytes."""
+        key = self.workload(number)
+        return [key, *part_names(key, size)]
+
+    def belongs(self, key: str, workloads: Container[int], segments: Container[int]) -> bool:
+        """Whether an item is (part of) one of these workloads or segments."""
+        kind, number, *_ = key.removeprefix(self.prefix).split(".")
+        return int(number) in (workloads if kind == "w" else segments)
+
+    def aside(self, what: object) -> str:
+        return f"{self.prefix}aside.{what}"
+
+
+def placed_segment(n: int) -> bytes:
+    return b"segment %d" % n
+
+
+def placed_workload(number: int) -> bytes:
+    return b"workload %d" % number
+
+
+PLACED_BEGUN = b"begun"
