@@ -26,7 +26,7 @@ from server import ServerFailed, find_program
 from workloads import WORKLOADS
 
 OPEN_FILES = 20_000
-OURS = "{python} -m geartrain serve --listen 127.0.0.1 --port {port}"
+OURS = "{python} -m geartrain serve --listen 127.0.0.1 --port {port} --store memory:"
 THEIRS = "{gearmand} -t 1 -L 127.0.0.1 -p {port} -b 4096 -l none -P {dir}/pid"
 
 

@@ -96,7 +96,8 @@ def process(name: str, command: list[str], address: str = "") -> Iterator[None]:
 @contextlib.contextmanager
 def job_server(log: Path) -> Iterator[str]:
     """``geartrain serve`` on a free port; gives its address, which its log tells."""
-    options = ["--listen=127.0.0.1:0", "--log-format=json", f"--log-file={log}"]
+    store = log.with_name("queue.sqlite")  # beside the log, and gone with it
+    options = ["--listen=127.0.0.1:0", f"--store=sqlite:///{store}", "--log-format=json", f"--log-file={log}"]
     with process("the job server", [sys.executable, "-m", "geartrain", "serve", *options]):
         yield wait_for(lambda: listening_at(log), "a job server that listens")
 

@@ -44,7 +44,8 @@ def forked_geartrain(*options: str) -> Iterator[int]:
     A process for each story, forked from this one: it has imported the daemon already, which takes longer than a story.
     """
     port = free_port()
-    command = ["geartrain", "serve", f"--port={port}", "--listen=127.0.0.1", "--log-file=none", *options]
+    command = ["geartrain", "serve", f"--port={port}", "--listen=127.0.0.1", "--store=memory:", "--log-file=none"]
+    command += options
     process = multiprocessing.get_context("fork").Process(target=_serve, args=(command,))
     process.start()
     try:

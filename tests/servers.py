@@ -122,14 +122,17 @@ def running_perl_server(*options: str) -> Iterator[RunningServer]:
 
 @contextlib.contextmanager
 def running_geartrain(
-    *options: str, environment: dict[str, str] | None = None, port: int = 0
+    *options: str, environment: dict[str, str] | None = None, port: int = 0, store: str | None = "memory:"
 ) -> Iterator[RunningServer]:
-    """Our daemon with ``options`` after ``geartrain serve``; on ``port``, so that it can come back where it was."""
+    """Our daemon with ``options`` after ``geartrain serve``; on ``port``, so that it can come back where it was.
+
+    It keeps jobs in memory alone unless told otherwise; with None for ``store`` it is told nothing.
+    """
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "geartrain.log")
         command = [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1",
-                   f"--log-file={log}", *options]
+                   f"--log-file={log}", *([f"--store={store}"] if store else []), *options]
         with _running("geartrain", command, port, log, environment) as server:
             yield server
 

@@ -35,7 +35,7 @@ def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         timeout=30,
-        env={**os.environ, **environment},
+        env={**os.environ, "GEARTRAIN_STORE": "memory:", **environment},
         stdin=subprocess.DEVNULL,
     )
 
@@ -134,6 +134,7 @@ def test_an_unknown_user_is_told() -> None:
 
 def test_a_free_port_is_said_in_the_log(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "geartrain", "serve", "--port=0", "--listen=127.0.0.1", "--log-format=json"]
+    command.append("--store=memory:")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from geartrain.errors import ConfigError
 
-_NO_STORE = "where jobs are kept is said by --store"
+_NO_STORE = "where jobs are kept is said by --store, and geartrain store import takes over what gearmand has kept"
 _NO_TLS = "connections are not encrypted here: put a TLS proxy such as stunnel before the job server, or leave it out"
 
 WITHOUT_MEANING: Mapping[str, str] = {
@@ -43,7 +43,8 @@ WITHOUT_MEANING: Mapping[str, str] = {
 """Options that are accepted and why they do nothing."""
 
 REFUSED: Mapping[str, str] = {
-    "queue_type": "write --store URL instead, such as --store sqlite:////var/lib/geartrain/jobs.db",
+    "queue_type": "write --store URL instead, such as --store sqlite:////var/lib/geartrain/queue.sqlite, and take over"
+    " what gearmand has kept by `geartrain store import`; or builtin for memory alone",
     "protocol": "there is no HTTP on this job server: leave it out",
     "ssl": _NO_TLS,
     "ssl_ca_file": _NO_TLS,

@@ -28,6 +28,7 @@ Examples:
   geartrain serve --listen '*' --port 4730
   geartrain serve --listen loopback --listen unix:/run/geartrain/socket
   geartrain serve --config /etc/geartrain.toml --log-format json
+  geartrain serve --store postgresql://user:password@host/database
   geartrain serve -d -L 0.0.0.0 -u gearman -P /run/gearmand.pid -l /var/log/gearmand.log
 
 \b
@@ -60,6 +61,8 @@ def _serve(check_args: bool, config_file: str | None, **given: Any) -> None:
 
     given = {name: value for name, value in given.items() if value not in (None, ())}
     gearmand_options.refuse(given)
+    if "queue_type" in given:
+        given.setdefault("store", "memory:")  # builtin, or it would have been refused
     flags = {name: value for name, value in given.items() if name in Config.model_fields}
     if "listen" in flags:
         flags["listen"] = [part for text in flags["listen"] for part in text.split(",")]

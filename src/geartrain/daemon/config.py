@@ -25,6 +25,7 @@ from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_u
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
+from geartrain.store.default import SYSTEM_FOLDER, default_url
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
@@ -72,6 +73,7 @@ Positive = Annotated[int, Ge(1), Le(2**31 - 1)]
 _Probing = Annotated[int, Ge(1), Le(32767)]
 
 _LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store", "Limits", "Process", "Log"
+_STATE_FOLDER = f"$STATE_DIRECTORY, else in {SYSTEM_FOLDER} for root, ~/.local/state/geartrain for others"
 THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
 
 
@@ -130,10 +132,11 @@ class Config(BaseSettings):
         "", description="Time zone of jobs scheduled by minute and hour, such as Europe/Berlin."
     )
 
-    store: Annotated[str, Flag(_STORE, metavar="URL")] = Field(
-        "memory:",
+    store: Annotated[str, Flag(_STORE, metavar="URL", default=f"queue.sqlite in {_STATE_FOLDER}")] = Field(
+        default_factory=default_url,
         min_length=1,
-        description="Where background jobs are kept so that they survive this process; memory: keeps them nowhere.",
+        description="Where background jobs are kept so that they survive this process: sqlite:////path/to/file, or "
+        "postgresql://, mysql://, redis://, memcached:// and so on; memory: keeps them nowhere.",
     )
     store_patience: Annotated[Seconds, Flag(_STORE, metavar="SECONDS")] = Field(
         5.0, description="How long a submission may wait for a store that is down before it is refused."

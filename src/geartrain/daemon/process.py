@@ -25,6 +25,7 @@ from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
+from geartrain.store.default import default_url, state_folder
 from geartrain.version import VERSION
 from geartrain.wire.primitives import COMPILED
 
@@ -66,10 +67,12 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
     # Low ports and the pid file are root's to have, the store's files belong to whom we become.
     listeners = config.sockets()
     with _pid_file(config.pid_file):
+        server = JobServer(config.rules())
+        keeper = _keeper(config, server, user)
         if user is not None:
             _become(user)
-        server = JobServer(config.rules())
-        daemon = Daemon(config, server, _open_store(config, server))
+        _load(config, keeper)
+        daemon = Daemon(config, server, keeper)
         _heed_signals(loop, daemon, log_output)
         await daemon.start(listeners)
         ready()
@@ -83,19 +86,50 @@ def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: L
     loop.add_signal_handler(signal.SIGHUP, _reopen_log, log_output)
 
 
-def _open_store(config: Config, server: JobServer) -> Keeper | None:
-    """The store with what it kept taken over; None for memory alone. Raises ConfigError if it can't be used."""
+def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -> Keeper | None:
+    """The store's keeper, with all imported that the store needs; None for memory alone."""
     if not server.durable:
         return None
     from geartrain.store import StoreError, engine
 
+    if config.store == default_url():
+        _make_state_folder(user)
     try:
-        keeper = Keeper(server, engine(config.store), config.store_patience)
-        server.tick(time.monotonic(), time.time())
-        keeper.load()
+        return Keeper(server, engine(config.store), config.store_patience)
     except StoreError as error:
         raise ConfigError(f"--store can't be used: {error}") from error
-    return keeper
+
+
+def _load(config: Config, keeper: Keeper | None) -> None:
+    """Open the store, and take over what it kept. Raises ConfigError if it can't be used."""
+    if keeper is None:
+        return
+    from geartrain.store import StoreError, StoreInUse
+
+    keeper.server.tick(time.monotonic(), time.time())
+    try:
+        keeper.load()
+    except StoreError as error:
+        remedy = ""
+        if isinstance(error, StoreInUse) and config.store == default_url():
+            remedy = f", such as --store sqlite:///{state_folder()}/second.sqlite, or --store memory: to keep nothing"
+        raise ConfigError(f"--store can't be used: {error}{remedy}") from error
+
+
+def _make_state_folder(user: pwd.struct_passwd | None) -> None:
+    """The folder of the default store, for the user we become; jobs are nobody else's business."""
+    folder = state_folder()
+    if folder.is_dir():
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        if user is not None and os.geteuid() == 0:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+    except OSError as error:
+        raise ConfigError(
+            f"jobs are kept in {folder} unless --store says otherwise, and it can't be made ({error.strerror}): make"
+            " it, name another place such as --store sqlite:////path/to/file, or --store memory: to keep nothing"
+        ) from None
 
 
 def _introduction(config: Config) -> dict[str, object]:
