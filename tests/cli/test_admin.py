@@ -115,6 +115,8 @@ def test_a_watch_looks_again_until_it_is_interrupted(server: RunningServer) -> N
         [sys.executable, "-m", "geartrain", "admin", "status", "--watch", "0.1", "--json"],
         stdout=subprocess.PIPE,
         env=environment_of(server),
+        # A shell that runs the tests in the background lets them ignore this signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert watch.stdout is not None
     with watch.stdout:
