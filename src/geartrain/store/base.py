@@ -145,12 +145,13 @@ class Store(ABC):
 
 
 def shown_url(url: str) -> str:
-    """A store's URL as it may stand in a log: without its password."""
+    """A store's URL as it may stand in a log: without its password and its options.
+
+    In doubt it hides too much: signs that should have been quoted must not let a part of a password through.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return url
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    name, colon, _ = user.partition(":")
-    hidden = f"{name}:***" if colon else name
-    return f"{scheme}://{hidden}{at}{host}{slash}{path.partition('?')[0]}"
+        return scheme.partition(":")[0]
+    credentials, at, place = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}://{user.partition('?')[0]}{':***' if colon else ''}{at}{place.partition('?')[0]}"

@@ -39,6 +39,6 @@ def engine(url: str) -> Store:
     module, name, package = ENGINES[scheme]
     try:
         kind: type[Store] = getattr(import_module(module), name)
+        return kind(url)  # SQLAlchemy imports a database's library only here
     except ImportError as error:
         raise StoreError(f"the store {shown_url(url)!r} needs {error.name}: pip install '{package}'") from error
-    return kind(url)

@@ -6,18 +6,18 @@ user signs the meta table, so that after a lost connection it notices if another
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, select, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.journal import Batch, StoredJob
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable
+from geartrain.store.options import Options
 from geartrain.store.sql.database import Database, Step, known_numbers
 from geartrain.store.sql.line import Line
 from geartrain.store.sql.mysql import MySQL
@@ -32,7 +32,6 @@ DATABASES: Final[dict[str, type[Database]]] = {
     "mysql": MySQL,
     "mariadb": MySQL,
 }
-NAMESPACE: Final = re.compile("[a-z][a-z0-9_]{0,39}")
 
 
 class SqlStore(Store):
@@ -189,20 +188,16 @@ class SqlStore(Store):
             raise
 
 
-def _parsed(url: str) -> tuple[URL, str, dict[str, Any]]:
+def _parsed(url: str) -> tuple[URL, str, dict[str, str]]:
     """The URL, the namespace, and the options that are the database's."""
     try:
         parsed = make_url(url)
+        options = Options(url)
     except (ArgumentError, ValueError):
         # Its text is not shown: a password with unquoted signs may be what makes it unreadable.
         raise StoreError(
             f"the store's URL that begins with {url.partition(':')[0]}: can't be read: write"
             " scheme://user:password@host:port/database, and @ : / % in the password as %40 %3A %2F %25"
         ) from None
-    options = dict(parsed.query)
-    namespace = options.pop("namespace", "geartrain")
-    if not isinstance(namespace, str) or not NAMESPACE.fullmatch(namespace):
-        raise StoreError(
-            f"namespace={namespace} can't begin a table's name: use up to 40 of a-z, 0-9 and _, with a letter first"
-        )
-    return parsed, namespace, options
+    namespace = options.namespace()
+    return parsed, namespace, options.left
