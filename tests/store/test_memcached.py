@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 from contract import StoreContract
 from place import Place
+from pymemcache.client.base import Client
 
-from geartrain.store import Store
 from geartrain.store.memcached import MemcachedStore
 from geartrain.store.memcached.names import placed_segment
 from geartrain.store.memcached.segment import cut
-from pymemcache.client.base import Client
 from servers import free_port, wait_until
 from services import Memcached, running
 

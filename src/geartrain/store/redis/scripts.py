@@ -12,19 +12,29 @@ from __future__ import annotations
 
 from typing import Final
 
-# Lua passes a few thousand values to a command at most.
+# Lua passes a few thousand values to a command at most. A script's commands are written to the file one by one, so few
+# with many values are faster.
 _SEVERAL: Final = """
 local function several(command, key, values)
     for i = 1, #values, 4000 do
         redis.call(command, key, unpack(values, i, math.min(i + 3999, #values)))
     end
 end
+local function each_of(key, first, count)
+    local found = {}
+    for i = first, first + count - 1, 4000 do
+        local some = redis.call('HMGET', key, unpack(ARGV, i, math.min(i + 3999, first + count - 1)))
+        for n = 1, #some do found[#found + 1] = some[n] end
+    end
+    return found
+end
 """
 
 # One batch. Returns 1, or the owner if it is not us (nothing if there is none).
 # keys: owner, meta, jobs, order, workloads
-# values: our token, next number or nothing, how many are added, kept apart, moved and removed, then for each added one
-# number and record, kept apart number and workload, moved number, place and attempts, removed number.
+# values: our token, next number or nothing, how many are added, kept apart, moved and removed; then the numbers of all
+# added, their records, number and workload of each kept apart, number, place and attempts of each moved, and the
+# numbers of all removed.
 COMMIT: Final = (
     _SEVERAL
     + """
@@ -32,18 +42,23 @@ local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner or '' end
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], 'next_number', ARGV[2]) end
 local jobs, order, workloads = KEYS[3], KEYS[4], KEYS[5]
-local at = 7
+local at, count = 7, tonumber(ARGV[3])
 
-local members = {}
-for _ = 1, ARGV[3] do
-    local number, record = ARGV[at], ARGV[at + 1]
-    at = at + 2
-    if redis.call('HSETNX', jobs, number, record) == 1 then
+local known = each_of(jobs, at, count)
+local records, members = {}, {}
+for i = 1, count do
+    if not known[i] then
+        local number, record = ARGV[at + i - 1], ARGV[at + count + i - 1]
+        records[#records + 1] = number
+        records[#records + 1] = record
         members[#members + 1] = '0'
         members[#members + 1] = string.sub(record, 1, 8) .. number
     end
 end
+several('HSET', jobs, records)
 several('ZADD', order, members)
+at = at + 2 * count
+
 for _ = 1, ARGV[4] do
     redis.call('HSET', workloads, ARGV[at], ARGV[at + 1])
     at = at + 2
@@ -63,20 +78,19 @@ for _ = 1, ARGV[5] do
     end
 end
 
-members = {}
-local gone = {}
-for _ = 1, ARGV[6] do
-    local number = ARGV[at]
-    at = at + 1
-    local record = redis.call('HGET', jobs, number)
-    if record then
+count = tonumber(ARGV[6])
+known = each_of(jobs, at, count)
+local gone, places = {}, {}
+for i = 1, count do
+    if known[i] then
+        local number = ARGV[at + i - 1]
         gone[#gone + 1] = number
-        members[#members + 1] = string.sub(record, 1, 8) .. number
+        places[#places + 1] = string.sub(known[i], 1, 8) .. number
     end
 end
 several('HDEL', jobs, gone)
 several('HDEL', workloads, gone)
-several('ZREM', order, members)
+several('ZREM', order, places)
 return 1
 """
 )

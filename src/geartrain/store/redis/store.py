@@ -215,16 +215,11 @@ class RedisStore(Store):
 
     def _values(self, batch: Batch, next_number: int) -> list[bytes | int]:
         """The values of the script COMMIT."""
-        added: list[bytes] = []
         apart: list[bytes] = []
         for job in batch.added:
-            key = job.number.to_bytes(8)
             if job.size > APART_ABOVE:
                 assert job.workload is not None
-                added += (key, pack(job, apart=True))
-                apart += (key, job.workload)
-            else:
-                added += (key, pack(job, apart=False))
+                apart += (job.number.to_bytes(8), job.workload)
         moved = [value.to_bytes(size) for move in batch.moved for value, size in zip(move, (8, 8, 4), strict=True)]
         return [
             self._mine.token,
@@ -233,7 +228,8 @@ class RedisStore(Store):
             len(apart) // 2,
             len(batch.moved),
             len(batch.removed),
-            *added,
+            *[job.number.to_bytes(8) for job in batch.added],
+            *[pack(job, job.size > APART_ABOVE) for job in batch.added],
             *apart,
             *moved,
             *[number.to_bytes(8) for number in batch.removed],
