@@ -338,12 +338,16 @@ def test_mistakes_are_told_kindly() -> None:
         worker.function("a\0b")(lambda job: None)
     with pytest.raises(ValueError, match="timeout must be above 0, not -1"):
         worker.function("late", timeout=-1)(lambda job: None)
-    with pytest.raises(ValueError, match="at least one thread"):
+    with pytest.raises(ValueError, match="room for at least one job, not 0"):
         worker.start(threads=0)
     with pytest.raises(TypeError, match="no option 'colour'"):
         worker.run(colour="red")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="max_jobs must be above 0, not 0"):
         worker.run(max_jobs=0)
+    with pytest.raises(ValueError, match="room for at least one job"):
+        worker.run(processes=2, threads=-1)
+    with pytest.raises(ValueError, match="'a b' can't be a worker's id"):
+        Worker(id="a b")
     with pytest.raises(ValueError, match="not both"):
         Worker(namespace="a", prefix="b")
 

@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from caller import Caller, until
@@ -130,18 +129,18 @@ def test_a_connection_reset_in_the_middle_of_every_packet(server: RunningServer,
 def test_a_frozen_server_delays_no_job_of_another(kind: str) -> None:
     with running_geartrain() as frozen, running_geartrain() as alive:
         addresses = [frozen.address, alive.address]
-        worker = KINDS[kind](addresses, middleware=[], answer_within=0.3, regrab_after=0.1)
+        worker = KINDS[kind](addresses, middleware=[], answer_within=1.0, regrab_after=0.1)
         worker.function("echo")(lambda job: job.workload)
         with working(worker), Caller(alive) as caller, Caller(frozen) as other:
             assert other.run("echo", b"a") == b"a"
             os.kill(frozen.process.pid, signal.SIGSTOP)
             try:
                 slow = 0
-                end = time.monotonic() + 2
+                end = time.monotonic() + 5
                 while time.monotonic() < end:
                     started = time.monotonic()
                     assert caller.run("echo", b"b") == b"b"
-                    slow += time.monotonic() - started > 0.25
+                    slow += time.monotonic() - started > 0.8
                 # One grab may have been in flight when it froze; after that no slot is spent on it.
                 assert slow <= 1
             finally:
@@ -253,14 +252,17 @@ def test_servers_killed_and_restarted_under_load(kind: str) -> None:
     answered: Counter[int] = Counter()
 
     def load(server: RunningServer, index: int) -> None:
-        with contextlib.suppress(OSError, AssertionError), Caller(server) as caller:
-            for number in range(1_000_000):
-                result = caller.run("echo", b"%d" % number)
-                if result != b"%d" % number:
-                    wrong.append((number, result))
-                answered[index] += 1
+        try:
+            with Caller(server) as caller:
+                for number in range(1_000_000):
+                    assert caller.run("echo", b"%d" % number) == b"%d" % number
+                    answered[index] += 1
+        except (OSError, AssertionError) as error:
+            if server not in doomed:
+                wrong.append(error)
 
-    wrong: list[Any] = []
+    wrong: list[Exception] = []
+    doomed: list[RunningServer] = []
     with working(worker), running_geartrain(port=ports[0]) as steady:
         loads = [threading.Thread(target=load, args=(steady, 0))]
         loads[0].start()
@@ -270,11 +272,13 @@ def test_servers_killed_and_restarted_under_load(kind: str) -> None:
                 thread = threading.Thread(target=load, args=(mortal, 1))
                 thread.start()
                 loads.append(thread)
-                until(lambda before=before: answered[1] > before + 20)
+                until(lambda before=before: wrong or answered[1] > before + 20)
+                doomed.append(mortal)
                 mortal.process.kill()
                 mortal.process.wait()
             at_kill = answered[0]
-            until(lambda at_kill=at_kill: answered[0] > at_kill + 20)  # the other goes on
+            until(lambda at_kill=at_kill: wrong or answered[0] > at_kill + 20)  # the other goes on
+        doomed.append(steady)
         steady.process.kill()
         for thread in loads:
             thread.join(20)

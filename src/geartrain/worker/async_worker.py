@@ -63,6 +63,7 @@ class AsyncWorker(BaseWorker):
         at a second signal, is given up and goes back to its job server, and SystemExit is raised. For the other
         options see ``geartrain.worker.pool.Options``.
         """
+        self.check(concurrency)
         grace = options.get("grace", 30.0)
         self.supervise(lambda place: self._work(place, concurrency, grace), processes, 1, options)
 
@@ -77,11 +78,9 @@ class AsyncWorker(BaseWorker):
 
     async def start(self, *, concurrency: int = 100) -> None:
         """Begin to work in the running event loop, with up to ``concurrency`` jobs underway."""
-        self.check()
+        self.check(concurrency)
         if self._is_running:
             raise GeartrainError("this worker is running already")
-        if concurrency < 1:
-            raise ValueError(f"a worker needs room for at least one job, not {concurrency}")
         if self.place.is_alone:
             self.warn_of_hard_limits()
         self._loop = asyncio.get_running_loop()

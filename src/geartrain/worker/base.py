@@ -64,6 +64,8 @@ class BaseWorker:
     ) -> None:
         if namespace and prefix:
             raise ValueError("a worker has a namespace (libgearman's) or a prefix (Perl's), not both")
+        if id is not None and (not id or any(letter.isspace() or letter == "\0" for letter in id)):
+            raise ValueError(f"{id!r} can't be a worker's id: job servers list it between spaces")
         self._function_prefix = namespace or (prefix + "\t" if prefix else "")
         self.addresses = parse_addresses(servers)
         self.functions: dict[str, Function] = {}
@@ -123,16 +125,17 @@ class BaseWorker:
 
     # For those who run it.
 
-    def check(self) -> None:
-        """Raises GeartrainError if there is nothing to run."""
+    def check(self, room: int) -> None:
+        """Raises GeartrainError if there is nothing to run, ValueError without room for at least one job."""
         if not self.functions:
             raise GeartrainError("this worker has no function: declare one with @worker.function()")
+        if room < 1:
+            raise ValueError(f"a worker needs room for at least one job, not {room}")
 
     def supervise(
         self, work: Callable[[Place], None], processes: int | None, slots: int, options: Options
     ) -> None:
         """Call ``work`` in this process or, where anything asks for it, in processes with a supervisor."""
-        self.check()
         check_options(options)
         limits = [function.limits for function in self.functions.values()]
         needs = any(value for name, value in options.items() if name != "grace")

@@ -51,6 +51,7 @@ class Worker(BaseWorker):
         within ``grace`` seconds; what is not done by then, or at a second signal, is given up and goes back to its job
         server, and SystemExit is raised. For the other options see ``geartrain.worker.pool.Options``.
         """
+        self.check(threads)
         grace = options.get("grace", 30.0)
         self.supervise(lambda place: self._work(place, threads, grace), processes, threads, options)
 
@@ -93,11 +94,9 @@ class Worker(BaseWorker):
 
     def start(self, *, threads: int = 1) -> None:
         """Begin to work in ``threads`` threads in the background."""
-        self.check()
+        self.check(threads)
         if not self.join(0):
             raise GeartrainError("this worker is running already")
-        if threads < 1:
-            raise ValueError(f"a worker needs at least one thread, not {threads}")
         if self.place.is_alone:
             self.place = Place(slots=threads)
             self.warn_of_hard_limits()
