@@ -1,8 +1,9 @@
 """One socket, for asyncio: hands what comes to the job server and writes what the turn left, once.
 
 The output of all connections is written by ``Daemon.settle`` at the end of the turn. A connection whose output piles
-up is not read any further (its own requests made most of it), and one whose output piles up beyond the limit, since it
-does not read what others send it, is cut off.
+up is not read any further (its own requests made most of it), nor is one whose messages wait for the job server. One
+whose output piles up beyond the limit, since it does not read what others send it, is cut off; a packet that is larger
+than the limit by itself still passes.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 class Connection(asyncio.Protocol):
     """The shell around one peer."""
 
-    __slots__ = ("daemon", "ending", "full", "lingering", "peer", "socket", "transport")
+    __slots__ = ("daemon", "ending", "full", "lingering", "peer", "piled", "socket", "transport")
 
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.peer: Peer | None = None
         self.full = False  # the transport holds more than PAUSE_AT
+        self.piled = 0  # bytes that came to it at once and may wait beyond the limit
         self.lingering = False  # we have closed our side
         self.ending = False  # the peer has closed its side
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
@@ -56,6 +58,8 @@ class Connection(asyncio.Protocol):
         if not daemon.turn_open:
             daemon.open_turn()
         daemon.receive(peer, data)
+        if peer.stalled:
+            self.transport.pause_reading()
         if not peer.pieces and self.socket is not None and _QUICKACK is not None:
             # Nothing will be written back that could carry the acknowledgement, and a peer that left Nagle's
             # algorithm on sends its next packet only when this one has been acknowledged.
@@ -79,39 +83,43 @@ class Connection(asyncio.Protocol):
         """Write what the turn left for this connection."""
         buffers = peer.take()
         if buffers and not self.lingering:
+            if self.full:
+                if self.transport.get_write_buffer_size() > self.daemon.max_unsent + self.piled:
+                    self.cut_off()
+                    return
+                self.piled = max(self.piled, *map(len, buffers))
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
-            if self.full and self.transport.get_write_buffer_size() > self.daemon.max_unsent:
-                self.cut_off()
-                return
         if peer.closing:
-            self.linger()
+            if not peer.unsent:
+                self.linger()
         elif peer.stalled:
             if not self.full:
                 self.daemon.loop.call_soon(self.go_on)
-        elif self.ending:
+        elif self.ending and not peer.unsent:
             self.transport.close()
 
     def go_on(self) -> None:
-        """Go on with messages that waited for the output to be written."""
+        """Go on with messages that waited, and read again when there are none left."""
         peer = self.peer
-        if peer is not None and peer.stalled and not self.full:
+        if peer is None or self.full or self.transport.is_closing():
+            return
+        if peer.stalled:
             self.daemon.open_turn()
             self.daemon.receive(peer, b"")
+        if not peer.stalled:
+            self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         self.full = True
+        self.piled = self.transport.get_write_buffer_size()
         self.transport.pause_reading()
-        if self.transport.get_write_buffer_size() > self.daemon.max_unsent:
-            self.cut_off()
 
     def resume_writing(self) -> None:
         self.full = False
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-            self.go_on()
+        self.go_on()
 
     def cut_off(self) -> None:
         """The peer does not read: drop it together with what it was to get."""
