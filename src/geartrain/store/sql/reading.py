@@ -11,7 +11,8 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Select, and_, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, or_, select, type_coerce
+from sqlalchemy.types import NULLTYPE
 
 from geartrain.jobserver.journal import PLACE_BITS, StoredJob
 from geartrain.store.base import Unreadable
@@ -35,8 +36,8 @@ def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob |
     its_own = jobs.place.bitwise_rshift(literal_column(str(PLACE_BITS))) == jobs.number
     at_home = case((and_(its_own, jobs.place.bitwise_and((1 << PLACE_BITS) - 1) == 0), 1), else_=0)
     length = func.length(jobs.workload)
-    chosen = {name: jobs[name] for name in COLUMNS}
-    chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), jobs.workload), else_=None)  # type: ignore[assignment]
+    chosen: dict[str, ColumnElement[Any]] = {name: as_it_is(jobs[name]) for name in COLUMNS}
+    chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), chosen["workload"]), else_=None)
     columns = select(*chosen.values(), length, at_home)
 
     away = array("q", (number for (number,) in ask(select(jobs.number).where(at_home == 0).order_by(jobs.place))))
@@ -50,6 +51,11 @@ def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob |
     if waiting is not None:
         yield waiting
         yield from moved
+
+
+def as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What a column holds, even if that is not of its type and can't be made so."""
+    return type_coerce(column, NULLTYPE)
 
 
 def _before(one: StoredJob, other: StoredJob | Unreadable) -> bool:

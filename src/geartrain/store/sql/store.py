@@ -22,7 +22,7 @@ from geartrain.store.sql.database import Database, Step, known_numbers
 from geartrain.store.sql.line import Line
 from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
-from geartrain.store.sql.reading import in_order
+from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
 from geartrain.store.sql.tables import Tables, prepare
 
@@ -101,11 +101,14 @@ class SqlStore(Store):
 
     def read(self, number: int) -> bytes:
         jobs = self._tables.jobs.c
-        asking = select(jobs.workload, jobs.size).where(jobs.number == number)
+        asking = select(as_it_is(jobs.workload), as_it_is(jobs.size)).where(jobs.number == number)
         row = self._reader.use(lambda connection: connection.execute(asking).first())
-        if row is None or type(row.workload) is not bytes or len(row.workload) != row.size:
+        if row is None:
             raise KeyError(number)
-        return row.workload
+        workload, size = row
+        if type(workload) is not bytes or len(workload) != size:
+            raise KeyError(number)
+        return workload
 
     def set_aside(self, number: int, reason: str) -> None:
         jobs, aside = self._tables.jobs, self._tables.set_aside
