@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, text
@@ -96,8 +97,8 @@ class PostgreSQL(Database):
             where = f" at {holder.client_addr}" if holder and holder.client_addr else ""
             raise self.in_use(f"{holder.application_name}{where}" if holder else "") from None
         connection.exec_driver_sql(f"SET lock_timeout = '{LOCKED_TIMEOUT}s'")
-        if connection.exec_driver_sql("SHOW fsync").scalar() != "on":
-            self.abilities = Abilities("PostgreSQL", UNSAFE, shared=True, max_workload=self.abilities.max_workload)
+        waits = connection.exec_driver_sql("SHOW fsync").scalar() == "on"
+        self.abilities = replace(self.abilities, survives=SAFE if waits else UNSAFE)
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:

@@ -47,6 +47,7 @@ class SQLite(Database):
             raise StoreError("an SQLite store needs a file: sqlite:////absolute/path or sqlite:///relative/path")
         self.path = Path(url.database)
         self.lock: int | None = None
+        self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
         self._insertions: dict[int, str] = {}
@@ -63,6 +64,9 @@ class SQLite(Database):
             f"journal_size_limit = {64 << 20}",  # what a burst has made longer is given back
         ):
             connection.execute(f"PRAGMA {pragma}")
+        # An old SQLite takes 999 values in a statement.
+        while self.most_rows * len(COLUMNS) > connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
+            self.most_rows //= 2
 
     def take_hold(self, connection: Connection, former: int) -> int:
         return 0  # the file is held already
@@ -96,7 +100,7 @@ class SQLite(Database):
         steps = []
         start = 0
         while start < len(jobs):
-            rows = min(MOST_ROWS, 1 << ((len(jobs) - start).bit_length() - 1))
+            rows = min(self.most_rows, 1 << ((len(jobs) - start).bit_length() - 1))
             steps.append(self._insertion(jobs[start : start + rows]))
             start += rows
         return steps
@@ -125,7 +129,10 @@ class SQLite(Database):
         detail = getattr(error, "sqlite_errorcode", 0)
         code = detail & 0xFF
         if code in FULL or detail == sqlite3.SQLITE_IOERR_SHMSIZE:
-            return StoreFull, f"make room, and make sure that {self.path} and its folder may be written"
+            return (
+                StoreFull,
+                f"make room, and make sure that {self.path} is there, and it and its folder may be written",
+            )
         if code in BUSY:
             return Busy, f"another program may have {self.path} locked, or its disk has failed; it is tried again"
         if code == sqlite3.SQLITE_CANTOPEN:
