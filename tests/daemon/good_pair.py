@@ -20,7 +20,7 @@ from geartrain.wire.packets import (
 )
 from servers import RunningServer
 
-QUICK = 2.0
+QUICK = 3.0
 """Seconds within which a job must be done; two busy cores need a hundredth of that, as long as nobody is in the way."""
 
 

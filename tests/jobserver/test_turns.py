@@ -60,6 +60,15 @@ def test_an_ordinary_read_is_done_at_once(server: JobServer) -> None:
     assert flood(server, peer, job + grab) <= 2
 
 
+@pytest.mark.parametrize("command", [b"status\n", b"prioritystatus\n"])
+def test_listings_of_100_000_functions(server: JobServer, command: bytes) -> None:
+    peer = server.connect("127.0.0.1", 1)
+    send(server, peer, *(b"create function f%d\n" % number for number in range(100_000)))
+    server.receive(peer, command)
+    assert peer.stalled
+    assert b"".join(peer.take()).count(b"\n") < 2 * MAX_EFFORT
+
+
 def test_questions_about_a_unique_among_100_000_functions(server: JobServer) -> None:
     peer = server.connect("127.0.0.1", 1)
     send(server, peer, *(b"create function f%d\n" % number for number in range(100_000)))

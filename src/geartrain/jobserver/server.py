@@ -67,7 +67,7 @@ from geartrain.wire.packets import (
 from geartrain.wire.parser import LINE, MORE, Parser
 
 STALL_AT: Final = 1024 * 1024  # a peer's requests wait while so many bytes are to be written to it
-MAX_EFFORT: Final = 100_000  # steps of dear requests in one call; what follows them waits for the peer's next turn
+MAX_EFFORT: Final = 10_000  # steps of dear requests in one call; what follows them waits for the peer's next turn
 MAX_CLIENT_ID: Final = 127
 MAX_NOTICES: Final = 1000  # kept for one turn
 _BYTES_A_SECOND: Final = 64 * 1024  # a half-sent packet that grows at this rate is in time
@@ -380,6 +380,7 @@ class JobServer:
             peer.listing = None
         else:
             peer.send(chunk)
+            self.effort += chunk.count(b"\n")
 
     def _retire(self, peer: Peer) -> None:
         """Take a peer out of everything: as client first, lest anybody is woken for jobs that nobody wants."""
