@@ -131,7 +131,7 @@ class SQLite(Database):
         if code in FULL or detail == sqlite3.SQLITE_IOERR_SHMSIZE:
             return (
                 StoreFull,
-                f"make room, and make sure that {self.path} is there, and it and its folder may be written",
+                f"make room, and make sure that {self.path} is there and may be written, and its folder too",
             )
         if code in BUSY:
             return Busy, f"another program may have {self.path} locked, or its disk has failed; it is tried again"
