@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from geartrain.daemon.connection import Connection
 from geartrain.daemon.keeper import Keeper
@@ -30,15 +30,29 @@ log = logging.getLogger("geartrain.daemon")
 _WARNINGS = frozenset(("peer_cut_off", "memory_full", "stream_broken", "packet_too_slow", "retries_used_up"))
 
 
-class Daemon:
-    """A job server with its listeners; make it and run it within one event loop."""
+class Clock(Protocol):
+    """What tells the job server's time; the module ``time`` is one."""
 
-    def __init__(self, config: Config, server: JobServer | None = None, keeper: Keeper | None = None) -> None:
+    def monotonic(self) -> float: ...
+
+    def time(self) -> float: ...
+
+
+class Daemon:
+    """A job server with its listeners; make it and run it within one event loop.
+
+    ``clock`` tells the time by which jobs are delayed and limited; tests give one that they can advance.
+    """
+
+    def __init__(
+        self, config: Config, server: JobServer | None = None, keeper: Keeper | None = None, *, clock: Clock = time
+    ) -> None:
         self.config = config
         self.server = server or JobServer(config.rules())
         self.keeper = keeper
         self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
+        self.clock = clock
         self.max_unsent = config.max_unsent
         self.turn_open = False
         self.leaving = False
@@ -51,7 +65,7 @@ class Daemon:
         self.alarm: asyncio.TimerHandle | None = None
         self.alarm_at = 0.0
         self.accepted = 0
-        self.server.tick(time.monotonic(), time.time())
+        self.server.tick(clock.monotonic(), clock.time())
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +147,7 @@ class Daemon:
         """Tell the job server the time, and have ``settle`` run when this turn's input has been applied."""
         if not self.turn_open:
             self.turn_open = True
-            self.server.tick(time.monotonic(), time.time())
+            self.server.tick(self.clock.monotonic(), self.clock.time())
             self.loop.call_soon(self.settle)
 
     def settle(self) -> None:
@@ -162,7 +176,7 @@ class Daemon:
                 self.alarm.cancel()
             # A day is short enough to notice a clock that was set, and loops dislike longer alarms.
             self.alarm_at = min(at, server.now + 60)
-            self.alarm = self.loop.call_later(max(self.alarm_at - time.monotonic(), 0), self._ring)
+            self.alarm = self.loop.call_later(max(self.alarm_at - self.clock.monotonic(), 0), self._ring)
         if server.draining and not self.stopped.is_set() and not server.running:
             self.stop("no job is running")
 
