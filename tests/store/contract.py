@@ -142,6 +142,13 @@ class StoreContract:
         assert store.count() == 5000
         assert numbers(store) == list(range(10_002, 20_001, 2))
 
+    def test_batches_of_many_sizes_are_kept_whole(self, store: Store) -> None:
+        first = 1
+        for size in (*range(1, 20), 31, 63, 127, 255, 256, 257, 511, 512, 513, 1023):
+            store.commit(batch(*[job(n, b"%d" % n) for n in range(first, first + size)]))
+            first += size
+        assert [(each[0], each[4]) for each in kept(store)] == [(n, b"%d" % n) for n in range(1, first)]
+
     # The order
 
     def test_jobs_come_in_the_order_of_their_places(self, store: Store) -> None:
@@ -248,6 +255,14 @@ class StoreContract:
         assert store.read(4) == b"z" * 70_000
         assert {each[0]: each[4] for each in kept(store, leave_above=0)} == {1: None, 2: None, 3: b"", 4: None}
 
+    def test_what_is_left_may_be_read_while_the_others_are_loaded(self, store: Store) -> None:
+        store.commit(batch(*[job(n, bytes_like(10_000 + n)) for n in range(1, 1201)]))
+        for found in store.load(leave_above=10_600):
+            assert isinstance(found, StoredJob)
+            assert (found.workload is None) == (found.number > 600)
+            if found.workload is None or found.number % 100 == 0:
+                assert store.read(found.number) == bytes_like(10_000 + found.number)
+
     def test_a_workload_that_is_also_the_unique_is_never_left(self, store: Store) -> None:
         store.commit(batch(job(1, b"x" * 5000, unique=b"-"), job(2, b"x" * 5000, unique=b"--")))
         assert [each[4] for each in kept(store, leave_above=100)] == [b"x" * 5000, None]
@@ -315,8 +330,15 @@ class StoreContract:
             with pytest.raises(KeyError):
                 store.read(3)
             store.commit(batch(removed=(3, 4), moved=((3, 1, 1),)))
+            assert list(store.aside()) == [Unreadable(3, "looked odd")]
         with opened(place.url) as store:
             assert numbers(store) == [1, 2, 5]
+            assert list(store.aside()) == [Unreadable(3, "looked odd")]
+            store.set_aside(1, "looks odd as well, and its reason is a line\nand another")
+            assert {each.number: each.reason.partition("\n")[0] for each in store.aside()} == {
+                3: "looked odd",
+                1: "looks odd as well, and its reason is a line",
+            }
 
     def test_a_job_that_cannot_be_read_stops_nothing(self, place: Place) -> None:
         with opened(place.url) as store:
@@ -330,6 +352,8 @@ class StoreContract:
             assert sorted(each.number for each in unreadable) == list(spoilt)
             assert all(each.reason for each in unreadable)
             healthy = [n for n in range(1, 301) if n not in spoilt]
+            aside = {each.number: each.reason for each in store.aside()}
+            assert aside == {each.number: each.reason for each in unreadable}
             assert [each.number for each in found if isinstance(each, StoredJob)] == healthy
             assert numbers(store) == healthy
             assert store.count() == len(healthy)

@@ -20,9 +20,11 @@ from geartrain.store.base import Abilities, StoreError, StoreFull
 from geartrain.store.sql.database import COLUMNS, Busy, Database, Step, fields, this_process
 from geartrain.store.sql.tables import Tables
 
-# A row of many values is one step of SQLite, so the interpreter's lock changes hands once for it and not once a row.
-# Batches are cut into powers of two, since each number of rows is a statement of its own to be parsed and remembered.
-MOST_ROWS: Final = 256
+# Many rows in one statement are one step of SQLite, so the interpreter's lock changes hands once and not once a row.
+# But each number of rows is a text of its own to be parsed and remembered, so rows come in numbers of four binary
+# digits and zeros: most batches are two statements, and all their texts, some 60, fit the library's memory for them.
+MOST_ROWS: Final = 512
+DIGITS: Final = 4
 BUSY_SECONDS: Final = 5
 
 SURVIVES: Final = {
@@ -100,7 +102,9 @@ class SQLite(Database):
         steps = []
         start = 0
         while start < len(jobs):
-            rows = min(self.most_rows, 1 << ((len(jobs) - start).bit_length() - 1))
+            rows = min(self.most_rows, len(jobs) - start)
+            zeros = max(rows.bit_length() - DIGITS, 0)
+            rows = rows >> zeros << zeros
             steps.append(self._insertion(jobs[start : start + rows]))
             start += rows
         return steps

@@ -123,6 +123,12 @@ class SqlStore(Store):
         ]
         self._writer.use(lambda connection: self._carry_out(connection, steps))
 
+    def aside(self) -> Iterator[Unreadable]:
+        columns = self._tables.set_aside.c
+        asking = select(columns.number, columns.reason).order_by(columns.id)
+        for number, reason in self._reader.use(lambda connection: connection.execute(asking).all()):
+            yield Unreadable(number, reason)
+
     def close(self) -> None:
         self._reader.close()
         self._writer.close()
