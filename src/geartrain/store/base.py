@@ -8,10 +8,12 @@ server. It knows nothing of the protocol or the rules: it is given batches of ch
     commit    one batch: all of it or nothing
     read      one workload that ``load`` or the server left in the store
     set_aside one job that can't be read any more
+    aside     what has been set aside
     close     let go
 
 The job server's writer calls ``commit`` from one thread and ``read`` from another; ``open``, ``load`` and ``close``
-are called alone. An engine therefore needs a connection for each of the two, and no lock between them.
+are called alone, but for a ``read`` between two jobs of a ``load``. An engine therefore needs a connection for each of
+the two, and no lock between them.
 
 **The promise.** When ``commit`` returns, the batch is kept as safely as the engine's ``Abilities`` say. When it raises,
 nobody knows whether it is kept, and the same batch, or one that takes it back, may be committed next: committing what
@@ -135,6 +137,10 @@ class Store(ABC):
     @abstractmethod
     def set_aside(self, number: int, reason: str) -> None:
         """Move a job out of the way of ``load``, where a person can look at it."""
+
+    @abstractmethod
+    def aside(self) -> Iterator[Unreadable]:
+        """What has been set aside since the store was made, and why; called alone."""
 
     @abstractmethod
     def close(self) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 from geartrain.jobserver.journal import Batch, StoredJob
 from geartrain.store.base import Abilities, Store, StoreDown, StoreError, StoreFull, Unreadable
 from geartrain.store.lease import LASTS, Holder, claim
-from geartrain.store.memcached import reading
+from geartrain.store.memcached import dump, reading
 from geartrain.store.memcached.cluster import Cluster
 from geartrain.store.memcached.head import Head
 from geartrain.store.memcached.log import MOST_SESSIONS, Kept, Log
@@ -405,6 +405,21 @@ class MemcachedStore(Store):
                     values.append((what, cut(f"{key}.workload", workload)))
             self._cluster.keep(values)
             self._append(Segment(1, (), (), (), [number]), {})
+
+    def aside(self) -> Iterator[Unreadable]:
+        prefix = self._names.aside("").encode()
+        numbers: set[int] = set()
+        for node in self._cluster.available():
+            try:
+                found = [key.removeprefix(prefix) for key in dump.keys(node.host, node.port) if key.startswith(prefix)]
+            except (OSError, ValueError) as error:
+                raise StoreError(f"the store {self._shown}: {node.name}: {error}") from error
+            numbers.update(int(key) for key in found if key.isdigit())
+        for number in sorted(numbers):
+            key = self._names.aside(number)
+            value = self._values({key: placed_workload(number)}).get(key)
+            reason = value.partition(b"\n")[0].decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+            yield Unreadable(number, reason)
 
 
 def _unpacked(number: int, record: bytes) -> StoredJob | Unreadable:

@@ -238,6 +238,13 @@ class RedisStore(Store):
     def set_aside(self, number: int, reason: str) -> None:
         self._set_aside(number, reason, b"")
 
+    def aside(self) -> Iterator[Unreadable]:
+        for name in sorted(self._reader.ask("HKEYS", "set_aside")):
+            number, _, what = name.partition(b" ")
+            if what == b"reason":
+                reason = self._reader.ask("HGET", "set_aside", name)
+                yield Unreadable(int(number), reason.decode("utf-8", "replace"))
+
     def _set_aside(self, number: int, reason: str, place: bytes) -> None:
         keys = ("owner", "jobs", "order", "workloads", "set_aside")
         values = [self._mine.token, number.to_bytes(8), b"%d" % number, reason.encode(), place]
