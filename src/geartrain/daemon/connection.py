@@ -9,7 +9,9 @@ than the limit by itself still passes.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import termios
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ PAUSE_AT: Final = 1024 * 1024  # unsent bytes at which a connection is not read 
 LINGER_SECONDS: Final = 2.0  # a connection closed by us is drained so long, so that the last words arrive
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
+_UNACKNOWLEDGED: Final = getattr(termios, "TIOCOUTQ", None)  # asks how many bytes sent are not acknowledged yet
 
 
 class Connection(asyncio.Protocol):
@@ -106,10 +109,10 @@ class Connection(asyncio.Protocol):
         peer = self.peer
         if peer is None or self.full or self.transport.is_closing():
             return
-        if peer.stalled:
+        if peer.stalled and not self.lingering:
             self.daemon.open_turn()
             self.daemon.receive(peer, b"")
-        if not peer.stalled:
+        if not peer.stalled or self.lingering:
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:
@@ -129,11 +132,20 @@ class Connection(asyncio.Protocol):
         self.daemon.log_event("peer_cut_off", self.peer, {"unsent": unsent, "limit": self.daemon.max_unsent})
         self.transport.abort()
 
-    def linger(self) -> None:
+    def linger(self, seconds: float = LINGER_SECONDS) -> None:
         """Close from our side: say the last words, then read and forget for a moment, lest a reset destroys them."""
         if self.lingering or self.transport.is_closing():
             return
         self.lingering = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self.daemon.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        self.transport.resume_reading()
+        self.daemon.loop.call_later(seconds, self.transport.abort)
+
+    def is_delivered(self) -> bool:
+        """Whether all that was written has arrived at the peer's machine, as far as ours can tell."""
+        if self.transport.get_write_buffer_size():
+            return False
+        if self.socket is None or _UNACKNOWLEDGED is None:
+            return True
+        return not any(fcntl.ioctl(self.socket.fileno(), _UNACKNOWLEDGED, bytes(4)))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("geartrain.daemon")
 
+_GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
 _WARNINGS = frozenset(("peer_cut_off", "memory_full", "stream_broken", "packet_too_slow", "retries_used_up"))
 
 
@@ -61,7 +62,6 @@ class Daemon:
         self.listeners: list[asyncio.Server] = []
         self.addresses: list[str] = []
         self.stopped = asyncio.Event()
-        self.empty = asyncio.Event()  # the last connection has gone, perhaps before others came
         self.alarm: asyncio.TimerHandle | None = None
         self.alarm_at = 0.0
         self.accepted = 0
@@ -119,13 +119,15 @@ class Daemon:
                 await asyncio.wait_for(self.kept.wait(), self.config.stop_timeout)
             self.settle()
         self.leaving = True
-        self.empty.clear()
-        for connection in list(self.connections):
-            connection.transport.close()
-        if self.connections:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.empty.wait(), self.config.stop_timeout)
-        for connection in list(self.connections):
+        deadline = self.loop.time() + self.config.stop_timeout
+        for connection in self.connections:
+            connection.linger(self.config.stop_timeout)
+        while self.connections and self.loop.time() < deadline:
+            for connection in self.connections:
+                if connection.is_delivered():
+                    connection.transport.abort()
+            await asyncio.sleep(_GLANCE)
+        for connection in self.connections:
             connection.transport.abort()
         await asyncio.sleep(0)
         if self.alarm is not None:
@@ -209,8 +211,6 @@ class Daemon:
     def farewell(self, connection: Connection, peer: Peer, error: Exception | None) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
-        if not self.connections:
-            self.empty.set()
         log.debug("disconnected", extra={"fields": {"peer": repr(peer), "error": str(error or "")}})
         self.open_turn()
         if not self.leaving:  # else the jobs are not lost by their workers, but kept for our next life
