@@ -10,7 +10,7 @@ import click
 
 from geartrain.cli.servers import THEME, seconds_above_0, server_option
 from geartrain.cli.tables import Row, show
-from geartrain.cli.themes import ThemedCommand, ThemedOption
+from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
 from geartrain.client import AdminClient
 from geartrain.link import Address
 
@@ -18,16 +18,9 @@ _OUTPUT = "Output"
 _COUNT = click.IntRange(min=0)
 
 
-class _InOrder(click.Group):
-    """Lists its commands as they were added."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
 @click.group(
     "admin",
-    cls=_InOrder,
+    cls=InOrder,
     epilog="Where several servers are named, their numbers are added up and their rows joined. "
     "`geartrain admin COMMAND --help` tells all about a command.",
 )

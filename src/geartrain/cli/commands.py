@@ -3,9 +3,9 @@
     0    done
     1    a job failed, or the job server could not start
     2    the command was not understood
-    3    no job server could be reached, or the connection was lost
+    3    no job server, or no store, could be reached, or the connection was lost
     4    the time limit was up
-    5    the job server refused a request, as when a function's line is full
+    5    the job server refused a request, as when a function's line is full, or uses the store
     130  interrupted by Ctrl-C
 """
 
@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "submit": ("Submit jobs and show what comes of them.", "cli"),
     "work": ("Do jobs with a shell command.", "cli"),
     "admin": ("Look into job servers, and change their limits.", "cli"),
+    "store": ("Look into a store of jobs, move jobs in and out.", "server,cli"),
     "version": ("Say which geartrain this is.", "cli"),
 }
 """What each command does, and the extra of the package that it needs."""

@@ -34,3 +34,10 @@ class ThemedCommand(click.Command):
         for theme, records in themes.items():
             with formatter.section(theme):
                 formatter.write_dl(records)
+
+
+class InOrder(click.Group):
+    """A group that lists its commands as they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)

@@ -25,7 +25,7 @@ from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
-from geartrain.store.default import default_url, state_folder
+from geartrain.store.default import default_url, make_state_folder, state_folder
 from geartrain.version import VERSION
 from geartrain.wire.primitives import COMPILED
 
@@ -119,11 +119,8 @@ def _load(config: Config, keeper: Keeper | None) -> None:
 def _make_state_folder(user: pwd.struct_passwd | None) -> None:
     """The folder of the default store, for the user we become; jobs are nobody else's business."""
     folder = state_folder()
-    if folder.is_dir():
-        return
     try:
-        folder.mkdir(mode=0o700, parents=True)
-        if user is not None and os.geteuid() == 0:
+        if make_state_folder() and user is not None and os.geteuid() == 0:
             os.chown(folder, user.pw_uid, user.pw_gid)
     except OSError as error:
         raise ConfigError(

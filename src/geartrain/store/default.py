@@ -32,3 +32,12 @@ def state_folder() -> Path:
         return Path.home() / ".local/state/geartrain"
     except RuntimeError:  # a user without a home
         return SYSTEM_FOLDER
+
+
+def make_state_folder() -> bool:
+    """Make the state directory, for this user alone, if it is not there; whether it was made. Raises OSError."""
+    folder = state_folder()
+    if folder.is_dir():
+        return False
+    folder.mkdir(mode=0o700, parents=True)
+    return True

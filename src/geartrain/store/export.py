@@ -1,0 +1,107 @@
+"""Jobs as lines of JSON, to be kept elsewhere, looked at, or taken in by another store.
+
+The first line says what it is; each other line is a job. Names are text where they are UTF-8, else ``{"base64": ...}``;
+workloads always are base64. Times are Unix times.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+from geartrain.jobserver.journal import StoredJob
+from geartrain.store.base import StoreError, Unreadable
+
+VERSION: Final = 1
+NUMBERS: Final = {"number": int, "place": int, "priority": int, "attempts": int, "due": float, "created": float}
+
+
+def head(jobs: int, next_number: int) -> bytes:
+    """The first line."""
+    return _line({"geartrain": "jobs", "version": VERSION, "jobs": jobs, "next_number": next_number})
+
+
+def line(job: StoredJob) -> bytes:
+    """The line of a job that has its workload."""
+    assert job.workload is not None
+    return _line(
+        {
+            "number": job.number,
+            "function": _written(job.function),
+            "unique": _written(job.unique),
+            "priority": job.priority,
+            "due": job.due,
+            "created": job.created,
+            "attempts": job.attempts,
+            "reducer": _written(job.reducer),
+            "place": job.place,
+            "workload": base64.b64encode(job.workload).decode(),
+        }
+    )
+
+
+class Export:
+    """What ``head`` and ``line`` have made: ``jobs`` (how many) and ``next_number``, and what it holds.
+
+    Raises StoreError if ``file`` is something else. ``shown`` is its name.
+    """
+
+    def __init__(self, file: BinaryIO, shown: str) -> None:
+        self._file = file
+        try:
+            found = json.loads(file.readline())
+            kind, version = found["geartrain"], found["version"]
+            self.jobs, self.next_number = int(found["jobs"]), int(found["next_number"])
+        except (ValueError, KeyError, TypeError):
+            kind, version = "", 0
+        if kind != "jobs":
+            raise StoreError(f"{shown} is no export of a store: make one by `geartrain store export`")
+        if version > VERSION:
+            raise StoreError(f"{shown} has version {version}, and this geartrain reads them up to {VERSION}")
+
+    def __iter__(self) -> Iterator[StoredJob | Unreadable]:
+        for number, written in enumerate(self._file, 2):
+            try:
+                yield _read(json.loads(written))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                yield Unreadable(0, f"line {number}: {error or type(error).__name__!r}")
+
+
+def _read(found: dict[str, Any]) -> StoredJob:
+    numbers = {name: kind(found[name]) for name, kind in NUMBERS.items()}
+    workload = base64.b64decode(found["workload"], validate=True)
+    if not 0 <= numbers["priority"] <= 2 or numbers["number"] < 1 or any(not value >= 0 for value in numbers.values()):
+        raise ValueError(f"one of its numbers is out of range: {numbers}")
+    return StoredJob(
+        function=_bytes(found["function"]),
+        unique=_bytes(found["unique"]),
+        workload=workload,
+        size=len(workload),
+        reducer=_bytes(found["reducer"]),
+        **numbers,
+    )
+
+
+def _written(name: bytes) -> object:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(name).decode()}
+
+
+def _bytes(written: Any) -> bytes:
+    if isinstance(written, str):
+        return written.encode()
+    try:
+        return base64.b64decode(written["base64"], validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{written!r:.60} is no base64") from error
+
+
+def _line(found: dict[str, Any]) -> bytes:
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+

@@ -1,0 +1,141 @@
+"""Jobs from elsewhere into a store that nobody uses: from a gearmand's queue, from an export, from another store.
+
+A job that had a number (and so a handle) here before keeps it, if the store has not given it out yet; all others get
+new ones behind the store's last.
+
+What is there already is not taken a second time. A job with a unique is there if one of the same function and unique
+is. Of jobs without one, or with ``-``, as many are there as have the same function and moment of submission, or where
+that is not known, the same function and workload.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.store.base import JobTooLarge, Store, Unreadable
+
+JOBS_AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 4 << 20
+SHARED: Final = (b"", b"-")  # uniques that several jobs of a function may have
+
+
+@dataclass
+class Taken:
+    """What came of an intake: jobs and bytes by (function, priority), and what was left out."""
+
+    jobs: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    later: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    size: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    there: int = 0
+    unreadable: list[Unreadable] = field(default_factory=list)
+    too_large: list[str] = field(default_factory=list)
+    renumbered: int = 0
+
+
+class Intake:
+    """Takes jobs into ``store``, which is open.
+
+    ``numbers_end`` is the first number that has not been given out where the jobs come from. ``dry`` changes nothing.
+    ``now`` (Unix time) tells which jobs are for later.
+    """
+
+    def __init__(self, store: Store, numbers_end: int, now: float, dry: bool) -> None:
+        self.taken = Taken()
+        self._store = store
+        self._now = now
+        self._dry = dry
+        self._first = store.next_number()
+        self._numbers_end = numbers_end
+        self._next = max(self._first, numbers_end)
+        self._batch = Batch([], self._next)
+        self._bytes = 0
+        self._uniques: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        # (function, unique, size of the workload): when submitted: numbers
+        self._others: defaultdict[tuple[bytes, bytes, int], dict[float, list[int]]] = defaultdict(dict)
+
+    def look(self) -> Iterator[int]:
+        """Learn what is there already, first of all; how many jobs have been seen so far."""
+        seen = 0
+        functions: dict[bytes, bytes] = {}
+        for seen, job in enumerate(self._store.load(0), 1):
+            if isinstance(job, StoredJob):
+                function = functions.setdefault(job.function, job.function)
+                if job.unique in SHARED:
+                    self._others[function, job.unique, job.size].setdefault(job.created, []).append(job.number)
+                else:
+                    self._uniques[function].add(job.unique)
+            yield seen
+
+    def take(self, found: Iterable[StoredJob | Unreadable]) -> Iterator[int]:
+        """Take what is to be taken; how many have been seen so far. Raises StoreError if the store fails.
+
+        What has been committed until then is there, and is not taken again by the next try.
+        """
+        seen = 0
+        for seen, job in enumerate(found, 1):
+            if isinstance(job, Unreadable):
+                self.taken.unreadable.append(job)
+            elif self._is_there(job):
+                self.taken.there += 1
+            else:
+                self._take(job)
+            yield seen
+        self._commit()
+
+    def _is_there(self, job: StoredJob) -> bool:
+        if job.unique not in SHARED:
+            return job.unique in self._uniques[job.function]
+        same = self._others.get((job.function, job.unique, job.size), {})
+        for numbers in [same.get(job.created, [])] if job.number else list(same.values()):
+            for number in numbers:
+                if job.number or self._store.read(number) == job.workload:
+                    numbers.remove(number)  # it stands for one job alone
+                    return True
+        return False
+
+    def _take(self, job: StoredJob) -> None:
+        limit = self._store.abilities.max_workload
+        if limit and job.size > limit:
+            self._leave_out(job, f"its workload has {job.size:,} bytes, and this store takes up to {limit:,}")
+            return
+        if not self._first <= job.number < self._numbers_end:
+            self.taken.renumbered += job.number > 0
+            job.number = self._next
+            job.place = job.number << PLACE_BITS
+            self._next += 1
+        self._count(job, 1)
+        if self._batch.added and self._bytes + job.size > BYTES_AT_ONCE:
+            self._commit()
+        self._batch.added.append(job)
+        self._bytes += job.size
+        if len(self._batch.added) == JOBS_AT_ONCE:
+            self._commit()
+
+    def _commit(self) -> None:
+        batch = self._batch
+        batch.next_number = self._next
+        while not self._dry:
+            try:
+                self._store.commit(batch)
+                break
+            except JobTooLarge as error:
+                job = next(each for each in batch.added if each.number == error.number)
+                batch.added.remove(job)
+                self._count(job, -1)
+                self._leave_out(job, str(error))
+        self._batch = Batch([], self._next)
+        self._bytes = 0
+
+    def _count(self, job: StoredJob, by: int) -> None:
+        key = (job.function, job.priority)
+        self.taken.jobs[key] += by
+        self.taken.size[key] += by * job.size
+        self.taken.later[key] += by * (job.due > self._now)
+
+    def _leave_out(self, job: StoredJob, reason: str) -> None:
+        function, unique = (part.decode("utf-8", "backslashreplace") for part in (job.function, job.unique))
+        self.taken.too_large.append(f"the job of {function!r:.100} with unique {unique!r:.100}: {reason}")
