@@ -66,7 +66,7 @@ class BaseWorker:
             raise ValueError("a worker has a namespace (libgearman's) or a prefix (Perl's), not both")
         if id is not None and (not id or any(letter.isspace() or letter == "\0" for letter in id)):
             raise ValueError(f"{id!r} can't be a worker's id: job servers list it between spaces")
-        self._function_prefix = namespace or (prefix + "\t" if prefix else "")
+        self.function_prefix = namespace or (prefix + "\t" if prefix else "")
         self.addresses = parse_addresses(servers)
         self.functions: dict[str, Function] = {}
         self.middleware: list[Middleware] = [JobLog()] if middleware is None else list(middleware)
@@ -158,7 +158,7 @@ class BaseWorker:
 
     def wire_name(self, function: Function) -> str:
         """The function's name as the job servers know it."""
-        return self._function_prefix + function.name
+        return self.function_prefix + function.name
 
     def new_session(self, functions: Iterable[Function], slots: Slots) -> WorkerSession:
         """A session that can do ``functions``, with this worker's settings."""

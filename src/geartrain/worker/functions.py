@@ -16,7 +16,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import GeneratorType
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from geartrain.worker.calls import ClientHolder, Submittable
@@ -260,6 +260,16 @@ def call_plain(function: Function, job: AssignedJob) -> bytes:
                 break
             job.send(function.encode_part(part))
     return function.encode_result(value)
+
+
+async def call_async(function: Function, job: AssignedJob) -> bytes:
+    """The same by a function that is async."""
+    value = function.start(job)
+    if isinstance(value, AsyncGeneratorType):
+        async for part in value:
+            job.send(function.encode_part(part))
+        return function.encode_result(None)
+    return function.encode_result(await value)
 
 
 def is_job(parameter: inspect.Parameter, function: Callable[..., Any]) -> bool:

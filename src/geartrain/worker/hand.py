@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from types import AsyncGeneratorType
 
 from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
@@ -25,7 +24,7 @@ from geartrain.worker.base import BaseWorker
 from geartrain.worker.board import NO_DEADLINE
 from geartrain.worker.connection import Connection
 from geartrain.worker.failure import failure_text
-from geartrain.worker.functions import Function, call_plain
+from geartrain.worker.functions import Function, call_async, call_plain
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.middleware import Around
 from geartrain.worker.session import WorkerSession
@@ -249,17 +248,8 @@ class Hand(threading.Thread):
         if function.is_async:
             if self._runner is None:
                 self._runner = asyncio.Runner()
-            value = _call_async(function, job)
+            value = call_async(function, job)
             return self._runner.run(value if limit is None else limited(limit, value))
         if limit is None:
             return call_plain(function, job)
         return self._alarms.call(limit, lambda: call_plain(function, job))
-
-
-async def _call_async(function: Function, job: AssignedJob) -> bytes:
-    value = function.start(job)
-    if isinstance(value, AsyncGeneratorType):
-        async for part in value:
-            job.send(function.encode_part(part))
-        return function.encode_result(None)
-    return function.encode_result(await value)
