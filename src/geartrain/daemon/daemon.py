@@ -173,6 +173,8 @@ class Daemon:
             for event, who, fields in server.take_notices():
                 self.log_event(event, who, fields)
         at = server.next_deadline()
+        if keeper is not None and keeper.give_up_at and (not at or keeper.give_up_at < at):
+            at = keeper.give_up_at
         if at and (self.alarm is None or at < self.alarm_at):
             if self.alarm is not None:
                 self.alarm.cancel()

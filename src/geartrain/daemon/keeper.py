@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 PROGRESS_EVERY: Final = 2.0  # seconds between lines while jobs are loaded
+# The writer's and the loop's threads take turns at the interpreter; at Python's own 5 ms each statement waits long.
+SWITCH_INTERVAL: Final = 0.0005
 
 
 class Keeper:
@@ -32,6 +35,8 @@ class Keeper:
         self.patience = patience
         self.writer: Writer | None = None
         self.enter: Callable[[], None] = lambda: None
+        self.give_up_at = 0.0  # when the batch under way has taken too long; 0: none is under way
+        self.given_up: Batch | None = None  # the batch that did, until the store says what became of it
 
     def load(self) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError."""
@@ -59,6 +64,7 @@ class Keeper:
 
     def start(self, enter: Callable[[], None], post: Callable[..., object]) -> None:
         """Begin to write; ``post(function, *arguments)`` calls it in the job server's thread."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self.enter = enter
         self.writer = Writer(self.store, self, post, self.patience)
 
@@ -67,14 +73,36 @@ class Keeper:
         server = self.server
         writer = self.writer
         assert writer is not None
+        if self.give_up_at and server.now >= self.give_up_at:
+            self._give_up()
         batch = storage.take_batch(server)
         if batch is not None:
+            # The writer waits for a store that is down; this is for one that lets it hang.
+            self.give_up_at = server.now + 2 * self.patience + 1
             writer.commit(batch)
         if server.reads:
             reads = server.reads
             server.reads = []
             for read in reads:
                 writer.read(read)
+
+    def _give_up(self) -> None:
+        """The store has let a commit hang: its jobs are refused, and so are others until it has answered."""
+        batch = self.server.journal.under_way
+        assert batch is not None
+        self.give_up_at = 0.0
+        self.given_up = batch
+        log.error("store_hangs", extra={"fields": {"store": repr(self.store), "batch": repr(batch)}})
+        storage.refused(self.server, batch, "the store does not answer", down=True)
+
+    def _is_late(self, batch: Batch) -> bool:
+        """Whether this outcome is that of a batch that was given up."""
+        self.give_up_at = 0.0
+        late = self.given_up is batch
+        if late:
+            self.given_up = None
+            log.info("store_back", extra={"fields": {"store": repr(self.store)}})
+        return late
 
     @property
     def busy(self) -> bool:
@@ -84,23 +112,31 @@ class Keeper:
 
     def close(self, seconds: float) -> None:
         """Let go of the store when what was handed over is written, after so many seconds in any case."""
-        if self.writer is not None:
-            self.writer.close(seconds)
-        self.store.close()
+        if self.writer is None or self.writer.close(seconds):
+            self.store.close()
+        else:  # to close it as well would hang
+            log.error("store_left_open", extra={"fields": {"store": repr(self.store), "seconds": seconds}})
 
     # ── outcomes, posted by the writer ──────────────────────────────────────────────────────────────────────────
 
     def written(self, batch: Batch) -> None:
         self.enter()
-        storage.written(self.server, batch)
+        if self._is_late(batch):
+            storage.back(self.server)
+        else:
+            storage.written(self.server, batch)
 
     def too_large(self, batch: Batch, number: int, reason: str) -> None:
         self.enter()
-        storage.refuse_one(self.server, batch, number, reason)
+        if self.given_up is not batch:
+            storage.refuse_one(self.server, batch, number, reason)
 
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()
-        storage.refused(self.server, batch, reason, down)
+        if not self._is_late(batch):
+            storage.refused(self.server, batch, reason, down)
+        elif not down:
+            storage.back(self.server)
 
     def back(self) -> None:
         self.enter()

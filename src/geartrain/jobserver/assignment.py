@@ -49,6 +49,8 @@ def grab(server: JobServer, peer: Peer, type: i64) -> None:
 
 def choose(server: JobServer, peer: Peer) -> Ability | None:
     """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0)."""
+    if server.draining and server.durable:
+        return None  # what waits is safe, and may wait for the server's next life
     only = peer.first_ability
     if only is None or only.next is None:
         return only if only is not None and only.function.queued > 0 else None

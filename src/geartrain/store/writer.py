@@ -77,14 +77,17 @@ class Writer:
         """Have a workload read; its outcome is posted."""
         self._reads.put(read)
 
-    def close(self, seconds: float) -> None:
-        """Finish what was given, for so many seconds at most, and end the threads."""
+    def close(self, seconds: float) -> bool:
+        """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
         self._batches.put(None)
         self._reads.put(None)
         deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0.0))
-        self._closing.set()
+        self._closing.set()  # for those that wait for a store that is down
+        for thread in self._threads:
+            thread.join(0.1)
+        return not any(thread.is_alive() for thread in self._threads)
 
     # ── the writer's thread ─────────────────────────────────────────────────────────────────────────────────────
 
