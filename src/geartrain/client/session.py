@@ -149,15 +149,16 @@ class ClientSession:
     def _answer(self, packet: Packet) -> Request[Any]:
         if not self._owed:
             raise RemoteProtocolError(f"the job server sent {packet!r}, but nothing was asked")
-        request = self._owed.popleft()
+        request = self._owed[0]
+        if packet.type not in (ERROR, request.expects):
+            raise RemoteProtocolError(  # the request stays owed, so that ``lost`` gives it back
+                f"the job server sent {packet_name(packet.type)} where {packet_name(request.expects)} was due"
+            )
+        self._owed.popleft()
         if packet.type == ERROR:
             if not request.done:
                 code, text = (argument.decode("utf-8", "replace") for argument in packet.arguments)
                 request.fail((QueueFullError if code == "QUEUE_ERROR" else ServerError)(code, text))
-        elif packet.type != request.expects:
-            raise RemoteProtocolError(
-                f"the job server sent {packet_name(packet.type)} where {packet_name(request.expects)} was due"
-            )
         else:
             if isinstance(request, Submission) and not request.is_background:
                 # One that was given up is followed too: its copy of each packet comes all the same.
