@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import pytest
 from caller import Caller
 
 from geartrain.client import AsyncClient, Client
+from geartrain.contrib.eager import EagerClient
+from geartrain.contrib.local_server import LocalServer
 from geartrain.errors import GeartrainError, JobRaisedError
 from geartrain.worker import ArgumentsError, AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, running_geartrain
@@ -166,7 +168,9 @@ def test_generators_and_coroutines(worker: Worker, server: RunningServer) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["json", "msgpack", "pickle"])
-def test_every_encoding_there_and_back(worker: Worker, server: RunningServer, encoding: Any) -> None:
+def test_every_encoding_there_and_back(
+    worker: Worker, geartrain_eager: Callable[..., EagerClient], encoding: Any
+) -> None:
     @worker.function(encoding=encoding)
     def photos(photo: Photo, data: bytes, more: dict[str, float]) -> tuple[Photo, bytes, dict[str, float]]:
         return photo, data, more
@@ -178,10 +182,10 @@ def test_every_encoding_there_and_back(worker: Worker, server: RunningServer, en
         return to
 
     photo = Photo("a", datetime.date(2026, 1, 2))
-    with worker, Client(server.address) as worker.client:
-        assert photos.submit(photo, b"\0\xff", more={"a": 1}).result(10) == (photo, b"\0\xff", {"a": 1.0})
-        assert parts.submit(3).result(10) == 3
-        assert parts.submit(0).result(10) == 0
+    geartrain_eager(worker)
+    assert photos.submit(photo, b"\0\xff", more={"a": 1}).result() == (photo, b"\0\xff", {"a": 1.0})
+    assert parts.submit(3).result() == 3
+    assert parts.submit(0).result() == 0
     wrong = {"json": b"{", "msgpack": b"\xc1", "pickle": b"."}[encoding]
     with pytest.raises(ArgumentsError, match="the workload is no"):
         parts.start(AssignedJob(wrong))
@@ -199,7 +203,7 @@ def test_pickle_carries_any_class_and_still_checks(worker: Worker) -> None:
         worker.function("again")(kind.original)
 
 
-def test_a_function_is_submitted_with_its_types(worker: Worker, server: RunningServer) -> None:
+def test_a_function_is_submitted_with_its_types(worker: Worker, geartrain_server: LocalServer) -> None:
     @worker.function()
     def add(x: int, y: int = 1) -> int:
         return x + y
@@ -214,8 +218,8 @@ def test_a_function_is_submitted_with_its_types(worker: Worker, server: RunningS
 
     with pytest.raises(GeartrainError, match=r"say worker.client = Client\(\) first"):
         add.submit(1, 2)
-    with worker, Client(server.address) as client:
-        worker.client = client
+    worker.client = geartrain_server.client()
+    with geartrain_server.run_worker(worker):
         job = add.submit(2, 3)
         assert job.result(timeout=10) == 5
         assert (job.done, job.exception) == (True, None)
@@ -228,11 +232,25 @@ def test_a_function_is_submitted_with_its_types(worker: Worker, server: RunningS
         with pytest.raises(ArgumentsError, match="raw"):
             reverse.submit("hello")  # type: ignore[arg-type]
         assert add.options(priority="high", unique="k").submit(2, y=2).result(10) == 4
-        assert isinstance(add.submit_background(2, 3), bytes)
-        assert isinstance(add.options(when=datetime.timedelta(seconds=1)).submit_background(2, 3), bytes)
-        with Client(server.address) as other:
-            worker.client = None
-            assert add.options(client=other).submit(2, 3).result(10) == 5
+        worker.client = None
+        assert add.options(client=geartrain_server.client()).submit(2, 3).result(10) == 5
+
+
+def test_a_function_is_submitted_for_later(worker: Worker, geartrain_server: LocalServer) -> None:
+    added: list[int] = []
+
+    @worker.function()
+    def add(x: int) -> None:
+        added.append(x)
+
+    with geartrain_server.run_worker(worker):
+        assert isinstance(add.options(when=datetime.timedelta(days=1)).submit_background(1), bytes)
+        assert isinstance(add.submit_background(2), bytes)
+        geartrain_server.wait_idle()
+        assert added == [2]
+        geartrain_server.clock.advance(datetime.timedelta(days=1))
+        geartrain_server.wait_idle()
+        assert added == [2, 1]
 
 
 def test_arguments_are_sent_by_place_where_that_will_do(worker: Worker) -> None:
