@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,6 +77,9 @@ def redis() -> Iterator[Redis]:
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Valkey]:
+    if shutil.which(Valkey.program) is None:
+        # Even in CI: Debian packages it from its release 13 on, and no test harness can install what is not there.
+        pytest.skip("needs valkey-server, which this release of Debian does not have")
     with running(Valkey) as service:
         yield service
 
