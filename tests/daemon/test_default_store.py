@@ -79,6 +79,13 @@ def test_a_folder_that_can_not_be_is_told_with_the_remedies(tmp_path: Path) -> N
     assert "--store memory:" in told
 
 
+def test_the_environment_names_another(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/other.sqlite"
+    with running_geartrain(environment={"GEARTRAIN_STORE": url}, store=None) as server:
+        wait_until(lambda: "store_loaded" in server.log.read_text(), "the store is loaded")
+    assert (tmp_path / "other.sqlite").exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
 def test_the_folder_is_the_users_that_the_server_becomes() -> None:
     with tempfile.TemporaryDirectory() as folder:

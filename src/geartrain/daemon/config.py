@@ -310,7 +310,7 @@ def flag_of(name: str) -> Flag:
 
 def _is_kubernetes(value: object) -> bool:
     """Kubernetes tells a service's address in variables such as SERVICE_PORT=tcp://10.0.0.1:4730."""
-    return isinstance(value, str) and "://" in value
+    return isinstance(value, str) and value.startswith(("tcp://", "udp://", "sctp://"))
 
 
 def _read_file(path: str | Path) -> dict[str, Any]:
