@@ -4,8 +4,8 @@ A value is kept on the ``copies`` available nodes that want it most (rendezvous 
 what is where, and a change of the nodes moves no more than it must. A node is found out to have lost everything by the
 owner's token and the head, which are read back after each write, on the same connection: a restarted node has neither.
 
-A node that fails is out at once: the head is rewritten without it before anything else is acknowledged, so whatever it
-may still have is known to be stale when it comes back, even to another process.
+A node that fails is out at once: the head is rewritten without it before anything is acknowledged, so whatever it may
+still have is known to be stale when it comes back, even to another process.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Cluster:
         self.woken = threading.Event()  # there is something for the thread that tends the nodes
         self.owner_key = f"{namespace}.owner"
         self.head_key = f"{namespace}.head"
-        self.head = Head(0, "", (), (("", 0),))
+        self.head = Head(0, 0, "", (), (("", 0),))  # that all its members have
         self._heads: dict[Node, bytes] = {}  # the head as each node has it
         self._revision = 0
         self._accept_eviction = accept_eviction
@@ -57,7 +57,7 @@ class Cluster:
         """Go on from the head that the nodes have, as a new owner."""
         self.head = head
         self.token = token
-        self._revision = head.revision
+        self._revision = 0
         self._heads = heads
 
     # ── which nodes ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -94,7 +94,7 @@ class Cluster:
         A value is (what it is placed by, its items). Raises StoreFull, and then has taken all of it back.
         """
         while True:
-            self.check()
+            self.settle()
             try:
                 self._put(values[:-1])
                 self._put(values[-1:])
@@ -133,12 +133,12 @@ class Cluster:
 
     def verify(self) -> None:
         """Raise StoreDown or StoreInUse if nothing could be kept now."""
-        self.check()
         for node in self.available():
             try:
                 self._verify(node)
             except NodeDown as down:
                 self.lose(node, str(down))
+        self.settle()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete items wherever they are; a node that fails is found out later."""
@@ -148,6 +148,12 @@ class Cluster:
                 node.forget(wanted)
 
     # ── the nodes' coming and going ─────────────────────────────────────────────────────────────────────────────
+
+    def settle(self) -> None:
+        """Have all trusted nodes agree on who they are, if they do not. Raises StoreDown if too many are away."""
+        self.check()
+        if {node.name for node in self.nodes if node.state is State.IN} != set(self.head.members):
+            self.establish()
 
     def establish(self, **changes: Any) -> None:
         """Have all trusted nodes agree on the head with these changes, and on who they are."""
@@ -162,7 +168,7 @@ class Cluster:
                 for node in members:
                     self._write_head(node, raw)
             except NodeDown as down:
-                self._put_out(down.node, str(down))
+                self.lose(down.node, str(down))
             except NodeFull as full:
                 raise StoreFull(f"the store {self.shown}: {full.node.name}: {full}: give it more memory (-m)") from full
             else:
@@ -181,12 +187,7 @@ class Cluster:
         self._heads[node] = raw
 
     def lose(self, node: Node, reason: str) -> None:
-        """Do without a node from now on."""
-        self._put_out(node, reason)
-        if node.name in self.head.members:
-            self.establish()
-
-    def _put_out(self, node: Node, reason: str) -> None:
+        """Do without a node from now on; it is told to the others before anything is acknowledged."""
         node.state = State.OUT
         node.reason = reason
         node.close()
@@ -195,6 +196,12 @@ class Cluster:
         self.changed.add(node)
         self.woken.set()
         log.error("store_node_lost", extra={"fields": {"node": node.name, "reason": reason}})
+
+    def trust(self, node: Node, raw: bytes) -> None:
+        """Trust a node again that has this head."""
+        node.state = State.IN
+        node.reason = ""
+        self._heads[node] = raw
 
     def accept(self, node: Node) -> None:
         """Raise StoreError if a node can't be used as it was started, NodeDown if it does not answer."""

@@ -1,7 +1,8 @@
 """The head: one small item on each node that is trusted, that says what the cluster keeps and who may change it.
 
-It is rewritten when the nodes or the log's beginning change, not with each batch. A node whose head is not the newest
-one has missed something, and a node without one has nothing or is being filled.
+It is rewritten when the nodes or the log's beginning change, not with each batch. A head counts when all its members
+have it, or a later one; nothing is acknowledged before. So a node with a head that is not a member of the one that
+counts has missed something, and a node without a head has nothing or is being filled.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ VERSION: Final = 1
 
 @dataclass(frozen=True)
 class Head:
-    """``members`` are the nodes that have this head; segments ``first`` up to ``next`` and maybe some more are kept.
+    """``members`` are the nodes that are trusted; segments ``first`` up to ``next`` and maybe some more are kept.
+
+    ``epoch`` counts the owners, ``revision`` the heads of one owner.
 
     Those from ``swept`` to ``first`` may not be deleted yet. ``sessions`` are (name, first segment) of the job servers
     that wrote them; the name is part of a segment's key, so that nobody writes over another's.
     """
 
+    epoch: int
     revision: int
     owner: str
     members: tuple[str, ...]
@@ -32,6 +36,11 @@ class Head:
     next: int = 0
     next_number: int = 1
     version: int = VERSION
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """What is larger for a later head."""
+        return self.epoch, self.revision
 
     def dump(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":")).encode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from geartrain.store.base import StoreDown, StoreError, Unreadable
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import Cluster
@@ -89,9 +91,9 @@ class Recovery:
 
 
 def find_head(cluster: Cluster) -> tuple[Head | None, dict[Node, bytes]]:
-    """The newest head that an available node has, and the same as each of those nodes has it.
+    """The head that counts, with the latest epoch that was seen, and what each node that it trusts has in its place.
 
-    A node that has the newest one is trusted, one that has none is to be filled, and any other is stale.
+    An available node that has no head is to be filled, and one that has missed something is stale.
     Raises StoreDown if jobs may be on nodes that do not answer.
     """
     raws: dict[Node, bytes] = {}
@@ -99,24 +101,30 @@ def find_head(cluster: Cluster) -> tuple[Head | None, dict[Node, bytes]]:
         if raw := node.get([cluster.head_key]).get(cluster.head_key):
             raws[node] = raw
     heads = {node: parse(raw, cluster.shown) for node, raw in raws.items()}
-    newest = max(heads.values(), key=lambda head: head.revision, default=None)
-    if newest is None:
+    ages = {node.name: head.age for node, head in heads.items()}
+    counting = None
+    for head in sorted(heads.values(), key=lambda head: head.age, reverse=True):
+        if all(ages.get(name, head.age) >= head.age for name in head.members):
+            counting = head
+            break
+    if counting is None:
         if out := cluster.out():
             raise StoreDown(
                 f"the store {cluster.shown}: all nodes that answer are empty, and {out[0].name} may have jobs, but is"
                 f" out: {out[0].reason}: start it"
             )
-        return None, raws
+        return None, {}
     for node in cluster.available():
         if node not in heads:
             node.state = State.FILLING
-        elif heads[node].revision < newest.revision:
+        elif node.name not in counting.members:
             node.state = State.STALE
     known = {node.name for node in cluster.nodes}
-    strangers = [name for name in newest.members if name not in known]
+    strangers = [name for name in counting.members if name not in known]
     if len(strangers) >= cluster.copies:
         raise StoreError(
             f"the store {cluster.shown}: jobs are on {', '.join(strangers)}, not in the URL: name at least all but"
             f" {cluster.copies - 1} of them, and leave out others when all is copied"
         )
-    return newest, {node: raw for node, raw in raws.items() if node.state is State.IN}
+    latest = max(head.epoch for head in heads.values())
+    return replace(counting, epoch=latest), {node: raw for node, raw in raws.items() if node.state is State.IN}

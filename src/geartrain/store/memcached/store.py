@@ -14,6 +14,7 @@ import secrets
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from geartrain.jobserver.journal import Batch, StoredJob
@@ -109,11 +110,10 @@ class MemcachedStore(Store):
         owner = holder.token.decode()
         session = secrets.token_hex(4)
         if head is None:
-            cluster.adopt(Head(0, owner, (), ((session, 0),)), {}, holder.token)
+            cluster.adopt(Head(1, 0, owner, (), ((session, 0),)), {}, holder.token)
             cluster.establish()
             return
-        cluster.adopt(head, heads, holder.token)
-        cluster.check()
+        cluster.adopt(replace(head, epoch=head.epoch + 1, owner=owner), heads, holder.token)
         recovery = Recovery(cluster, self._names, head)
         recovery.run()
         self._log = recovery.log
@@ -124,10 +124,9 @@ class MemcachedStore(Store):
         last = max(self._log.next - 1, self._log.first)
         sessions = (*[known for known in head.sessions_from(self._log.first) if known[1] < last], (session, last))
         if recovery.last is not None:
-            new = cut(self._names.segment(Head(0, "", (), sessions), last), recovery.last.dump())
+            new = cut(self._names.segment(Head(0, 0, "", (), sessions), last), recovery.last.dump())
             cluster.keep([(placed_segment(last), new)])
         cluster.establish(
-            owner=owner,
             sessions=sessions,
             next=self._log.next,
             next_number=self._log.next_number,

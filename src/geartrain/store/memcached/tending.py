@@ -91,18 +91,20 @@ class Tender:
         cluster = self._cluster
         try:
             cluster.accept(node)
-            found = node.get([cluster.head_key])
-            head = parse(found[cluster.head_key], cluster.shown) if found else None
-            if head is not None and head.owner == cluster.head.owner and self._missed_nothing(node):
-                return
-            if head is not None:
-                if head.revision > cluster.head.revision and head.owner != cluster.head.owner:
-                    raise NodeDown(node, "it belongs to a newer job server")
+            if raw := node.get([cluster.head_key]).get(cluster.head_key):
+                head = parse(raw, cluster.shown)
+                if head.epoch > cluster.head.epoch:
+                    raise NodeDown(node, "it belongs to a later job server")
+                if head.epoch == cluster.head.epoch and self._missed_nothing(node, raw):
+                    return
                 node.state = State.STALE
                 self._purge(node, head)
             with cluster.lock:
                 node.put({cluster.owner_key: cluster.token})
-                self._take_back(node, State.FILLING)
+                node.state = State.FILLING
+                node.reason = ""
+                cluster.changed.add(node)
+                self._came_back(node)
         except (NodeDown, NodeFull, StoreError) as error:
             node.state = State.OUT
             node.reason = str(error)
@@ -110,22 +112,19 @@ class Tender:
             pause = self._pause[node] = min(self._pause.get(node, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
             self._again_at[node] = time.monotonic() + pause
 
-    def _missed_nothing(self, node: Node) -> bool:
-        """Whether the node was trusted to the last, and nothing was acknowledged without it; then it is again."""
+    def _missed_nothing(self, node: Node, raw: bytes) -> bool:
+        """Whether nothing was acknowledged since the node was trusted; then it is again."""
         with self._cluster.lock:
             if node.name not in self._cluster.head.members:
                 return False
-            self._take_back(node, State.IN)
+            self._cluster.trust(node, raw)
             self._cluster.changed.discard(node)
-            self._cluster.establish()
+            self._came_back(node)
             return True
 
-    def _take_back(self, node: Node, state: State) -> None:
-        node.state = state
-        node.reason = ""
+    def _came_back(self, node: Node) -> None:
         self._pause.pop(node, None)
-        self._cluster.changed.add(node)
-        log.info("store_node_back", extra={"fields": {"node": node.name, "state": state.value}})
+        log.info("store_node_back", extra={"fields": {"node": node.name, "state": node.state.value}})
 
     def _purge(self, node: Node, head: Head) -> None:
         """Delete what the node has from before it was lost, the head last."""
