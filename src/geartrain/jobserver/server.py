@@ -68,6 +68,7 @@ from geartrain.wire.parser import LINE, MORE, Parser
 
 STALL_AT: Final = 1024 * 1024  # a peer's requests wait while so many bytes are to be written to it
 MAX_EFFORT: Final = 10_000  # steps of dear requests in one call; what follows them waits for the peer's next turn
+DUE_AT_ONCE: Final = 1000  # jobs that come due in one call of tick(), so that a full minute holds up nobody
 MAX_CLIENT_ID: Final = 127
 MAX_NOTICES: Final = 1000  # kept for one turn
 _BYTES_A_SECOND: Final = 64 * 1024  # a half-sent packet that grows at this rate is in time
@@ -181,21 +182,26 @@ class JobServer:
             self._watch_partial(peer, whole)
 
     def tick(self, now: float, wall: float) -> None:
-        """Tell the time (monotonic seconds, Unix time) and do what is due."""
+        """Tell the time (monotonic seconds, Unix time) and do what is due.
+
+        Of very many jobs that are due at once some are left for the next call, for which ``next_deadline`` asks soon.
+        """
         self.now = now
         self.wall = wall
         woken = self.first_woken
         if woken is not None and woken.woken_until <= now:
             pass_over_late(self)
         if self.timeouts.heap:
+            left: i64 = DUE_AT_ONCE
             number = self.timeouts.pop_due(now)
             while number >= 0:
                 job = self.jobs.get(number)
                 assert job is not None
                 time_out(self, job)
-                number = self.timeouts.pop_due(now)
+                left -= 1
+                number = self.timeouts.pop_due(now) if left > 0 else -1
         if self.delayed.heap:
-            release_due(self)
+            release_due(self, DUE_AT_ONCE)
         if self.partials and now >= self.partials_checked_at + 1.0:
             self._cut_slow_partials()
 

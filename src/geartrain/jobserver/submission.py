@@ -199,15 +199,16 @@ def delay(server: JobServer, job: Job, due: float) -> None:
     server.delayed.add(due, job.number, 0)
 
 
-def release_due(server: JobServer) -> None:
-    """Put the delayed jobs whose time has come into their lines."""
+def release_due(server: JobServer, left: i64) -> None:
+    """Put the delayed jobs whose time has come into their lines, ``left`` of them at most."""
     number = server.delayed.pop_due(server.wall)
     while number >= 0:
         job = server.jobs.get(number)
         assert job is not None
         job.function.delayed -= 1
         enqueue(server, job)
-        number = server.delayed.pop_due(server.wall)
+        left -= 1
+        number = server.delayed.pop_due(server.wall) if left > 0 else -1
 
 
 def _join(server: JobServer, peer: Peer, job: Job, background: bool) -> None:
