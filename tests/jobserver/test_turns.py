@@ -12,7 +12,7 @@ import pytest
 from world import request
 
 from geartrain.jobserver import JobServer, Peer
-from geartrain.jobserver.server import MAX_EFFORT
+from geartrain.jobserver.server import DUE_AT_ONCE, MAX_EFFORT
 
 READ = 64 * 1024
 PATIENCE = 2.0  # seconds for a call, on the slowest machine, without a compiler; it should take a hundredth of that
@@ -149,3 +149,34 @@ def test_a_peer_that_was_interrupted_is_touched_even_if_it_gets_nothing(server: 
     server.receive(peer, request("PRE_SLEEP") * 100)
     assert peer.stalled
     assert server.touched == [peer]
+
+
+@pytest.mark.parametrize("kind", ["later jobs", "time limits"])
+def test_very_many_jobs_that_are_due_at_once(server: JobServer, kind: str) -> None:
+    """Everybody likes to schedule for midnight; the others' turns come in between."""
+    count = 20_000
+    peer = server.connect("127.0.0.1", 1)
+    if kind == "later jobs":
+        at = b"%d" % (server.wall + 10)
+        send(server, peer, *[request("SUBMIT_JOB_EPOCH", b"f", b"", at, b"%d" % number) for number in range(count)])
+    else:
+        job = request("SUBMIT_JOB_BG", b"f", b"", b"x") + request("GRAB_JOB")
+        send(server, peer, request("CAN_DO_TIMEOUT", b"f", b"10000"), *[job] * count)
+    function = server.functions[b"f"]
+    now, wall = server.now + 10, server.wall + 10
+    ticks = 0
+    while function.delayed + function.running:
+        before = function.delayed + function.running
+        server.tick(now, wall)
+        ticks += 1
+        done = before - function.delayed - function.running
+        assert 0 < done <= DUE_AT_ONCE
+        if done == DUE_AT_ONCE and function.delayed + function.running:
+            assert 0 < server.next_deadline() <= now, "it must ask to be called again at once"
+    assert ticks == count // DUE_AT_ONCE
+    assert server.next_deadline() == 0
+    if kind == "later jobs":  # in their order
+        send(server, peer, request("CAN_DO", b"f"))
+        server.receive(peer, request("GRAB_JOB"))
+        assert peer.take()[0].endswith(b"\0f\0" + b"0")
+        assert function.queued == count - 1
