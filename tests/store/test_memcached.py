@@ -63,7 +63,7 @@ class MemcachedPlace(Place):
             store.open()
             home = store._log.home[number]
             key = store._names.segment(store._cluster.head, home.n)
-            [(_, segment)] = store._segments([home])
+            [(_, segment)] = store._contents.segments([home])
             at = segment.numbers.index(number)
             segment.records = list(segment.records)
             segment.records[at] = b"\xff" * len(segment.records[at])

@@ -41,7 +41,8 @@ class Log:
     """The segments from the first that is kept to the last one.
 
     ``home``: each living job's segment; ``moved``: place and attempts of jobs that have others than their records;
-    ``large``: the size of workloads that are items of their own.
+    ``large``: the size of workloads that are items of their own; ``aside``: why jobs were set aside, which live here,
+    but not for the job server.
     """
 
     def __init__(self, first: int, next_number: int) -> None:
@@ -51,6 +52,7 @@ class Log:
         self.home: dict[int, Kept] = {}
         self.moved: dict[int, tuple[int, int]] = {}
         self.large: dict[int, int] = {}
+        self.aside: dict[int, bytes] = {}
         self._bytes = 0
         self._live_bytes = 0
 
@@ -70,7 +72,6 @@ class Log:
             self.home[number] = kept
             kept.live += 1
             self._live_bytes += kept.share
-            self.moved.pop(number, None)
             if large := apart_size(record):
                 self.large[number] = large
         for number, place, attempts in segment.moved:
@@ -78,10 +79,11 @@ class Log:
                 self.moved[number] = (place, attempts)
         ended = {}
         for number in segment.removed:
-            if self._leave_home(number):
-                self.moved.pop(number, None)
+            if number in self.home:
                 if number in self.large:
-                    ended[number] = self.large.pop(number)
+                    ended[number] = self.large[number]
+                self._leave_home(number)
+        self.aside.update((number, reason) for number, reason in segment.aside if number in self.home)
         return ended
 
     def lose(self, segments: Set[Kept]) -> list[int]:
@@ -89,17 +91,20 @@ class Log:
         lost = [number for number, home in self.home.items() if home in segments]
         for number in lost:
             self._leave_home(number)
-            self.moved.pop(number, None)
-            self.large.pop(number, None)
         return lost
 
-    def _leave_home(self, number: int) -> bool:
+    def _leave_home(self, number: int) -> None:
         home = self.home.pop(number, None)
-        if home is None:
-            return False
-        home.live -= 1
-        self._live_bytes -= home.share
-        return True
+        if home is not None:
+            home.live -= 1
+            self._live_bytes -= home.share
+            self.moved.pop(number, None)
+            self.large.pop(number, None)
+            self.aside.pop(number, None)
+
+    def serves(self, number: int) -> bool:
+        """Whether the job is there for the job server."""
+        return number in self.home and number not in self.aside
 
     # What may go
 

@@ -16,7 +16,7 @@ class Names:
     SESSION.N       a segment
     w.NUMBER        a workload that is not in its segment
     begun           what is about to be written before the next segment
-    aside.NUMBER    a job that was set aside: its reason, a line end, its record; aside.NUMBER.workload
+    damaged.N       a segment that could not be read
 
     A value above an item's size goes on under the same key and .1, .2, ...
     """
@@ -42,8 +42,8 @@ class Names:
         kind, number, *_ = key.removeprefix(self.prefix).split(".")
         return int(number) in (workloads if kind == "w" else segments)
 
-    def aside(self, what: object) -> str:
-        return f"{self.prefix}aside.{what}"
+    def damaged(self, n: int) -> str:
+        return f"{self.prefix}damaged.{n}"
 
 
 def placed_segment(n: int) -> bytes:

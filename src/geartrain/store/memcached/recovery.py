@@ -1,28 +1,63 @@
-"""What a start finds in the cluster: the head that counts, and the segments from its first one to the last."""
+"""A start: becoming the owner, and finding out what there is, from the log's first segment to its last."""
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from geartrain.store.base import StoreDown, StoreError, Unreadable
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import Cluster
 from geartrain.store.memcached.head import Head, parse
 from geartrain.store.memcached.log import Log
-from geartrain.store.memcached.names import Names, placed_segment
+from geartrain.store.memcached.names import PLACED_BEGUN, Names, placed_segment
 from geartrain.store.memcached.node import Node, NodeDown, State
-from geartrain.store.memcached.segment import Segment
+from geartrain.store.memcached.segment import Segment, cut, part_names
 from geartrain.store.memcached.segment import parse as parse_segment
 
-BYTES_AT_ONCE = 4 << 20
-FEWEST_AT_ONCE, MOST_AT_ONCE = 16, 1000
+BYTES_AT_ONCE: Final = 4 << 20
+FEWEST_AT_ONCE: Final = 16
+MOST_AT_ONCE: Final = 1000
+
+
+def take_over(cluster: Cluster, names: Names, token: bytes) -> tuple[Log, list[Unreadable]]:
+    """Become the owner; what there is, and what can't be read of it.
+
+    Raises StoreDown if jobs may be on nodes that do not answer, StoreError if what is there is not for us.
+    """
+    for node in cluster.available():  # from here on, an earlier owner is refused
+        node.put({cluster.owner_key: token})
+    found, heads = find_head(cluster)
+    session = secrets.token_hex(4)
+    owner = token.decode()
+    if found is None:
+        cluster.adopt(Head(1, 0, owner, (), ((session, 0),)), {}, token)
+        cluster.establish()
+        return Log(0, 1), []
+    cluster.adopt(replace(found, epoch=found.epoch + 1, owner=owner), heads, token)
+    recovery = Recovery(cluster, names, found)
+    recovery.run()
+    log = recovery.log
+    # The last segment may be on one node alone, or be written by an owner that does not know yet that it is none.
+    # It is kept once more, under a name that only we write to.
+    last = max(log.next - 1, log.first)
+    sessions = (*[known for known in found.sessions_from(log.first) if known[1] < last], (session, last))
+    if recovery.last is not None:
+        key = names.segment(replace(found, sessions=sessions), last)
+        cluster.keep([(placed_segment(last), cut(key, recovery.last.dump()))])
+    cluster.establish(sessions=sessions, first=log.first, next=log.next, next_number=log.next_number)
+    recovery.sweep(last)
+    cluster.changed.update(node for node in cluster.nodes if node.state is not State.IN)
+    return log, recovery.unreadable
 
 
 class Recovery:
     """The log as the nodes have it.
 
-    ``last``: the last segment's value, which may be on one node only; ``damaged``: segments (n: value, None if it is on
-    no node) that can't be read; ``ended``: sizes of large workloads that nobody needs and may not be deleted yet.
+    ``last``: the last segment, which may be on one node only; ``unreadable``: what is lost; ``ended``: sizes of large
+    workloads that nobody needs and may not be deleted yet.
     """
 
     def __init__(self, cluster: Cluster, names: Names, head: Head) -> None:
@@ -31,7 +66,6 @@ class Recovery:
         self._head = head
         self.log = Log(head.first, head.next_number)
         self.last: Segment | None = None
-        self.damaged: dict[int, bytes | None] = {}
         self.unreadable: list[Unreadable] = []
         self.ended: dict[int, int] = {}
 
@@ -41,7 +75,7 @@ class Recovery:
         count = 64
         while True:
             keys = {self._names.segment(self._head, m): m for m in range(n, n + count)}
-            found = reading.values({key: placed_segment(m) for key, m in keys.items()}, self._ranked, self._node_failed)
+            found = self._values({key: placed_segment(m) for key, m in keys.items()})
             if not found and n >= self._head.next:
                 break
             for key, m in keys.items():
@@ -62,7 +96,7 @@ class Recovery:
                 raise value
             segment = parse_segment(value)
         except ValueError as error:
-            self._damage(n, b"" if isinstance(value, ValueError) else value, str(error))
+            self._replace(n, b"" if isinstance(value, ValueError) else value, str(error))
             return
         self.last = segment
         self.ended.update(self.log.append(segment, len(value)))
@@ -75,16 +109,40 @@ class Recovery:
                     f"the store {self._cluster.shown}: jobs may be on {out[0].name} alone, and that is out:"
                     f" {out[0].reason}: start it"
                 )
-            self._damage(self.log.next, None, "it is on no node any more; more nodes were lost than there are copies")
+            self._replace(self.log.next, b"", "it is on no node any more; more nodes were lost than there are copies")
 
-    def _damage(self, n: int, value: bytes | None, reason: str) -> None:
-        self.damaged[n] = value
+    def _replace(self, n: int, value: bytes, reason: str) -> None:
+        """Put a segment without jobs in the place of one that can't be read."""
         self.unreadable.append(Unreadable(0, f"segment {n}: {reason}"))
-        self.last = Segment(1, (), ())
-        self.log.append(self.last, 0)
+        if value:
+            self._cluster.keep([(placed_segment(n), cut(self._names.damaged(n), value))])
+        self.last = Segment()
+        data = self.last.dump()
+        self._cluster.keep([(placed_segment(n), cut(self._names.segment(self._head, n), data))])
+        self.log.append(self.last, len(data))
 
-    def _ranked(self, what: bytes) -> list[Node]:
-        return self._cluster.ranked(what, self._cluster.available())
+    def sweep(self, last: int) -> None:
+        """Delete what an earlier owner could not delete any more, or had begun to write.
+
+        The ``last`` segment is kept under another name by now.
+        """
+        names, head = self._names, self._head
+        segments = {names.segment(head, n): placed_segment(n) for n in (*range(head.swept, head.first), last)}
+        rubbish = set(segments)
+        for key, value in self._values(segments).items():
+            if isinstance(value, bytes):
+                rubbish.update(part_names(key, len(value)))
+        for number, size in self.ended.items():
+            rubbish.update(names.workload_items(number, size))
+        begun = self._values({names.begun: PLACED_BEGUN}).get(names.begun)
+        if isinstance(begun, bytes):
+            keys = begun.decode().split("\n")
+            rubbish.update(key for key in keys if not names.belongs(key, self.log.large, range(last)))
+        self._cluster.forget(rubbish)
+
+    def _values(self, wanted: Mapping[str, bytes]) -> dict[str, bytes | ValueError]:
+        cluster = self._cluster
+        return reading.values(wanted, lambda what: cluster.ranked(what, cluster.available()), self._node_failed)
 
     def _node_failed(self, down: NodeDown) -> None:
         raise StoreDown(f"the store {self._cluster.shown}: {down.node.name}: {down}") from down

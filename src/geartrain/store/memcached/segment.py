@@ -1,7 +1,7 @@
 """A segment: one batch of changes as one value, and how values larger than an item are cut into several.
 
-A segment lists its added jobs (number, record), moved ones (number, place, attempts) and removed ones (number). It is
-read in columns, so that a start need not look at each record.
+A segment lists its added jobs (number, record), moved ones (number, place, attempts), removed ones (number) and those
+that were set aside (number, reason). It is read in columns, so that a start need not look at each record.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from zlib import crc32
 from geartrain.store.memcached.node import ITEM_SIZE
 
 VERSION: Final = 1
-# version, next number, how many are added, moved and removed
-_HEAD: Final = Struct(">BQIII")
+# version, next number, how many are added, moved, removed and set aside
+_HEAD: Final = Struct(">BQIIII")
 _MOVE: Final = Struct(">QQI")
+_ASIDE: Final = Struct(">QI")  # number, length of the reason that follows
 # size and checksum of a value that was cut
 _WHOLE: Final = Struct(">QI")
 PART: Final = ITEM_SIZE - 1024  # bytes of a value that fit into an item with its key and what memcached adds
@@ -29,26 +30,29 @@ class Segment:
 
     def __init__(
         self,
-        next_number: int,
-        numbers: Sequence[int],
-        records: Sequence[bytes],
+        next_number: int = 1,
+        numbers: Sequence[int] = (),
+        records: Sequence[bytes] = (),
         moved: Sequence[Move] = (),
         removed: Sequence[int] = (),
+        aside: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         self.next_number = next_number
         self.numbers = numbers
         self.records = records
         self.moved = moved
         self.removed = removed
+        self.aside = aside
 
     def dump(self) -> bytes:
         count = len(self.numbers)
         return b"".join(
             [
-                _HEAD.pack(VERSION, self.next_number, count, len(self.moved), len(self.removed)),
+                _HEAD.pack(VERSION, self.next_number, count, len(self.moved), len(self.removed), len(self.aside)),
                 pack(f">{count}Q{count}I", *self.numbers, *map(len, self.records)),
                 *[_MOVE.pack(*move) for move in self.moved],
                 pack(f">{len(self.removed)}Q", *self.removed),
+                *[_ASIDE.pack(number, len(reason)) + reason for number, reason in self.aside],
                 *self.records,
             ]
         )
@@ -57,7 +61,7 @@ class Segment:
 def parse(data: bytes) -> Segment:
     """The segment of a value. Raises ValueError if it makes no sense."""
     try:
-        version, next_number, count, moves, removals = _HEAD.unpack_from(data)
+        version, next_number, count, moves, removals, asides = _HEAD.unpack_from(data)
         if version != VERSION:
             raise ValueError(f"a segment has version {version}, and {VERSION} would be right")
         numbers = unpack_from(f">{count}Q", data, _HEAD.size)
@@ -67,6 +71,11 @@ def parse(data: bytes) -> Segment:
         at += moves * _MOVE.size
         removed = unpack_from(f">{removals}Q", data, at)
         at += removals * 8
+        aside = []
+        for _ in range(asides):
+            number, length = _ASIDE.unpack_from(data, at)
+            at += _ASIDE.size + length
+            aside.append((number, data[at - length : at]))
     except error as problem:
         raise ValueError(f"a segment of {len(data)} bytes makes no sense: {problem}") from problem
     records = []
@@ -75,7 +84,7 @@ def parse(data: bytes) -> Segment:
         at += length
     if at != len(data):
         raise ValueError(f"a segment has {len(data)} bytes, and {at} would be right")
-    return Segment(next_number, numbers, records, moved, removed)
+    return Segment(next_number, numbers, records, moved, removed, aside)
 
 
 def cut(key: str, data: bytes) -> dict[str, bytes]:

@@ -228,7 +228,7 @@ class Tender:
         jobs = self._log.lose(segments)
         log.error("store_lost", extra={"fields": {"items": len(lost), "jobs": len(jobs)}})
         for kept in segments:
-            empty = cut(self._names.segment(self._cluster.head, kept.n), Segment(1, (), ()).dump())
+            empty = cut(self._names.segment(self._cluster.head, kept.n), Segment().dump())
             self._cluster.keep([(placed_segment(kept.n), empty)])
 
     def _log_shares(self) -> Iterator[Share]:
