@@ -53,6 +53,7 @@ class History:
             (10, self._wait),
             (100, self._talk),
             (25, self._work_off),
+            (15, self._let_the_store_answer),
         ]
         weights = [weight for weight, _ in actions]
         for _ in range(self.steps):
@@ -62,6 +63,7 @@ class History:
     def _options(self) -> dict[str, object]:
         pick = self.random.choice
         return {
+            "durable": pick((False, False, True)),
             "job_retries": pick((0, 0, 1, 2)),
             "worker_wakeup": pick((1, 1, 1, 0, 2)),
             "listed_order": pick((False, False, True)),
@@ -101,6 +103,16 @@ class History:
         messages = [self._message(name) for _ in range(self.random.choice((1, 1, 1, 2, 3, 8)))]
         self._send(name, b"".join(messages))
 
+    def _let_the_store_answer(self) -> None:
+        """In a history with a store: begin to write, or have it written."""
+        if self.world.real.durable:
+            if self.random.random() < 0.5:
+                self.log.append("the store is busy")
+                self.world.hand_over()
+            else:
+                self.log.append("the store answers")
+                self.world.commit()
+
     def _work_off(self) -> None:
         """A good worker does what there is to do and sleeps; without such ones there would soon be no sleepers."""
         name = self.random.choice(list(self.world.peers))
@@ -122,12 +134,14 @@ class History:
 
     def _end(self) -> None:
         """The last questions; then everybody goes, and only jobs that somebody may still want are left."""
+        self._let_the_store_answer()
         self.world.connect("administrator")
         self._send("administrator", b"".join(request("GET_STATUS", b"H:t:%d" % number) for number in range(1, 200)))
         for name in list(self.world.peers):
             self.world.disconnect(name)
         for job in self.world.naive.jobs:
             assert job.background, f"{job} is kept for nobody"
+        self.world.commit()
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -238,10 +238,30 @@ class WakeTwoHistories(Histories):
     options = {"worker_wakeup": 2, "max_functions": 2, "wake_patience": 0.5}  # noqa: RUF012
 
 
-for machine in (Histories, GearmanOneHistories, WakeAllHistories, WakeTwoHistories):
+class DurableHistories(Histories):
+    """Background jobs are acknowledged when the store has them."""
+
+    options = {"durable": True}  # noqa: RUF012
+
+    @rule()
+    def the_store_begins_to_write(self) -> None:
+        self.world.hand_over()
+
+    @rule()
+    def the_store_answers(self) -> None:
+        self.world.commit()
+
+    def teardown(self) -> None:
+        super().teardown()
+        if hasattr(self, "world"):
+            self.world.commit()
+
+
+for machine in (Histories, GearmanOneHistories, WakeAllHistories, WakeTwoHistories, DurableHistories):
     machine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 TestHistories = Histories.TestCase
 TestGearmanOneHistories = GearmanOneHistories.TestCase
 TestWakeAllHistories = WakeAllHistories.TestCase
 TestWakeTwoHistories = WakeTwoHistories.TestCase
+TestDurableHistories = DurableHistories.TestCase
