@@ -13,6 +13,8 @@ from good_pair import GoodPair, memory_of
 
 from conversation import PACKETS
 from daemon_peer import DaemonPeer
+from geartrain.daemon.config import Config
+from geartrain.errors import ConfigError
 from geartrain.wire.packets import ECHO_REQ, ECHO_RES, ERROR, SET_CLIENT_ID, SUBMIT_JOB_BG, pack_request
 from servers import RunningServer, running_geartrain, wait_until
 
@@ -149,3 +151,11 @@ def test_a_flood_of_mistakes_does_not_flood_the_log(job_server: RunningServer) -
         for _ in range(20_000):
             assert peer.receive().type == ERROR
     assert job_server.log.stat().st_size - before < 100_000
+
+
+@pytest.mark.parametrize("option", ["max_packet=4294967295", "max_function=5000", "max_unique=5000"])
+def test_limits_that_could_not_be_kept_are_refused(option: str) -> None:
+    """Such a packet could not be passed on, or such a name not be found: better said at the start."""
+    name, _, value = option.partition("=")
+    with pytest.raises(ConfigError, match=name.replace("_", "-")):
+        Config.load({name: value})

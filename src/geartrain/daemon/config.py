@@ -30,6 +30,8 @@ from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
 
+_LARGEST = 2**32 - 2**16  # what is passed on grows by a handle and some names, and 32 bits must still tell its length
+_LONGEST_NAME = 4096  # a packet's names must stand in its first 16 KiB, all of them
 MAX_PREFIX = 48  # handles have at most 63 bytes (section 3.1): this leaves 14 digits, years of jobs
 
 
@@ -146,7 +148,7 @@ class Config(BaseSettings):
     )
 
     max_packet: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
-        ByteSize(DEFAULT_MAX_BODY), ge=1024, le=2**32 - 1, description="Largest packet a peer may send."
+        ByteSize(DEFAULT_MAX_BODY), ge=1024, le=_LARGEST, description="Largest packet a peer may send."
     )
     max_memory: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE", default="half of this machine's memory")] = Field(
         default_factory=lambda: ByteSize(memory_bytes() // 2),
@@ -165,10 +167,10 @@ class Config(BaseSettings):
         0, description="Files, and so connections, this process may open."
     )
     max_function: Annotated[Positive, Flag(_LIMITS, metavar="BYTES")] = Field(
-        512, description="Longest name of a function."
+        512, le=_LONGEST_NAME, description="Longest name of a function."
     )
     max_unique: Annotated[Positive, Flag(_LIMITS, metavar="BYTES")] = Field(
-        64, description="Longest unique key of a job."
+        64, le=_LONGEST_NAME, description="Longest unique key of a job."
     )
     max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
         100_000, description="Functions at once."
