@@ -166,11 +166,11 @@ class Config(BaseSettings):
     file_descriptors: Annotated[Count, Flag(_LIMITS, "f", "N", default="as many as this user may")] = Field(
         0, description="Files, and so connections, this process may open."
     )
-    max_function: Annotated[Positive, Flag(_LIMITS, metavar="BYTES")] = Field(
-        512, le=_LONGEST_NAME, description="Longest name of a function."
+    max_function: Annotated[int, Ge(1), Le(_LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
+        512, description="Longest name of a function."
     )
-    max_unique: Annotated[Positive, Flag(_LIMITS, metavar="BYTES")] = Field(
-        64, le=_LONGEST_NAME, description="Longest unique key of a job."
+    max_unique: Annotated[int, Ge(1), Le(_LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
+        64, description="Longest unique key of a job."
     )
     max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
         100_000, description="Functions at once."
