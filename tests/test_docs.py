@@ -1,0 +1,177 @@
+"""The pages of docs/, done as they say: files are written, commands are run, and what they print is compared.
+
+    ```python title="worker.py"      a file, for the commands on the same page
+    ```python title="Celery"         a program of others: it is only read
+    ```console                       after "$ " a command; below it what it prints, with … for whatever comes
+    $ python worker.py &             one that goes on running till the page's end
+
+Each page begins in an empty folder. A page that starts no job server finds one. Port 4730 and the like stand for free
+ports, and nothing is installed.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from servers import free_port, running_geartrain, wait_until
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+LIMIT = 60  # seconds that a command may take
+_BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_PORT = re.compile(r"\b473\d\b")
+
+
+class Page:
+    """One page at work in ``folder``."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self._text = path.read_text()
+        self._folder = folder
+        self._ports: dict[str, str] = {}
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTEST_ADDOPTS": "-p no:cacheprovider",
+            "GEARTRAIN_PORT": self._free("4730"),
+            "GEARTRAIN_LISTEN": "127.0.0.1",
+            "GEARTRAIN_STORE": "memory:",
+            "GEARMAN_SERVERS": f"127.0.0.1:{self._free('4730')}",
+        }
+
+    @property
+    def has_commands(self) -> bool:
+        return "```console" in self._text
+
+    @property
+    def serves(self) -> bool:
+        return "$ geartrain serve" in self._text
+
+    @property
+    def port(self) -> int:
+        return int(self._free("4730"))
+
+    def follow(self) -> None:
+        """Do what the page says, from its top to its end."""
+        text = _PORT.sub(lambda found: self._free(found[0]), self._text)
+        for language, title, body in _BLOCK.findall(text):
+            if language == "console":
+                for command, printed in _commands(body):
+                    self._run(command, printed)
+            elif language == "python":
+                ast.parse(body, title)
+            elif language == "ini":
+                configparser.RawConfigParser(strict=False).read_string(body)
+            elif language == "yaml":
+                pytest.importorskip("yaml").safe_load(body)
+            if "." in title:
+                (self._folder / title).write_text(body)
+
+    def end(self) -> None:
+        """End what still runs, the job servers last; each must leave in good order."""
+        for process in reversed(self._running):
+            os.killpg(process.pid, signal.SIGTERM)
+            assert process.wait(20) in (0, -signal.SIGTERM), process.args
+
+    def _run(self, command: str, printed: str) -> None:
+        if command.startswith("pip install"):
+            return
+        if command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            self._environment[name] = value
+            return
+        if command.endswith(" &"):
+            command = "exec " + command.removesuffix(" &")
+            process = subprocess.Popen(
+                command, shell=True, cwd=self._folder, env=self._environment, start_new_session=True
+            )
+            self._running.append(process)
+            if "geartrain serve" in command:
+                given = re.search(r"--port (\d+)", command)
+                port = int(given[1]) if given else self.port
+                wait_until(lambda: _listens(port) or process.poll() is not None, f"{command} listens", 20)
+            return
+        done = subprocess.run(
+            command, shell=True, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=LIMIT
+        )
+        assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+        pattern = ".*".join(map(re.escape, printed.strip().split("…")))
+        if printed:
+            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), f"{command} printed\n{done.stdout}"
+
+    def _free(self, written: str) -> str:
+        if written not in self._ports:
+            self._ports[written] = str(free_port())
+        return self._ports[written]
+
+
+def _commands(body: str) -> Iterator[tuple[str, str]]:
+    """Each command, with what is printed below it."""
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+        command, _, printed = part.partition("\n")
+        yield command, printed
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
+    page = Page(path, tmp_path)
+    if not page.has_commands:
+        page.follow()
+        return
+    pytest.importorskip("geartrain.daemon.config")
+    server = contextlib.nullcontext() if page.serves else running_geartrain("--store=memory:", port=page.port)
+    with server:
+        try:
+            page.follow()
+        finally:
+            page.end()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)):
+        if not target.startswith("https://"):
+            assert (path.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_reference_names_what_exists() -> None:
+    for path in (DOCS / "reference").glob("*.md"):
+        for name in re.findall(r"^::: (\S+)$", path.read_text(), re.MULTILINE):
+            module, _, attribute = name.rpartition(".")
+            if attribute[0].isupper():
+                assert hasattr(__import__(module, fromlist=[attribute]), attribute), name
+            else:
+                __import__(name)
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    import geartrain
+    import geartrain.client
+
+    told = "".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    names = {*geartrain.__all__, *geartrain.client.__all__} - {"__version__", "JobEvent", "Priority", "When"}
+    missing = [name for name in names if not re.search(rf"^::: \S+\.{name}$", told, re.MULTILINE)]
+    assert not missing
