@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 NATIVE := .venv-native
+TASKS := build/bench-tasks-venv
 PIP := -m pip install --quiet --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
@@ -13,7 +14,7 @@ TESTS ?= tests
 RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted lint types check bench conversations fuzz clean
+.PHONY: help demo test test-compiled test-interpreted lint types check bench bench-tasks docs conversations fuzz clean
 
 help: ## list these entries
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +45,15 @@ bench: $(NATIVE)/.installed ## our job server beside gearmand; BENCH="--only dra
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
 	$(PYTHON) bench/compare.py --python $(NATIVE)/bin/python $(BENCH)
 
+bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes
+	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)
+	$(NATIVE)/bin/python bench/tasks/roundtrip.py
+
+docs: $(VENV)/.docs ## build the guides and the reference into build/docs
+	$(VENV)/bin/zensical build --clean --strict
+	cp -r tests/conversations build/docs/
+	sed -i 's#\.\./tests/conversations/#conversations/#g' build/docs/compatibility.html
+
 conversations: $(VENV)/.dev services ## the stories of packets: in memory, against our daemon, against gearmand
 	$(VENV)/bin/python -m pytest tests/test_conversations.py tests/test_vectors.py
 
@@ -69,6 +79,16 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python $(PIP) -e '.[all,test,dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python $(PIP) -e '.[docs]'
+	@touch $@
+
+# The others of bench-tasks, by themselves, so that nothing of theirs is ours.
+$(TASKS)/.installed: bench/tasks/requirements.txt
+	test -x $(TASKS)/bin/python || $(PYTHON) -m venv $(TASKS)
+	$(TASKS)/bin/python $(PIP) -r bench/tasks/requirements.txt
+	@touch $@
 
 # A package installed as users have it, compiled where there is a C compiler.
 $(NATIVE)/.installed: $(SOURCES)
