@@ -112,11 +112,13 @@ class Daemon:
     async def _leave(self) -> None:
         self._close_listeners()
         self.server.drain()
+        self.kept.clear()  # it may have been so at some moment of a drain
         self.settle()
         if self.keeper is not None:
-            # What was promised is written, and what is written is acknowledged, before anybody is sent away.
+            # What is owed to clients is acknowledged, or refused, before anybody is sent away.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.kept.wait(), self.config.stop_timeout)
+            self.keeper.give_up()
             self.settle()
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout

@@ -74,7 +74,7 @@ class Keeper:
         writer = self.writer
         assert writer is not None
         if self.give_up_at and server.now >= self.give_up_at:
-            self._give_up()
+            self.give_up()
         batch = storage.take_batch(server)
         if batch is not None:
             # The writer waits for a store that is down; this is for one that lets it hang.
@@ -86,10 +86,11 @@ class Keeper:
             for read in reads:
                 writer.read(read)
 
-    def _give_up(self) -> None:
-        """The store has let a commit hang: its jobs are refused, and so are others until it has answered."""
+    def give_up(self) -> None:
+        """Wait no longer for a commit under way: its jobs are refused, and so are others until it has answered."""
         batch = self.server.journal.under_way
-        assert batch is not None
+        if batch is None:
+            return
         self.give_up_at = 0.0
         self.given_up = batch
         log.error("store_hangs", extra={"fields": {"store": repr(self.store), "batch": repr(batch)}})
@@ -112,6 +113,8 @@ class Keeper:
 
     def close(self, seconds: float) -> None:
         """Let go of the store when what was handed over is written, after so many seconds in any case."""
+        if self.given_up is not None:
+            seconds = 0.0  # it was waited for, and its jobs were refused: they had better not be written now
         if self.writer is None or self.writer.close(seconds):
             self.store.close()
         else:  # to close it as well would hang

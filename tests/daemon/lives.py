@@ -1,0 +1,193 @@
+"""Job servers that follow one another on the same store, those who talk to them, and what may happen to the store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from daemon_peer import DaemonPeer
+from geartrain.wire import Packet, Parser, pack_request
+from geartrain.wire.packets import (
+    CAN_DO,
+    ECHO_REQ,
+    ECHO_RES,
+    ERROR,
+    GRAB_JOB_ALL,
+    JOB_CREATED,
+    NO_JOB,
+    NOOP,
+    PRE_SLEEP,
+    SUBMIT_JOB_BG,
+    WORK_COMPLETE,
+)
+from servers import RunningServer, running_geartrain
+from services import SECRETS, Service
+
+READS = 1 << 20  # bytes at once
+
+
+@contextlib.contextmanager
+def life(place: Place, *options: str) -> Iterator[RunningServer]:
+    """A job server on this store. However it ends, no log may tell a password or a failure inside."""
+    with running_geartrain("--job-handle-prefix=H:t", *options, store=place.url) as server:
+        try:
+            server.ask("version")  # it takes connections before it has loaded what the store kept
+            yield server
+            if server.process.poll() is None:
+                server.process.terminate()
+            server.process.wait(15)
+        finally:
+            told = told_by(server)
+            print(told)  # for whoever reads about a failed test
+        assert "Traceback" not in told
+        assert not any(secret in told for secret in SECRETS)
+
+
+def told_by(server: RunningServer) -> str:
+    """All that the job server has logged and written so far."""
+    return server.log.read_text() + server.log.with_suffix(".out").read_text()
+
+
+def kill(server: RunningServer) -> None:
+    """As ``kill -9``."""
+    server.process.kill()
+    server.process.wait()
+
+
+class Caller(DaemonPeer):
+    """A connection that knows how the arguments of each packet are told apart, so that any bytes pass."""
+
+    def __init__(self, server: RunningServer) -> None:
+        super().__init__(server.port)
+        self.parser = Parser()
+
+    def receive(self) -> Packet:
+        while (packet := self.parser.next_packet()) is None:
+            data = self.socket.recv(READS)
+            assert data, "the server hung up"
+            self.parser.feed(data)
+        return packet
+
+    def hears_nothing(self, seconds: float = 0.0) -> bool:
+        """Whether nothing comes within so many seconds."""
+        return not self.parser.waiting and not select.select([self.socket], [], [], seconds)[0]
+
+    def call(self, type: int, *arguments: bytes) -> Packet:
+        """Send one packet; the next one that comes."""
+        self.send(pack_request(type, *arguments))
+        return self.receive()
+
+    def fence(self) -> None:
+        """Return when the job server has dealt with all that was sent."""
+        assert self.call(ECHO_REQ, b"fence") == Packet(ECHO_RES, (b"fence",))
+
+    def submit(self, function: bytes, workload: bytes, unique: bytes = b"", type: int = SUBMIT_JOB_BG) -> bytes:
+        """Submit a job that must be taken; its handle."""
+        created = self.call(type, function, unique, workload)
+        assert created.type == JOB_CREATED, created
+        return created.arguments[0]
+
+    def refusal(self, function: bytes, workload: bytes = b"", type: int = SUBMIT_JOB_BG) -> str:
+        """Submit a job that must be refused; why it was."""
+        error = self.call(type, function, b"", workload)
+        assert error.type == ERROR, error
+        assert error.arguments[0] == b"QUEUE_ERROR"
+        return error.arguments[1].decode()
+
+    def can_do(self, *functions: bytes) -> None:
+        self.send(b"".join(pack_request(CAN_DO, name) for name in functions))
+
+    def complete(self, job: Packet, result: bytes = b"") -> None:
+        self.send(pack_request(WORK_COMPLETE, job.arguments[0], result))
+
+    def take_all(self) -> list[Packet]:
+        """Take and complete jobs until there are no more."""
+        jobs = []
+        while (job := self.call(GRAB_JOB_ALL)).type != NO_JOB:
+            jobs.append(job)
+            self.complete(job)
+        return jobs
+
+    def await_job(self, grab: int = GRAB_JOB_ALL) -> Packet:
+        """The next job, slept for as well behaved workers do."""
+        while (answer := self.call(grab)).type == NO_JOB:
+            woken = self.call(PRE_SLEEP)
+            assert woken.type == NOOP, woken
+        return answer
+
+
+class Place(ABC):
+    """One test's place in a store."""
+
+    url: str
+
+    @abstractmethod
+    def held_back(self) -> contextlib.AbstractContextManager[None]:
+        """The store is there, and nothing is committed."""
+
+
+class FilePlace(Place):
+    """A file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.url = f"sqlite:///{file}"
+
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        with contextlib.closing(sqlite3.connect(self.file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+
+
+class ServicePlace(Place):
+    """A namespace in one service, or in several that are one store."""
+
+    def __init__(self, services: list[Service], url: str) -> None:
+        self.services = services
+        self.url = url
+
+    @classmethod
+    def of(cls, service: Service, namespace: str) -> ServicePlace:
+        return cls([service], service.url(namespace))
+
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        stopped: list[int] = []
+        try:
+            for service in self.services:
+                assert service.process is not None
+                _stop(service.process.pid, stopped)
+            yield
+        finally:
+            for pid in reversed(stopped):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """The service has been killed; at the end it is started again."""
+        for service in self.services:
+            service.kill()
+        try:
+            yield
+        finally:
+            for service in self.services:
+                service.start()
+
+
+def _stop(pid: int, stopped: list[int]) -> None:
+    """Have a process and all its descendants stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    stopped.append(pid)
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if parent == pid:
+                _stop(int(status.parent.name), stopped)
