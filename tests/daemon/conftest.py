@@ -77,11 +77,6 @@ def memcached(memcached_services: list[Memcached], new_namespace: NewNamespace) 
 
 @pytest.fixture(params=STORES)
 def place(request: pytest.FixtureRequest) -> Place:
-    """A test's own place in a store, one of each engine in turn, or in those that the test names by ``on``."""
+    """A test's own place in a store: in each in turn, unless the test says ``on`` which."""
     found: Place = request.getfixturevalue(request.param)
     return found
-
-
-def on(*stores: str) -> pytest.MarkDecorator:
-    """Run the test on these stores alone."""
-    return pytest.mark.parametrize("place", stores, indirect=True)

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from daemon_peer import DaemonPeer
 from geartrain.wire import Packet, Parser, pack_request
 from geartrain.wire.packets import (
@@ -30,6 +32,11 @@ from servers import RunningServer, running_geartrain
 from services import SECRETS, Service
 
 READS = 1 << 20  # bytes at once
+
+
+def on(*stores: str) -> pytest.MarkDecorator:
+    """Run a test that asks for a ``place`` on these stores alone."""
+    return pytest.mark.parametrize("place", stores, indirect=True)
 
 
 @contextlib.contextmanager
