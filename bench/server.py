@@ -131,3 +131,12 @@ class Server:
                 if line.startswith("Rss:"):
                     total += int(line.split()[1]) * 1024
         return total
+
+    def peak_memory(self) -> int:
+        """The most resident memory so far in bytes, of the server and its living descendants."""
+        total = 0
+        for pid in self._pids():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    total += int(line.split()[1]) * 1024
+        return total
