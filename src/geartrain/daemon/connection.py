@@ -14,6 +14,8 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Final, cast
 
+from geartrain.jobserver.server import STALL_AT
+
 if TYPE_CHECKING:
     from geartrain.daemon.daemon import Daemon
     from geartrain.jobserver import Peer
@@ -99,7 +101,7 @@ class Connection(asyncio.Protocol):
             if not peer.unsent:
                 self.linger()
         elif peer.stalled:
-            if not self.full:
+            if not self.full and peer.unsent < STALL_AT:  # else it goes on when the socket, or the store, has caught up
                 self.daemon.loop.call_soon(self.go_on)
         elif self.ending and not peer.unsent:
             self.transport.close()
