@@ -8,6 +8,7 @@ come in the order of their submission.
 
     python crash/run.py --store sqlite --rounds 10
     python crash/run.py --store all --kill both
+    python crash/run.py --store full-disk          SQLite on a disk of 24 MB that is full most of the time; as root
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from servers import free_port
 from services import MariaDB, Memcached, PostgreSQL, Redis, Service, Valkey, running
 
 START_SECONDS = 60.0
+SMALL_DISK = "24m"
 
 
 class Place:
@@ -55,6 +57,9 @@ def place(name: str, folder: Path) -> Iterator[Place]:
     with contextlib.ExitStack() as stack:
         if name == "sqlite":
             yield Place(name, f"sqlite:///{folder / 'queue.sqlite'}", [])
+        elif name == "full-disk":
+            disk = stack.enter_context(small_disk(folder / "disk"))
+            yield Place(name, f"sqlite:///{disk / 'queue.sqlite'}", [])
         elif name == "memcached":
             nodes = [stack.enter_context(running(Memcached, "-M", "-m", "512", "-I", "8m")) for _ in range(3)]
             url = "memcached://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
@@ -66,6 +71,19 @@ def place(name: str, folder: Path) -> Iterator[Place]:
         else:
             sql = stack.enter_context(running(PostgreSQL if name == "postgresql" else MariaDB))
             yield Place(name, sql.url(), [sql])
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A folder on a disk that has room for a few thousand jobs."""
+    if os.geteuid() != 0:
+        raise SystemExit("a disk that is full is made by mounting a small one: run this as root")
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 class JobServer:
@@ -88,7 +106,10 @@ class JobServer:
             self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log)
         while True:
             try:
-                BlockingLink.connect(Address("127.0.0.1", self.port), timeout=1).close()
+                link = BlockingLink.connect(Address("127.0.0.1", self.port), timeout=1)
+                link.send(b"version\n")
+                link.receive(START_SECONDS)  # it listens before the store is loaded, and answers afterwards
+                link.close()
                 break
             except GeartrainError:
                 if self.process.poll() is not None or time.monotonic() > began + START_SECONDS:
@@ -222,7 +243,7 @@ def say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = ("sqlite", "postgresql", "mariadb", "redis", "valkey", "memcached")
-    parser.add_argument("--store", nargs="+", default=["sqlite"], choices=(*every, "all"))
+    parser.add_argument("--store", nargs="+", default=["sqlite"], choices=(*every, "full-disk", "all"))
     parser.add_argument("--kill", default="server", choices=("server", "store", "both"), help="what is killed")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="longest time between two kills")

@@ -48,6 +48,7 @@ class Database(ABC):
 
     driver: ClassVar[str]  # SQLAlchemy's name for it and its library
     begin: ClassVar[str] = "BEGIN"
+    may_be_lost: ClassVar[bool] = True  # a connection, and the hold on the place with it
 
     abilities: Abilities
 

@@ -38,6 +38,7 @@ BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR,
 class SQLite(Database):
     driver = "sqlite+pysqlite"
     begin = "BEGIN IMMEDIATE"
+    may_be_lost = False  # so that nothing is written at a start, which must be possible on a full disk
 
     def __init__(self, url: URL, options: dict[str, str], tables: Tables) -> None:
         self.synchronous = options.pop("synchronous", "full").upper()

@@ -154,8 +154,9 @@ class SqlStore(Store):
                 raise self._database.in_use("it came while the connection was lost")
             return
         prepare(connection, self._tables, self._database.begin)
-        connection.execute(update(meta).values(user=self._user))
-        self._signed = True
+        if self._database.may_be_lost:
+            connection.execute(update(meta).values(user=self._user))
+            self._signed = True
 
     def _commit(self, connection: Connection, batch: Batch) -> None:
         try:
