@@ -7,11 +7,15 @@ import os
 import select
 import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from daemon_peer import DaemonPeer
 from geartrain.wire import Packet, Parser, pack_request
@@ -29,7 +33,7 @@ from geartrain.wire.packets import (
     WORK_COMPLETE,
 )
 from servers import RunningServer, running_geartrain
-from services import SECRETS, Service
+from services import SECRETS, PostgreSQL, Redis, Service, SqlService
 
 READS = 1 << 20  # bytes at once
 
@@ -54,6 +58,22 @@ def life(place: Place, *options: str) -> Iterator[RunningServer]:
             print(told)  # for whoever reads about a failed test
         assert "Traceback" not in told
         assert not any(secret in told for secret in SECRETS)
+
+
+def refused_start(url: str, *options: str) -> str:
+    """What a job server says that does not start on this store."""
+    done = subprocess.run(
+        [sys.executable, "-m", "geartrain", "serve", "--port=0", "--listen=127.0.0.1", f"--store={url}", *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1, done
+    for text in (done.stdout, done.stderr):
+        assert "Traceback" not in text
+        assert not any(secret in text for secret in SECRETS)
+    assert "geartrain: --store can't be used: " in done.stderr
+    return done.stderr
 
 
 def told_by(server: RunningServer) -> str:
@@ -106,6 +126,14 @@ class Caller(DaemonPeer):
         assert error.type == ERROR, error
         assert error.arguments[0] == b"QUEUE_ERROR"
         return error.arguments[1].decode()
+
+    def insist(self, function: bytes, workload: bytes, seconds: float = 20) -> bytes:
+        """Submit a job again and again until it is taken; its handle."""
+        deadline = time.monotonic() + seconds
+        while (answer := self.call(SUBMIT_JOB_BG, function, b"", workload)).type != JOB_CREATED:
+            assert time.monotonic() < deadline, f"refused for {seconds} s: {answer}"
+            time.sleep(0.05)
+        return answer.arguments[0]
 
     def can_do(self, *functions: bytes) -> None:
         self.send(b"".join(pack_request(CAN_DO, name) for name in functions))
@@ -177,6 +205,33 @@ class ServicePlace(Place):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
 
+    def cut(self) -> None:
+        """End every connection to the service, which goes on."""
+        for service in self.services:
+            if isinstance(service, SqlService):
+                service.drop_connections()
+            elif isinstance(service, Redis):
+                with administrator(service) as client:
+                    client.client_kill_filter(_type="normal", skipme=True)
+
+    @contextlib.contextmanager
+    def read_only(self) -> Iterator[None]:
+        """The job server may only read."""
+        (service,) = self.services
+        assert isinstance(service, SqlService)
+        if isinstance(service, PostgreSQL):
+            on = "ALTER ROLE geartrain SET default_transaction_read_only = on"
+            off = "ALTER ROLE geartrain RESET default_transaction_read_only"
+        else:
+            on, off = "SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"
+        service.sql(on)
+        self.cut()
+        try:
+            yield
+        finally:
+            service.sql(off)
+            self.cut()
+
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
         """The service has been killed; at the end it is started again."""
@@ -187,6 +242,11 @@ class ServicePlace(Place):
         finally:
             for service in self.services:
                 service.start()
+
+
+def administrator(service: Redis) -> redis.Redis:
+    """A connection to a Redis."""
+    return redis.Redis.from_url(service.url().partition("?")[0])
 
 
 def _stop(pid: int, stopped: list[int]) -> None:

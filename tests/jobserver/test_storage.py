@@ -235,6 +235,17 @@ def test_a_store_in_trouble_refuses_at_once_and_lets_foreground_jobs_pass(durabl
     assert durable.got(client) == [created(2)]
 
 
+def test_a_refused_job_that_is_submitted_again_before_it_is_forgotten_is_kept(durable: Durable) -> None:
+    client, waiting = durable.peer(), durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w")
+    storage.refused(durable.server, durable.batch(), "full", down=False)
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    batch = durable.commit()
+    assert [job.number for job in batch.added] == [1]
+    assert batch.removed == []
+
+
 def test_what_gathered_behind_a_batch_that_failed_is_refused_with_it(durable: Durable) -> None:
     client = durable.peer()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"1")
@@ -324,6 +335,21 @@ def test_a_large_workload_leaves_memory_and_is_read_when_assigned(durable: Durab
     assert durable.got(worker) == [Packet(p.JOB_ASSIGN_UNIQ, (b"H:t:1", b"f", b"u", big)), echo(b"behind")]
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
     assert durable.server.memory == 0
+
+
+def test_a_time_limit_begins_when_the_workload_has_been_read(durable: Durable) -> None:
+    client, worker = durable.peer(), durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
+    durable.commit()
+    durable.send(worker, p.CAN_DO_TIMEOUT, b"f", b"1000")
+    durable.send(worker, p.GRAB_JOB)
+    durable.server.tick(10.0, 1009.0)
+    storage.deliver(durable.server, durable.server.reads.pop(), b"x" * 2000)
+    assert durable.got(worker)[0].type == p.JOB_ASSIGN
+    durable.server.tick(10.9, 1009.9)
+    assert len(durable.server.jobs) == 1
+    durable.server.tick(11.1, 1010.1)
+    assert len(durable.server.jobs) == 0
 
 
 def test_a_workload_that_can_not_be_read_now_is_offered_again(durable: Durable) -> None:

@@ -118,7 +118,7 @@ class Daemon:
             # What is owed to clients is acknowledged, or refused, before anybody is sent away.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.kept.wait(), self.config.stop_timeout)
-            self.keeper.give_up()
+            self.keeper.give_up("the job server stops")
             self.settle()
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout
@@ -175,8 +175,10 @@ class Daemon:
             for event, who, fields in server.take_notices():
                 self.log_event(event, who, fields)
         at = server.next_deadline()
-        if keeper is not None and keeper.give_up_at and (not at or keeper.give_up_at < at):
-            at = keeper.give_up_at
+        if keeper is not None:
+            keepers = keeper.next_deadline()
+            if keepers and (not at or keepers < at):
+                at = keepers
         if at and (self.alarm is None or at < self.alarm_at):
             if self.alarm is not None:
                 self.alarm.cancel()

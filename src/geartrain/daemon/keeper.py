@@ -35,8 +35,12 @@ class Keeper:
         self.patience = patience
         self.writer: Writer | None = None
         self.enter: Callable[[], None] = lambda: None
+        # The writer waits for a store that is down; this bounds the wait for one that hangs.
+        self.longest_wait = 2 * patience + 1
         self.give_up_at = 0.0  # when the batch under way has taken too long; 0: none is under way
         self.given_up: Batch | None = None  # the batch that did, until the store says what became of it
+        self.reads: set[Read] = set()  # under way
+        self.give_up_reads_at = 0.0  # when no read has come to an end for too long; 0: none is under way
 
     def load(self) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError."""
@@ -74,27 +78,50 @@ class Keeper:
         writer = self.writer
         assert writer is not None
         if self.give_up_at and server.now >= self.give_up_at:
-            self.give_up()
+            self.give_up(f"it has not answered for {self.longest_wait:g} s")
+        if self.give_up_reads_at and server.now >= self.give_up_reads_at:
+            self._give_up_reads()
         batch = storage.take_batch(server)
         if batch is not None:
-            # The writer waits for a store that is down; this is for one that lets it hang.
-            self.give_up_at = server.now + 2 * self.patience + 1
+            self.give_up_at = server.now + self.longest_wait
             writer.commit(batch)
         if server.reads:
+            if not self.reads:
+                self.give_up_reads_at = server.now + self.longest_wait
             reads = server.reads
             server.reads = []
+            self.reads.update(reads)
             for read in reads:
                 writer.read(read)
 
-    def give_up(self) -> None:
+    def next_deadline(self) -> float:
+        """When ``settle`` wants to be called again, on the job server's clock; 0: not before something happens."""
+        if self.give_up_at and self.give_up_reads_at:
+            return min(self.give_up_at, self.give_up_reads_at)
+        return self.give_up_at or self.give_up_reads_at
+
+    def give_up(self, reason: str) -> None:
         """Wait no longer for a commit under way: its jobs are refused, and so are others until it has answered."""
         batch = self.server.journal.under_way
         if batch is None:
             return
+        self.enter()
         self.give_up_at = 0.0
         self.given_up = batch
-        log.error("store_hangs", extra={"fields": {"store": repr(self.store), "batch": repr(batch)}})
+        fields = {"store": repr(self.store), "reason": reason, "batch": repr(batch)}
+        log.error("store_hangs", extra={"fields": fields})
         storage.refused(self.server, batch, "the store does not answer", down=True)
+
+    def _give_up_reads(self) -> None:
+        """Wait no longer for any workload that is being read: one holds up the others."""
+        self.enter()
+        reason = f"no workload has been read for {self.longest_wait:g} s"
+        log.error("store_hangs", extra={"fields": {"store": repr(self.store), "reason": reason}})
+        self.give_up_reads_at = 0.0
+        reads = self.reads
+        self.reads = set()
+        for read in reads:
+            storage.undelivered(self.server, read, lost_for_good=False)
 
     def _is_late(self, batch: Batch) -> bool:
         """Whether this outcome is that of a batch that was given up."""
@@ -147,8 +174,18 @@ class Keeper:
 
     def deliver(self, read: Read, workload: bytes) -> None:
         self.enter()
-        storage.deliver(self.server, read, workload)
+        if self._is_awaited(read):
+            storage.deliver(self.server, read, workload)
 
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
         self.enter()
-        storage.undelivered(self.server, read, lost_for_good)
+        if self._is_awaited(read):
+            storage.undelivered(self.server, read, lost_for_good)
+
+    def _is_awaited(self, read: Read) -> bool:
+        """Whether this read, now ended, has not been given up."""
+        if read not in self.reads:
+            return False
+        self.reads.remove(read)
+        self.give_up_reads_at = self.server.now + self.longest_wait if self.reads else 0.0
+        return True

@@ -94,13 +94,11 @@ def _assign(server: JobServer, peer: Peer, ability: Ability, type: i64) -> None:
     peer.running = job
     if peer.former is not None:
         peer.former.pop(job.number, None)
-    if ability.timeout > 0:
-        job.timed = True
-        server.timeouts.add(server.now + ability.timeout, job.number, job.assignments)
     if job.spilled:
         peer.send(_NO_JOB_PACKET)  # in case the workload can't be read
         server.reads.append(Read(job, peer.hold(), type, job.assignments))
         return
+    start_time(server, job, ability)
     workload = job.workload
     head = assignment_packet(server, job, type, len(workload))
     if len(workload) < BIG_PIECE:
@@ -108,6 +106,13 @@ def _assign(server: JobServer, peer: Peer, ability: Ability, type: i64) -> None:
     else:
         peer.send(head)
         peer.send(workload)
+
+
+def start_time(server: JobServer, job: Job, ability: Ability) -> None:
+    """From now on a job's time limit counts, if its worker has set one (section 3.6)."""
+    if ability.timeout > 0:
+        job.timed = True
+        server.timeouts.add(server.now + ability.timeout, job.number, job.assignments)
 
 
 def assignment_packet(server: JobServer, job: Job, type: i64, size: i64) -> bytes:

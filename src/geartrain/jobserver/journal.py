@@ -171,7 +171,12 @@ class Journal:
         self.new = []
         batch.moved = self.moved
         self.moved = []
-        batch.removed = self.removed
+        if self.removed and jobs:
+            # A job that was refused, and lived on for a foreground client, may be stored after all.
+            added = {job.number for job in jobs}
+            batch.removed = [number for number in self.removed if number not in added]
+        else:
+            batch.removed = self.removed
         self.removed = []
         self.under_way = batch
         return batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver.assignment import assignment_packet
+from geartrain.jobserver.assignment import assignment_packet, start_time
 from geartrain.jobserver.job import ENDED, JOB_COST, RUNNING, Job
 from geartrain.jobserver.journal import (
     STORED,
@@ -139,6 +139,9 @@ def deliver(server: JobServer, read: Read, workload: bytes) -> None:
     if job.worker is peer and job.assignments == read.assignment:
         head = assignment_packet(server, job, read.type, len(workload))
         peer.replace(slot.index, head + workload)
+        ability = peer.ability(job.function.name)
+        if ability is not None:
+            start_time(server, job, ability)
     slot.open = True
     peer.touch()
 

@@ -5,7 +5,8 @@ makes to run a function in its own thread. Everything that one commit's duration
 batches grow with the load and a commit's price is shared.
 
 A store that is down is waited for, for ``patience`` seconds with growing pauses; then the batch is refused, and the
-shell is told when the store answers again.
+shell is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
+be done in any case: nobody knows how much of it arrived.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ class Writer:
                 continue
             except StoreFull as error:
                 log.error("store_full", extra={"fields": {"reason": str(error)}})
-                self._post(self.outcomes.refused, batch, str(error), False)
+                # What takes nothing more may still forget, and must, or it never has room again.
+                forgets = bool(batch.added) and self._takes(taken_back(batch))
+                self._refuse(batch, str(error), down=not forgets)
                 return
             except Exception as error:
                 reason = str(error) or repr(error)
@@ -122,29 +125,30 @@ class Writer:
                 if time.monotonic() + pause < give_up_at and not self._closing.wait(pause):
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
-                self.down = True
-                self._post(self.outcomes.refused, batch, reason, True)
-                self._wait_until_back()
+                self._refuse(batch, reason, down=True)
                 return
             if pause > FIRST_PAUSE:
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
             self._post(self.outcomes.written, batch)
             return
 
-    def _wait_until_back(self) -> None:
-        """Try with a batch of nothing until that is taken."""
+    def _refuse(self, batch: Batch, reason: str, down: bool) -> None:
+        self.down = down
+        self._post(self.outcomes.refused, batch, reason, down)
         pause = FIRST_PAUSE
-        nothing = Batch([], 1)
-        while not self._closing.wait(pause):
-            try:
-                self.store.commit(nothing)
-            except Exception:
-                pause = min(pause * 2, LONGEST_PAUSE)
-            else:
+        while self.down and not self._closing.wait(pause):
+            if self._takes(taken_back(batch)):
                 self.down = False
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
                 self._post(self.outcomes.back)
-                return
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _takes(self, batch: Batch) -> bool:
+        try:
+            self.store.commit(batch)
+        except Exception:
+            return False
+        return True
 
     # ── the reader's thread ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,6 +160,8 @@ class Writer:
             self._fetch(read)
 
     def _fetch(self, read: Read) -> None:
+        if read.slot.open:
+            return  # it was given up while others were read
         number = read.job.number
         try:
             workload = self.store.read(number)
@@ -172,3 +178,11 @@ class Writer:
             self._post(self.outcomes.undelivered, read, False)
         else:
             self._post(self.outcomes.deliver, read, workload)
+
+
+def taken_back(batch: Batch) -> Batch:
+    """What is left of a batch whose jobs are refused."""
+    rest = Batch([], 1)
+    rest.moved = batch.moved
+    rest.removed = batch.removed + [job.number for job in batch.added]
+    return rest
