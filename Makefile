@@ -9,12 +9,14 @@ PIP := -m pip install --quiet --disable-pip-version-check
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BENCH ?=
 FUZZ_SECONDS ?= 60
+CRASH ?= --store all --kill both
 TESTS ?= tests
 # What runs a second time with the rules interpreted: all that is made of them.
 RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted lint types check bench bench-tasks docs conversations fuzz clean
+.PHONY: help demo test test-compiled test-interpreted lint types check bench bench-tasks bench-stores docs conversations
+.PHONY: fuzz crash clean
 
 help: ## list these entries
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +51,13 @@ bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside C
 	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)
 	$(NATIVE)/bin/python bench/tasks/roundtrip.py
 
+bench-stores: $(NATIVE)/.installed services ## beside gearmand with the same databases; a million stored jobs; 3 GB of them
+	mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(NATIVE)/bin/python bench/stores.py $(BENCH)
+	$(NATIVE)/bin/python bench/store_start.py
+	$(NATIVE)/bin/python bench/spill.py
+
 docs: $(VENV)/.docs ## build the guides and the reference into build/docs
 	$(VENV)/bin/zensical build --clean --strict
 	cp -r tests/conversations build/docs/
@@ -59,6 +68,9 @@ conversations: $(VENV)/.dev services ## the stories of packets: in memory, again
 
 fuzz: $(VENV)/.dev ## let random histories happen to the rules for a minute; FUZZ_SECONDS=3600 for an hour
 	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+crash: $(NATIVE)/.installed services ## kill job servers and stores under load, count what was lost; CRASH="--store redis"
+	$(NATIVE)/bin/python crash/run.py $(CRASH)
 
 clean: ## remove what was made here, the environments included
 	rm -rf build dist $(VENV) $(NATIVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
