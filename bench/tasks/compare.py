@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Tasks a second of one producer and one worker process, for geartrain and for others, run by run in turn.
+"""Tasks a second of one producer and one worker process, for geartrain and for others, in turn.
 
-Each run has a fresh broker. The producer fills the queue; then the worker starts and drains it. Both are timed: the
-producer by itself, the worker by marks in the queue before the first and behind the last task, so that nobody's start
-counts. The workers' processor time is that of the whole worker, its parents and children included.
+Each run has a fresh broker. The producer fills the queue, then the worker starts and empties it. Both are timed: the
+producer by itself, the worker by marks among the tasks, before the first and behind the last one, so that nobody's
+start counts. README.md beside this file says more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,154 +23,166 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from contenders import CONTENDERS, LEAST, TIMES, Contender
+
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from server import Server  # noqa: E402
+from server import Server
 
-HERE = Path(__file__).resolve().parent
-PROGRAMS = HERE / "programs"
-LIMIT = 120.0  # seconds that a run may take
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Who is measured: ``broker`` and ``worker`` are commands, ``program`` fills the queue."""
-
-    name: str
-    broker: str
-    program: str
-    worker: str
-    count: int  # tasks in the queue, so that a run takes a few seconds
-    concurrency: str
-    ours: bool = False
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+LIMIT = 120.0  # seconds that any part of a run may take
 
 
-REDIS = "redis-server --bind 127.0.0.1 --port {port} --save '' --appendonly no --dir {dir}"
-OURS = "{ours} -m geartrain serve --listen 127.0.0.1 --port {port}"
-IN_MEMORY = f"{OURS} --store memory:"
-ON_DISK = f"{OURS} --store sqlite:///{{dir}}/jobs.db"
-CELERY = "{others} -m celery --app celery_tasks worker --loglevel WARNING --without-gossip --without-mingle"
-
-CONTENDERS = (
-    Contender("celery prefork", REDIS, "celery_tasks.py", f"{CELERY} --pool prefork --concurrency 1", 4000, "1"),
-    Contender("celery prefork", REDIS, "celery_tasks.py", f"{CELERY} --pool prefork --concurrency 2", 4000, "2"),
-    Contender("celery solo", REDIS, "celery_tasks.py", f"{CELERY} --pool solo", 4000, "1"),
-    Contender(
-        "rq simple", REDIS, "rq_tasks.py",
-        "{others} -m rq.cli worker --quiet --url {redis} --worker-class rq.SimpleWorker", 2000, "1",
-    ),
-    Contender("dramatiq", REDIS, "dramatiq_tasks.py", "{others} -m dramatiq dramatiq_tasks -p 1 -t 8", 6000, "8"),
-    Contender("gear", IN_MEMORY, "gear_tasks.py", "{others} gear_tasks.py work", 10_000, "1"),
-    Contender(
-        "geartrain", IN_MEMORY, "geartrain_tasks.py", "{ours} geartrain_tasks.py work blocking", 40_000, "1", True
-    ),
-    Contender(
-        "geartrain asyncio", IN_MEMORY, "geartrain_tasks.py", "{ours} geartrain_tasks.py work asyncio", 60_000, "100", True
-    ),
-    Contender(
-        "geartrain asyncio, kept on disk", ON_DISK, "geartrain_tasks.py", "{ours} geartrain_tasks.py work asyncio",
-        60_000, "100", True,
-    ),
-)
+class RunFailed(Exception):
+    """A run gave no figure; the text says what the program printed."""
 
 
 @dataclass
 class Run:
+    """One queue, filled and emptied."""
+
     name: str
-    concurrency: str
+    concurrency: int
     produced: float  # tasks a second
     worked: float
-    worker_cpu: float  # seconds of processor time for each second of work
+    worker_cpu: float  # seconds of processor time for each second of work, of all the worker's processes
 
 
-def processor_seconds(pid: int) -> float:
-    """Of a process, its living descendants and its ended children."""
-    total, waiting = 0, [pid]
-    while waiting:
-        pid = waiting.pop()
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += sum(int(field) for field in fields[11:15])
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += [int(child) for child in (task / "children").read_text().split()]
-    return total / os.sysconf("SC_CLK_TCK")
+def measure(contender: Contender, pythons: dict[str, str], scale: float) -> Run:
+    """Fill and empty one queue. Raises RunFailed."""
+    count = max(int(contender.count * scale), 100)
+    with Server(contender.broker.replace("{ours}", pythons["ours"])) as broker, tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **os.environ,
+            "REDIS_URL": f"redis://127.0.0.1:{broker.port}/0",
+            "GEARMAN_SERVERS": f"127.0.0.1:{broker.port}",
+            "MARKS": folder,
+            "PYTHONPATH": str(PROGRAMS),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        python = pythons["ours" if contender.is_ours else "others"]
+        filled = subprocess.run(
+            [python, contender.program, str(count)],
+            cwd=PROGRAMS,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+        if filled.returncode:
+            raise RunFailed(f"the producer of {contender.name}: {filled.stderr[-2000:]}")
+        command = [word.format(port=broker.port, **pythons) for word in shlex.split(contender.worker)]
+        with _running(command, environment, Path(folder, "worker.log")) as worker:
+            begin, before = worker.await_mark(Path(folder, "begin"))
+            cpu = worker.processor_seconds()
+            end, after = worker.await_mark(Path(folder, "end"))
+            cpu = worker.processor_seconds() - cpu
+    done = after - before - 1
+    # Where several run at once the marks may overtake a few; of several processes each knows its own count.
+    if contender.processes == 1 and abs(done - count) >= contender.concurrency:
+        raise RunFailed(f"{contender.name} did {done} of {count} tasks")
+    seconds = end - begin
+    return Run(contender.name, contender.concurrency, count / float(filled.stdout), count / seconds, cpu / seconds)
+
+
+class Worker:
+    """A worker as a process, with all that it starts."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def await_mark(self, path: Path) -> tuple[float, int]:
+        """The moment at which the mark was reached, and the tasks done before."""
+        deadline = time.monotonic() + LIMIT
+        while not path.exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RunFailed(f"{self._process.args} came to no mark {path.name}: {self._log.read_text()[-2000:]}")
+            time.sleep(0.005)
+        moment, done = path.read_text().split()
+        return float(moment), int(done)
+
+    def processor_seconds(self) -> float:
+        """Of the process, its living descendants and its ended children."""
+        ticks, waiting = 0, [self._process.pid]
+        while waiting:
+            pid = waiting.pop()
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += sum(int(field) for field in fields[11:15])
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    waiting += [int(child) for child in (task / "children").read_text().split()]
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[Worker]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=PROGRAMS, env=environment, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        yield process
+        yield Worker(process, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def await_file(path: Path, process: subprocess.Popen[bytes], log: Path) -> tuple[float, int]:
-    deadline = time.monotonic() + LIMIT
-    while not path.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f"no mark {path.name}: the worker says\n{log.read_text()[-3000:]}")
-        time.sleep(0.005)
-    moment, done = path.read_text().split()
-    return float(moment), int(done)
+def table(rounds: list[list[Run]]) -> str:
+    """The medians of each contender."""
+    rows = [f"{'':32} {'at once':>8} {'produced/s':>11} {'worked/s':>9} {'worker cpu':>11}"]
+    for runs in zip(*rounds, strict=True):
+        produced, worked, cpu = (median(getattr(run, what) for run in runs) for what in _FIGURES)
+        rows.append(f"{runs[0].name:32} {runs[0].concurrency:>8} {produced:>11,.0f} {worked:>9,.0f} {cpu:>11.0%}")
+    return "\n".join(rows)
 
 
-def measure(contender: Contender, pythons: dict[str, str], scale: float) -> Run:
-    count = int(contender.count * scale)
-    broker = contender.broker.replace("{ours}", pythons["ours"])
-    with Server(broker) as server, tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "REDIS_URL": f"redis://127.0.0.1:{server.port}/0",
-            "GEARMAN_SERVERS": f"127.0.0.1:{server.port}",
-            "MARKS": folder,
-            "PYTHONPATH": str(PROGRAMS),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        python = pythons["ours" if contender.ours else "others"]
-        filled = subprocess.run(
-            [python, contender.program, str(count)],
-            cwd=PROGRAMS, env=environment, capture_output=True, text=True, timeout=LIMIT,
-        )
-        if filled.returncode:
-            raise SystemExit(f"{contender.name}: the producer failed\n{filled.stderr[-3000:]}")
-        command = [
-            word.replace("{redis}", environment["REDIS_URL"]).format(**pythons) for word in contender.worker.split()
-        ]
-        log = Path(folder, "worker.log")
-        with running(command, environment, log) as worker:
-            begin, before = await_file(Path(folder, "begin"), worker, log)
-            cpu = processor_seconds(worker.pid)
-            end, after = await_file(Path(folder, "end"), worker, log)
-            cpu = processor_seconds(worker.pid) - cpu
-        slack = int(contender.concurrency)
-        if slack != 2 and not count - slack <= after - before - 1 <= count + slack:
-            raise SystemExit(f"{contender.name}: {after - before - 1} tasks of {count} were done")
-        seconds = end - begin
-        return Run(contender.name, contender.concurrency, count / float(filled.stdout), count / seconds, cpu / seconds)
+_FIGURES = ("produced", "worked", "worker_cpu")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ours", required=True)
-    parser.add_argument("--others", required=True)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--only", default="")
+def verdicts(rounds: list[list[Run]]) -> Iterator[str]:
+    """How far the targets were reached: of each round the ratio to the faster of a rival's ways, then the median."""
+    best = [{run.name: run.worked for run in sorted(runs, key=lambda run: run.worked)} for runs in rounds]
+    for kind in ("geartrain asyncio", "geartrain blocking"):
+        for rival, target in TIMES.items():
+            if all(kind in one and rival in one for one in best):
+                yield _verdict(f"{kind} to {rival}", median(one[kind] / one[rival] for one in best), target)
+    if all("geartrain asyncio" in one for one in best):
+        yield _verdict("geartrain asyncio", median(one["geartrain asyncio"] for one in best), LEAST)
+
+
+def _verdict(what: str, reached: float, target: float) -> str:
+    return f"{what:36} {reached:>9,.1f}  {'reached' if reached >= target else 'MISSED'}: at least {target:,}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--ours", default=sys.executable, metavar="PYTHON", help="has geartrain installed (default: this one)")
+    add("--others", required=True, metavar="PYTHON", help="has requirements.txt installed")
+    add("--rounds", type=int, default=3, help="runs of each (default: %(default)s)")
+    add("--scale", type=float, default=1.0, help="of the number of tasks; 0.1 is a look, not a claim")
+    add("--only", nargs="+", metavar="WORD", default=[""], help="measure those with such a word in their name")
+    add("--json", type=Path, metavar="FILE", help="write every run to FILE")
     options = parser.parse_args()
     pythons = {"ours": os.path.abspath(options.ours), "others": os.path.abspath(options.others)}
-    runs: list[Run] = []
-    for _ in range(options.rounds):
-        for contender in CONTENDERS:
-            if options.only in contender.name:
-                run = measure(contender, pythons, options.scale)
-                print(f"{run.name:34} {run.concurrency:>4} {run.produced:8.0f} {run.worked:8.0f} {run.worker_cpu:.0%}", flush=True)
-                runs.append(run)
+    chosen = [one for one in CONTENDERS if any(word in one.name for word in options.only)]
+    rounds: list[list[Run]] = []
+    for number in range(options.rounds):
+        rounds.append([])
+        for contender in chosen:
+            print(f"\r[{number + 1}/{options.rounds}] {contender.name:40}", end="", file=sys.stderr, flush=True)
+            try:
+                rounds[-1].append(measure(contender, pythons, options.scale))
+            except RunFailed as error:
+                print(f"\nFAILED: {error}", file=sys.stderr)
+                return 1
+    print("\r" + " " * 60 + "\r", end="", file=sys.stderr)
+    print(table(rounds), *verdicts(rounds), sep="\n")
+    if options.json:
+        options.json.write_text(json.dumps([[asdict(run) for run in runs] for runs in rounds], indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,7 +21,7 @@ from statistics import median
 from geartrain import Client
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from server import Server  # noqa: E402
+from server import Server
 
 CAN_DO, PRE_SLEEP, NOOP, SUBMIT_JOB, JOB_CREATED = 1, 4, 6, 7, 8
 GRAB_JOB, NO_JOB, JOB_ASSIGN, WORK_COMPLETE = 9, 10, 11, 13

@@ -8,20 +8,20 @@ import trivial
 from geartrain import AsyncWorker, Client, Worker
 
 
-def work_blocking() -> None:
+def work_blocking(threads: int) -> None:
     worker = Worker()
     worker.function()(trivial.add)
-    worker.run()
+    worker.run(threads=threads)
 
 
-def work_asyncio() -> None:
+def work_asyncio(concurrency: int) -> None:
     worker = AsyncWorker()
 
     @worker.function()
     async def add(x: int, y: int) -> int:
         return trivial.add(x, y)
 
-    worker.run()
+    worker.run(concurrency=concurrency)
 
 
 def produce(count: int) -> None:
@@ -37,6 +37,6 @@ def produce(count: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "work":
-        {"blocking": work_blocking, "asyncio": work_asyncio}[sys.argv[2]]()
+        {"blocking": work_blocking, "asyncio": work_asyncio}[sys.argv[2]](int(sys.argv[3]))
     else:
         produce(int(sys.argv[1]))
