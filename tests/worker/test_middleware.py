@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Iterator
 
 import pytest
-from caller import Caller
 
-from geartrain.errors import JobFailedError
+from geartrain.client import Client
+from geartrain.contrib.local_server import LocalServer
+from geartrain.errors import JobFailedError, JobRaisedError
 from geartrain.worker import AssignedJob, AsyncWorker, JobLog, Middleware, Worker
 from geartrain.worker.metrics import Metrics
-from servers import RunningServer, running_geartrain
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RunningServer]:
-    with running_geartrain() as server:
-        yield server
+def error(client: Client, function: str, workload: bytes) -> str:
+    """The text with which a job fails."""
+    with pytest.raises(JobRaisedError) as caught:
+        client.run(function, workload, timeout=20)
+    return str(caught.value)
 
 
 class Notes(Middleware):
@@ -45,10 +44,10 @@ class Notes(Middleware):
 
 @pytest.mark.parametrize("kind", [Worker, AsyncWorker])
 def test_it_sees_every_job(
-    server: RunningServer, caplog: pytest.LogCaptureFixture, kind: type[Worker | AsyncWorker]
+    geartrain_server: LocalServer, caplog: pytest.LogCaptureFixture, kind: type[Worker | AsyncWorker]
 ) -> None:
     seen: list[str] = []
-    worker = kind(server.address, middleware=[Notes("outer", seen), Notes("inner", seen, b"refused")])
+    worker = kind(middleware=[Notes("outer", seen), Notes("inner", seen, b"refused")])
 
     @worker.function()
     def maybe(job: AssignedJob) -> bytes:
@@ -57,22 +56,11 @@ def test_it_sees_every_job(
             raise ValueError("no")
         return b"fine"
 
-    def play() -> None:
-        with Caller(server) as caller:
-            assert caller.run("maybe", b"good") == b"fine"
-            assert caller.error("maybe", b"bad").endswith("ValueError: no")
-            assert caller.error("maybe", b"refused").endswith("PermissionError: not you")
-
-    async def main() -> None:
-        async with worker:
-            await asyncio.to_thread(play)
-
-    with caplog.at_level(logging.ERROR):
-        if isinstance(worker, AsyncWorker):
-            asyncio.run(main())
-        else:
-            with worker:
-                play()
+    client = geartrain_server.client()
+    with caplog.at_level(logging.ERROR), geartrain_server.run_worker(worker):
+        assert client.run("maybe", b"good") == b"fine"
+        assert error(client, "maybe", b"bad").endswith("ValueError: no")
+        assert error(client, "maybe", b"refused").endswith("PermissionError: not you")
     assert seen == [
         *("outer before good", "inner before good", "runs", "inner after good", "outer after good"),
         *("outer before bad", "inner before bad", "runs", "inner failed bad: no", "outer failed bad: no"),
@@ -81,8 +69,8 @@ def test_it_sees_every_job(
     assert "a bad middleware" in caplog.text
 
 
-def test_the_log_of_jobs(server: RunningServer, caplog: pytest.LogCaptureFixture) -> None:
-    worker = Worker(server.address, middleware=[JobLog(level=logging.INFO)])
+def test_the_log_of_jobs(geartrain_server: LocalServer, caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker(middleware=[JobLog(level=logging.INFO)])
 
     @worker.function()
     def maybe(job: AssignedJob) -> None:
@@ -91,11 +79,12 @@ def test_the_log_of_jobs(server: RunningServer, caplog: pytest.LogCaptureFixture
         if job.workload == b"fails":
             raise JobFailedError
 
-    with caplog.at_level(logging.INFO, logger="geartrain.jobs"), worker, Caller(server) as caller:
-        caller.submit("maybe", b"good", unique=b"u1")
-        caller.follow()
-        caller.packets("maybe", b"bad")
-        caller.packets("maybe", b"fails")
+    client = geartrain_server.client()
+    with caplog.at_level(logging.INFO, logger="geartrain.jobs"), geartrain_server.run_worker(worker):
+        client.submit_background("maybe", b"good", unique="u1")
+        client.submit_background("maybe", b"bad")
+        client.submit_background("maybe", b"fails")
+        geartrain_server.wait_idle()
     done, raised, failed = [record for record in caplog.records if record.name == "geartrain.jobs"]
     assert done.getMessage().startswith("maybe H:")
     assert "(u1) done in 0.0" in done.getMessage()
@@ -104,10 +93,10 @@ def test_the_log_of_jobs(server: RunningServer, caplog: pytest.LogCaptureFixture
     assert failed.exc_info is None
 
 
-def test_metrics(server: RunningServer) -> None:
+def test_metrics(geartrain_server: LocalServer) -> None:
     prometheus_client = pytest.importorskip("prometheus_client")
     registry = prometheus_client.CollectorRegistry()
-    worker = Worker(server.address, middleware=[Metrics(registry)])
+    worker = Worker(middleware=[Metrics(registry)])
     running: list[float | None] = []
 
     def value(name: str, **labels: str) -> float | None:
@@ -120,10 +109,11 @@ def test_metrics(server: RunningServer) -> None:
             raise ValueError("no")
         return b""
 
-    with worker, Caller(server) as caller:
-        caller.run("maybe")
-        caller.run("maybe")
-        caller.error("maybe", b"bad")
+    client = geartrain_server.client()
+    with geartrain_server.run_worker(worker):
+        client.run("maybe")
+        client.run("maybe")
+        error(client, "maybe", b"bad")
     assert running == [1, 1, 1]
     assert value("geartrain_worker_jobs_running") == 0
     assert value("geartrain_worker_jobs_total", outcome="done") == 2
