@@ -22,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -156,6 +157,19 @@ def test_every_link_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)):
         if not target.startswith("https://"):
             assert (path.parent / target.partition("#")[0]).exists(), target
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    told = yaml.safe_load((DOCS.parent / "mkdocs.yml").read_text())["nav"]
+    assert {str(path.relative_to(DOCS)) for path in PAGES} == set(_pages(told))
+
+
+def _pages(entry: Any) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for part in entry.values() if isinstance(entry, dict) else entry:
+            yield from _pages(part)
 
 
 def test_the_reference_names_what_exists() -> None:

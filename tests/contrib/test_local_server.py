@@ -124,6 +124,16 @@ def test_an_asyncio_worker_runs_there_too(geartrain_server: LocalServer) -> None
     assert worker.client is None
 
 
+@pytest.mark.parametrize("kind", [Worker, AsyncWorker])
+def test_a_worker_that_can_do_nothing_is_refused(
+    geartrain_server: LocalServer, kind: type[Worker | AsyncWorker]
+) -> None:
+    worker = kind("elsewhere")
+    with pytest.raises(GeartrainError, match="no function"), geartrain_server.run_worker(worker):
+        pass
+    assert [str(address) for address in worker.addresses] == ["elsewhere:4730"]
+
+
 @pytest.mark.geartrain_server(max_packet="1KiB", job_handle_prefix="H:test")
 def test_it_takes_the_options_of_serve(geartrain_server: LocalServer) -> None:
     assert geartrain_server.client().submit_background("any", b"").startswith(b"H:test:")
