@@ -55,9 +55,13 @@ def measure(name: str, python: str, load: Path, jobs: int, size: int) -> None:
             stored = server.memory() - empty
             handle, total = ask(server.port, "status").split("\t")[:2]
             assert int(total) == jobs, f"{total} jobs of {handle} came back"
+            file = Path(url.removeprefix("sqlite:///"))
+            on_disk = sum(each.stat().st_size for each in file.parent.glob(f"{file.name}*")) if file.exists() else 0
             lines = [line for line in server.output().splitlines() if " loading " in line or " store_loaded " in line]
     print(f"{name}: {jobs:,} jobs of {size} bytes were acknowledged in {seconds:.1f} s")
     print(f"  started and answered after {started:.2f} s")
+    if on_disk:
+        print(f"  on the disk a job: {on_disk / jobs:.0f} bytes")
     print(f"  memory a job: {stored / jobs:.0f} bytes, and {live / jobs:.0f} when they came from clients")
     for line in lines:
         print(f"    {line}")

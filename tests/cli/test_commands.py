@@ -36,7 +36,7 @@ def test_help_lists_every_command() -> None:
         assert what in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [*COMMANDS, "admin status", "admin limit"])
+@pytest.mark.parametrize("arguments", [*COMMANDS, "admin status", "admin limit", "store import", "store list"])
 def test_every_command_has_help_that_fits_a_terminal(arguments: str) -> None:
     done = geartrain(*arguments.split(), "--help")
     assert done.returncode == 0

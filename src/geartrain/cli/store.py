@@ -31,8 +31,7 @@ from geartrain.cli.store_place import (
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedOption
 from geartrain.jobserver.journal import Batch, StoredJob
-from geartrain.store import Unreadable, export
-from geartrain.store.base import StoreError
+from geartrain.store import StoreError, Unreadable, export, shown_url
 
 REMOVED_AT_ONCE = 1000
 SHOWN_BYTES = 2000  # of a workload
@@ -261,7 +260,7 @@ def _check(store_url: str, as_json: bool) -> int:
                 found.unreadable.append(Unreadable(job.number, f"its workload can't be read: {error}"))
         aside = {each.number: each.reason for each in (*store.aside(), *found.unreadable)}
         told = {
-            "store": repr(store),
+            "store": shown_url(store_url),
             "engine": abilities.name,
             "in_use": False,
             "survives": abilities.survives,

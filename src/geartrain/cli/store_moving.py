@@ -201,7 +201,7 @@ def _import(store_url: str, source: str, functions: Sequence[str], dry_run: bool
                         if seen % 1000 == 0:
                             bar.show(seen, total)
         finally:
-            _report(intake.taken, came, shown_url(source), repr(store), dry_run, as_json)
+            _report(intake.taken, came, shown_url(source), shown_url(store_url), dry_run, as_json)
     return 1 if intake.taken.unreadable or intake.taken.too_large else 0
 
 
@@ -239,7 +239,8 @@ def _report(taken: Taken, came: Source, source: str, store: str, dry_run: bool, 
         show(lambda: shown, ("function", "priority", "jobs", "later", "bytes"), as_json=False, watch=None)
         click.echo()
     total = sum(taken.jobs.values())
-    click.echo(f"{total:,} jobs {'would be taken' if dry_run else 'were taken'} from {printable(source)} into {store}")
+    happened = "would be taken" if dry_run else "were taken"
+    click.echo(f"{total:,} jobs {happened} from {printable(source)} into {printable(store)}")
     if taken.there:
         click.echo(f"{taken.there:,} are there already, and were left out")
     if taken.renumbered:

@@ -12,7 +12,7 @@ from geartrain.cli.printable import printable
 from geartrain.cli.progress import Progress
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.jobserver.journal import StoredJob
-from geartrain.store import Store, StoreDown, StoreInUse, Unreadable, engine
+from geartrain.store import Store, StoreDown, StoreInUse, Unreadable, engine, shown_url
 
 PLACE, SELECTION = "Store", "Selection"
 PRIORITIES = ("high", "normal", "low")
@@ -82,7 +82,7 @@ def opened(url: str, may_be_new: bool = False) -> Iterator[Store]:
     store.open()
     try:
         if not may_be_new and store.next_number() == 1 and not store.count():
-            click.echo(f"geartrain: {store!r} is new: no job has been kept there so far", err=True)
+            click.echo(f"geartrain: {shown_url(url)} is new: no job has been kept there so far", err=True)
         yield store
     finally:
         store.close()
