@@ -32,7 +32,7 @@ from geartrain.wire.packets import (
     SUBMIT_JOB_BG,
     WORK_COMPLETE,
 )
-from servers import RunningServer, running_geartrain
+from servers import RunningServer, free_port, running_geartrain
 from services import SECRETS, PostgreSQL, Redis, Service, SqlService
 
 READS = 1 << 20  # bytes at once
@@ -166,6 +166,10 @@ class Place(ABC):
     def held_back(self) -> contextlib.AbstractContextManager[None]:
         """The store is there, and nothing is committed."""
 
+    @abstractmethod
+    def spoil(self, number: int) -> None:
+        """Damage what is kept of one job, so that it can't be made sense of."""
+
 
 class FilePlace(Place):
     """A file."""
@@ -173,6 +177,13 @@ class FilePlace(Place):
     def __init__(self, file: Path) -> None:
         self.file = file
         self.url = f"sqlite:///{file}"
+
+    def sql(self, statement: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.file, isolation_level=None)) as other:
+            other.execute(statement)
+
+    def spoil(self, number: int) -> None:
+        self.sql(f"UPDATE geartrain_jobs SET size = -1 WHERE number = {number}")
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
@@ -187,6 +198,7 @@ class ServicePlace(Place):
     def __init__(self, services: list[Service], url: str) -> None:
         self.services = services
         self.url = url
+        self.namespace = url.rpartition("=")[2]
 
     @classmethod
     def of(cls, service: Service, namespace: str) -> ServicePlace:
@@ -204,6 +216,14 @@ class ServicePlace(Place):
             for pid in reversed(stopped):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+
+    def spoil(self, number: int) -> None:
+        (service,) = self.services
+        if isinstance(service, SqlService):
+            service.sql(f"UPDATE {self.namespace}_jobs SET size = -1 WHERE number = {number}")
+        elif isinstance(service, Redis):
+            with administrator(service) as client:
+                client.hset(f"{{{self.namespace}}}:jobs", number.to_bytes(8), b"\xff" * 9)
 
     def cut(self) -> None:
         """End every connection to the service, which goes on."""
@@ -231,6 +251,13 @@ class ServicePlace(Place):
         finally:
             service.sql(off)
             self.cut()
+
+    def nowhere(self) -> str:
+        """The URL of such a service where nothing answers."""
+        url = self.url
+        for service in self.services:
+            url = url.replace(f":{service.port}", f":{free_port()}")
+        return url
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Every way in which a store may fail has its answer: what can't be kept is refused, all else goes on, nothing is lost."""
+"""Each failure of a store has its answer: what can't be kept is refused, all else goes on, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from good_pair import GoodPair
 from lives import Caller, FilePlace, Place, ServicePlace, administrator, kill, life, on, refused_start, told_by
 
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
-from servers import RunningServer, free_port, missing, wait_until
-from services import PASSWORD, MariaDB, Memcached, Redis, running
+from servers import RunningServer, missing
+from services import PASSWORD, Memcached, PostgreSQL, Redis, running
 
 PATIENCE = "--store-patience=500ms"
 LONGEST_WAIT = 6.0  # seconds until a submission is refused: twice the patience and one more, and a busy machine
@@ -73,3 +75,197 @@ def _is_idle(server: RunningServer) -> None:
     time.sleep(0.5)
     assert cpu() - before < 0.1
     assert len(told_by(server).splitlines()) - lines < 10
+
+
+# At the start
+
+
+@on("postgresql", "mariadb", "redis", "memcached")
+def test_a_service_that_is_not_there_is_named(place: ServicePlace) -> None:
+    url = place.nowhere()
+    told = refused_start(url)
+    assert "127.0.0.1:" in told
+    assert "again" not in told  # it does not wait
+    assert "check that" in told or "start what is down" in told
+
+
+@on("postgresql", "mariadb", "redis")
+def test_a_wrong_password_is_told_and_not_shown(place: ServicePlace) -> None:
+    url = place.url.replace(quote(PASSWORD, safe=""), "guessed")
+    told = refused_start(url)
+    assert "check the" in told
+    assert "password" in told
+    assert "guessed" not in told
+
+
+def test_the_second_server_on_one_store_is_told_who_has_it(place: Place) -> None:
+    with life(place) as server, Caller(server) as client:
+        told = refused_start(place.url)
+        assert "is in use by another job server" in told
+        who = "connection" if "mariadb" in place.url else f"process {server.process.pid} on "
+        assert who in told
+        assert "namespace" in told
+        client.submit(b"f", b"the first one goes on")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_a_file_that_may_only_be_read_is_told() -> None:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        place = FilePlace(folder / "jobs.sqlite")
+        with life(place):
+            pass
+        folder.chmod(0o755)
+        assert "Permission denied" in refused_start(place.url, "--user=nobody")
+        Path(f"{place.file}.lock").chmod(0o666)
+        told = refused_start(place.url, "--user=nobody")
+        assert "may be written" in told
+
+
+@on("sqlite", "postgresql", "mariadb", "redis")
+def test_a_job_that_can_not_be_read_is_set_aside_and_the_others_come_back(place: Place) -> None:
+    with life(place) as server, Caller(server) as client:
+        handles = [client.submit(b"f", b"%d" % number) for number in range(5)]
+        kill(server)
+    place.spoil(int(handles[2].rpartition(b":")[2]))
+    with life(place) as server, Caller(server) as worker:
+        (line,) = (line for line in told_by(server).splitlines() if "job_set_aside" in line)
+        assert f" number={handles[2].decode().rpartition(':')[2]} reason=" in line
+        assert "jobs=4" in told_by(server)
+        worker.can_do(b"f")
+        assert [job.arguments[0] for job in worker.take_all()] == [*handles[:2], *handles[3:]]
+
+
+# While it runs
+
+
+@on("postgresql", "mariadb", "redis")
+def test_a_connection_that_was_cut_is_made_anew(place: ServicePlace) -> None:
+    with life(place, "--spill-above=1KiB") as server, Caller(server) as client, Caller(server) as worker:
+        worker.can_do(b"f")
+        for number in range(3):
+            place.cut()
+            handle = client.submit(b"f", b"%d" % number * 5000)
+            place.cut()
+            assert worker.await_job(p.GRAB_JOB) == Packet(p.JOB_ASSIGN, (handle, b"f", b"%d" % number * 5000))
+            worker.complete(Packet(p.JOB_ASSIGN, (handle,)))
+        assert not _causes(server)
+
+
+@on("postgresql")
+def test_a_slow_store_slows_its_own_clients_alone(place: ServicePlace) -> None:
+    (service,) = place.services
+    assert isinstance(service, PostgreSQL)
+    with life(place) as server, contextlib.ExitStack() as stack:
+        service.sql(
+            "CREATE OR REPLACE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END'",
+            f"CREATE TRIGGER slow BEFORE INSERT ON {place.namespace}_jobs EXECUTE FUNCTION be_slow()",
+        )
+        clients = [stack.enter_context(Caller(server)) for _ in range(20)]
+        began = time.monotonic()
+        for client in clients:
+            client.send(pack_request(p.SUBMIT_JOB_BG, b"f", b"", b"x") * 50)
+        with GoodPair(server) as pair:
+            for client in clients:
+                assert {client.receive().type for _ in range(50)} == {p.JOB_CREATED}
+            seconds = time.monotonic() - began
+        assert 0.4 < seconds < 4.0  # a few commits for a thousand jobs
+        assert max(pair.seconds) < 0.4
+        assert server.jobs_of("f") == (1000, 0)
+
+
+@on("mariadb")
+def test_a_workload_that_is_too_large_is_refused_alone(place: Place) -> None:
+    with life(place) as server, Caller(server) as client:
+        workloads = [b"before", b"x" * (3 << 20), b"behind", b"y" * (3 << 20), b"last"]
+        client.send(b"".join(pack_request(p.SUBMIT_JOB_BG, b"f", b"", workload) for workload in workloads))
+        answers = [client.receive() for _ in workloads]
+        assert [answer.type for answer in answers] == [p.JOB_CREATED, p.ERROR, p.JOB_CREATED, p.ERROR, p.JOB_CREATED]
+        assert answers[1].arguments[0] == b"QUEUE_ERROR"
+        assert b"takes workloads of up to 2064384 bytes, and this one has 3145728" in answers[1].arguments[1]
+        assert told_by(server).count("job_too_large") == 2
+        client.submit(b"f", b"z" * (3 << 20), type=p.SUBMIT_JOB)  # somebody waits for it, so it is not to be kept
+        kill(server)
+    with life(place) as server, Caller(server) as worker:
+        worker.can_do(b"f")
+        assert [job.arguments[3] for job in worker.take_all()] == [b"before", b"behind", b"last"]
+
+
+@on("memcached")
+def test_a_workload_larger_than_an_item_is_kept_in_pieces(place: Place) -> None:
+    large = random.Random(1).randbytes(5 << 20)
+    with life(place) as server, Caller(server) as client:
+        handle = client.submit(b"f", large)
+        kill(server)
+    with life(place) as server, Caller(server) as worker:
+        worker.can_do(b"f")
+        assert worker.take_all() == [Packet(p.JOB_ASSIGN_UNIQ, (handle, b"f", b"", large))]
+
+
+# Full
+
+
+MakeRoom = Callable[[], None]
+
+
+@contextlib.contextmanager
+def _small_disk() -> Iterator[tuple[Place, MakeRoom]]:
+    if os.geteuid() != 0:
+        missing("needs to be root, to mount a small disk")
+    with tempfile.TemporaryDirectory() as folder:
+
+        def mount(option: str) -> None:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], check=True)
+
+        mount("size=8m")
+        try:
+            yield FilePlace(Path(folder, "jobs.sqlite")), lambda: mount("remount,size=100m")
+        finally:
+            subprocess.run(["umount", folder], check=True)
+
+
+@contextlib.contextmanager
+def _small_redis() -> Iterator[tuple[Place, MakeRoom]]:
+    with running(Redis) as service, administrator(service) as client:
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + (8 << 20))
+        yield ServicePlace.of(service, "small"), lambda: None
+
+
+@contextlib.contextmanager
+def _small_memcached() -> Iterator[tuple[Place, MakeRoom]]:
+    with running(Memcached, "-M", "-m", "12") as one, running(Memcached, "-M", "-m", "12") as two:
+        yield ServicePlace([one, two], f"memcached://127.0.0.1:{one.port},127.0.0.1:{two.port}"), lambda: None
+
+
+@pytest.mark.parametrize("small", [_small_disk, _small_redis, _small_memcached])
+def test_a_full_store_refuses_until_there_is_room(
+    small: Callable[[], contextlib.AbstractContextManager[tuple[Place, MakeRoom]]],
+) -> None:
+    chance = random.Random(2)
+    with small() as (place, make_room):
+        with life(place, PATIENCE) as server, Caller(server) as client, Caller(server) as worker:
+            kept = []
+            while (answer := client.call(p.SUBMIT_JOB_BG, b"f", b"", chance.randbytes(65536))).type == p.JOB_CREATED:
+                kept.append(answer.arguments[0])
+            assert answer.arguments[0] == b"QUEUE_ERROR"
+            assert "store_full" in told_by(server)
+            assert 20 < len(kept) < 500
+            foreground = client.submit(b"g", b"hello", type=p.SUBMIT_JOB)
+            worker.can_do(b"f", b"g")
+            done = [worker.await_job().arguments[0] for _ in range(len(kept) // 2 + 1)]
+            assert foreground in done
+            for handle in done:
+                worker.send(pack_request(p.WORK_COMPLETE, handle, b""))
+                client.send(pack_request(p.SUBMIT_JOB_BG, b"f", b"", chance.randbytes(65536)))
+            worker.fence()
+            assert client.receive() == Packet(p.WORK_COMPLETE, (foreground, b""))
+            answers = [client.receive() for _ in done]
+            make_room()
+            again = client.insist(b"f", b"again")
+            kill(server)
+        taken = [answer.arguments[0] for answer in answers if answer.type == p.JOB_CREATED]
+        with life(place) as server, Caller(server) as worker:
+            worker.can_do(b"f")
+            left = [handle for handle in kept if handle not in done]
+            assert [job.arguments[0] for job in worker.take_all()] == [*left, *taken, again]

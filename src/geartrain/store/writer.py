@@ -166,7 +166,7 @@ class Writer:
         try:
             workload = self.store.read(number)
         except KeyError as error:
-            reason = str(error)
+            reason = str(error.args[0])
             log.error("workload_unreadable", extra={"fields": {"number": number, "reason": reason}})
             try:
                 self.store.set_aside(number, reason)

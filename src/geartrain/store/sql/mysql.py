@@ -117,9 +117,9 @@ class MySQL(Database):
         if code in FULL or (code in (1030, 3, 1026) and "28" in str(error)):
             return StoreFull, "make room on its disk, and make sure that it may be written"
         if code in BUSY:
-            return Busy, "it is tried again"
+            return Busy, "look for what keeps it busy, such as locks of other sessions"
         if code in LOST:
-            return StoreDown, "it is tried again; check that it runs and can be reached"
+            return StoreDown, "check that it runs and can be reached"
         if code in REFUSED:
             return StoreError, "check the user, the password, the database and the user's rights"
         return StoreError, f"look at the database's log (error {code})"

@@ -125,11 +125,11 @@ class PostgreSQL(Database):
             # No answer came: the connection was lost, or there was none; but a refusal comes without a state too.
             if "authentication" in str(error) or "does not exist" in str(error):
                 return StoreError, "check the user, the password and the database in the URL"
-            return StoreDown, "it is tried again; check that PostgreSQL runs and can be reached"
+            return StoreDown, "check that PostgreSQL runs and can be reached"
         if state.startswith(LOST):
-            return StoreDown, "it is tried again"
+            return StoreDown, "it starts or stops, or has ended the session: see PostgreSQL's log"
         if state.startswith(BUSY):
-            return Busy, "it is tried again"
+            return Busy, "look for what keeps it busy, such as locks of other sessions"
         if state == "42501":
             return StoreError, "the user needs the right to make and change tables there"
         return StoreError, f"look at PostgreSQL's log (state {state})"

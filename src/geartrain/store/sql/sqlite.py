@@ -139,7 +139,7 @@ class SQLite(Database):
                 f"make room, and make sure that {self.path} is there and may be written, and its folder too",
             )
         if code in BUSY:
-            return Busy, f"another program may have {self.path} locked, or its disk has failed; it is tried again"
+            return Busy, f"another program may have {self.path} locked, or its disk has failed"
         if code == sqlite3.SQLITE_CANTOPEN:
             return StoreError, f"{self.path} must be a file in a folder that may be written"
         if code == sqlite3.SQLITE_NOTADB:

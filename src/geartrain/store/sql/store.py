@@ -104,10 +104,10 @@ class SqlStore(Store):
         asking = select(as_it_is(jobs.workload), as_it_is(jobs.size)).where(jobs.number == number)
         row = self._reader.use(lambda connection: connection.execute(asking).first())
         if row is None:
-            raise KeyError(number)
+            raise KeyError(f"{number}: it is not there")
         workload, size = row
         if type(workload) is not bytes or len(workload) != size:
-            raise KeyError(number)
+            raise KeyError(f"{number}: its workload is not there as it was")
         return workload
 
     def set_aside(self, number: int, reason: str) -> None:
