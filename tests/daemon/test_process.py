@@ -49,10 +49,10 @@ def test_a_signal_ends_it_in_good_order(number: int, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_geartrain(f"--log-file={log}") as server, DaemonPeer(server.port) as peer:
         peer.send(pack_request(SUBMIT_JOB_BG, b"f", b"", b"x"))
+        assert peer.receive().type == JOB_CREATED
         server.process.send_signal(number)
-        assert server.process.wait(10) == 0
-        assert peer.receive().type == JOB_CREATED  # what is owed is sent
         assert peer.is_closed()
+        assert server.process.wait(10) == 0
     assert events(log) == ["starting", "listening", "stopping", "stopped"]
     assert "jobs=1" in log.read_text().splitlines()[-1]
 

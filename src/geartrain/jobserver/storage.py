@@ -102,6 +102,7 @@ def _refuse(server: JobServer, job: Job, reason: str) -> None:
     job.background = False
     job.function.refused += 1
     if job.listeners is None and job.state != RUNNING:
+        job.function.submitted -= 1
         end(server, job)
 
 
