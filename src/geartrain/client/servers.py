@@ -167,7 +167,7 @@ class Servers:
 
     def tick(self, now: float) -> float | None:
         """Say what time it is; returns when to call again, ``None`` for never."""
-        deadlines = []
+        soonest = math.inf
         for server in self._servers.values():
             if server.session is None:
                 continue
@@ -176,13 +176,13 @@ class Servers:
             except GeartrainError as error:
                 self.lost(server, error, now)
                 continue
-            if deadline is not None:
-                deadlines.append(deadline)
+            if deadline is not None and deadline < soonest:
+                soonest = deadline
         if self._waiting:
             self._dial_due(now)
             self._place_waiting(now)
-            deadlines += [self._retry_at, *(give_up_at for _, give_up_at in self._waiting if give_up_at > now)]
-        return min(deadlines, default=None)
+            soonest = min([soonest, self._retry_at, *(at for _, at in self._waiting if at > now)])
+        return None if soonest == math.inf else soonest
 
     def give_up(self, request: Request[Any], error: GeartrainError) -> None:
         """Let go of a request that nobody waits for any longer."""

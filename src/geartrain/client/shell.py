@@ -229,14 +229,16 @@ class Shell:
         next_tick = self._servers.tick(now)
         if self._settle():
             return
-        limit = self._longest_poll if seconds is None else min(seconds, self._longest_poll)
-        if next_tick is not None:
-            limit = min(limit, next_tick - now)
+        limit = self._longest_poll
+        if seconds is not None and seconds < limit:
+            limit = seconds
+        if next_tick is not None and next_tick - now < limit:
+            limit = next_tick - now
         self._is_led = True
         self._lock.release()
         try:
             # Rounded up, so that the time has really come when the poll ends.
-            ready = self._poll.poll(int(max(limit, 0.0) * 1000 + 0.999))
+            ready = self._poll.poll(int(limit * 1000 + 0.999) if limit > 0 else 0)
         finally:
             self._lock.acquire()
             self._is_led = False
