@@ -5,8 +5,8 @@
     ```console                       after "$ " a command; below it what it prints, with … for whatever comes
     $ python worker.py &             one that goes on running till the page's end
 
-Each page begins in an empty folder. A page that starts no job server finds one. Port 4730 and the like stand for free
-ports, and nothing is installed.
+Each page begins in an empty folder. A page that starts no job server finds one. The ports 8081, 4730 and the like stand
+for free ones, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LIMIT = 60  # seconds that a command may take
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_PORT = re.compile(r"\b473\d\b")
+_PORT = re.compile(r"\b(?:473\d|8081)\b")
 
 
 class Page:
