@@ -47,6 +47,22 @@ def test_the_memory_for_jobs_is_bounded_to_the_byte() -> None:
     assert server.functions[b"f"].refused == 2
 
 
+def test_half_sent_packets_of_all_peers_together_stay_within_the_memory_for_jobs() -> None:
+    server = server_with(max_memory=1_000_000)
+    head = b"\0REQ" + (18).to_bytes(4, "big") + (900_000).to_bytes(4, "big") + b"f\0\0"
+    peers = [server.connect("127.0.0.1", number) for number in range(3)]
+    for peer in peers[:2]:
+        assert ask(server, peer, head + b"x" * 450_000) == b""
+    assert b"QUEUE_ERROR" in ask(server, peers[2], head + b"x" * 450_000)
+    assert peers[2].closing
+    assert not peers[0].closing
+    server.lost(peers[2])
+    assert server.partials_size == 2 * (len(head) + 450_000)
+    server.lost(peers[1])
+    assert ask(server, peers[0], b"x" * (900_000 - 3 - 450_000)).startswith(CREATED)
+    assert server.partials_size == 0
+
+
 def test_clients_that_wait_cost_memory_too() -> None:
     server = server_with(max_memory=JOB_COST + 1 + 3 * LISTENER_COST)
     peer = server.connect("127.0.0.1", 1)

@@ -51,6 +51,7 @@ class Peer:
 
         # Input that waits.
         self.partial_since: float = 0.0  # when the half-sent packet began; 0: there is none
+        self.partial_size: i64 = 0  # bytes of it that have come
         self.listing: Iterator[bytes] | None = None  # a long text answer under way
         self.stalled: bool = False  # whole messages wait in the parser until the output has been taken
 

@@ -64,7 +64,7 @@ from geartrain.wire.packets import (
     WORK_WARNING,
     response_head,
 )
-from geartrain.wire.parser import LINE, MORE, Parser
+from geartrain.wire.parser import LARGE, LINE, MORE, Parser
 
 STALL_AT: Final = 1024 * 1024  # a peer's requests wait while so many bytes are to be written to it
 MAX_EFFORT: Final = 10_000  # steps of dear requests in one call; what follows them waits for the peer's next turn
@@ -121,6 +121,7 @@ class JobServer:
         self.timeouts: Deadlines = Deadlines(self._is_timed)  # in monotonic time
         self.partials: dict[Peer, None] = {}  # peers with a half-sent packet
         self.partials_checked_at: float = 0.0
+        self.partials_size: i64 = 0  # bytes of half-sent packets, all peers together
 
         self.notices: list[tuple[str, Peer | None, dict[str, object]]] = []  # what an operator may want to know
 
@@ -410,7 +411,7 @@ class JobServer:
             lose(self, job)
             job = following
         self.peers.pop(peer, None)
-        self.partials.pop(peer, None)
+        self._forget_partial(peer)
         peer.listing = None
 
     # ── input that can't be followed ────────────────────────────────────────────────────────────────────────────
@@ -433,18 +434,27 @@ class JobServer:
                 if not self.partials:
                     self.partials_checked_at = self.now
                 self.partials[peer] = None
+            came = _came(peer)
+            self.partials_size += came - peer.partial_size
+            peer.partial_size = came
+            if came > LARGE and self.max_memory > 0 and self.memory + self.partials_size > self.max_memory:
+                peer.send_error(b"QUEUE_ERROR", b"The job server's memory for jobs is full")
+                self.notice("memory_full", peer, {"half_sent": self.partials_size, "limit": self.max_memory})
+                self.hang_up(peer)
         elif peer.partial_since > 0:
-            peer.partial_since = 0.0
-            self.partials.pop(peer, None)
+            self._forget_partial(peer)
+
+    def _forget_partial(self, peer: Peer) -> None:
+        peer.partial_since = 0.0
+        self.partials_size -= peer.partial_size
+        peer.partial_size = 0
+        self.partials.pop(peer, None)
 
     def _cut_slow_partials(self) -> None:
         """Close the connections that send a packet too slowly; looked at once a second while there are any."""
         self.partials_checked_at = self.now
         for peer in list(self.partials):
-            parser = peer.parser
-            came: i64 = parser.size - parser.at
-            if parser.pieces is not None:
-                came = parser.end - parser.at - parser.missing
+            came = _came(peer)
             allowed = self.settings.packet_timeout + came / _BYTES_A_SECOND
             waited = self.now - peer.partial_since
             if waited > allowed:
@@ -459,3 +469,11 @@ class JobServer:
     def _is_timed(self, number: int, assignment: int) -> bool:
         job = self.jobs.get(number)
         return job is not None and job.state == RUNNING and job.assignments == assignment
+
+
+def _came(peer: Peer) -> i64:
+    """How many bytes of the peer's half-sent packet are here."""
+    parser = peer.parser
+    if parser.pieces is None:
+        return parser.size - parser.at
+    return parser.end - parser.at - parser.missing
