@@ -47,8 +47,8 @@ def test_the_memory_for_jobs_is_bounded_to_the_byte() -> None:
     assert server.functions[b"f"].refused == 2
 
 
-def test_half_sent_packets_of_all_peers_together_stay_within_the_memory_for_jobs() -> None:
-    server = server_with(max_memory=1_000_000)
+def test_half_sent_packets_of_all_peers_together_are_bounded() -> None:
+    server = server_with(max_half_sent=1_000_000)
     head = b"\0REQ" + (18).to_bytes(4, "big") + (900_000).to_bytes(4, "big") + b"f\0\0"
     peers = [server.connect("127.0.0.1", number) for number in range(3)]
     for peer in peers[:2]:

@@ -155,6 +155,9 @@ class Config(BaseSettings):
         le=2**62,
         description="Memory for jobs; beyond it submissions are refused with QUEUE_ERROR. 0 for no limit.",
     )
+    max_half_sent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
+        ByteSize(1024**3), le=2**62, description="Half-sent packets of all peers together; 0 for no limit."
+    )
     max_unsent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
         ByteSize(64 * 1024**2),
         ge=64 * 1024,
@@ -293,6 +296,7 @@ class Config(BaseSettings):
         settings.max_unique = self.max_unique
         settings.max_functions = self.max_functions
         settings.max_memory = self.max_memory
+        settings.max_half_sent = self.max_half_sent
         settings.packet_timeout = self.packet_timeout
         return settings
 

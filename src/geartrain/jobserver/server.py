@@ -92,6 +92,7 @@ class JobServer:
         self.max_unique: i64 = settings.max_unique
         self.max_function: i64 = settings.max_function
         self.max_memory: i64 = settings.max_memory
+        self.max_half_sent: i64 = settings.max_half_sent
 
         self.durable: bool = settings.durable
         self.journal: Journal = Journal()
@@ -437,9 +438,10 @@ class JobServer:
             came = _came(peer)
             self.partials_size += came - peer.partial_size
             peer.partial_size = came
-            if came > LARGE and self.max_memory > 0 and self.memory + self.partials_size > self.max_memory:
-                peer.send_error(b"QUEUE_ERROR", b"The job server's memory for jobs is full")
-                self.notice("memory_full", peer, {"half_sent": self.partials_size, "limit": self.max_memory})
+            if came > LARGE and self.partials_size > self.max_half_sent > 0:
+                peer.send_error(b"QUEUE_ERROR", b"The job server's memory for half-sent packets is full")
+                fields: dict[str, object] = {"half_sent": int(self.partials_size), "limit": int(self.max_half_sent)}
+                self.notice("memory_full", peer, fields)
                 self.hang_up(peer)
         elif peer.partial_since > 0:
             self._forget_partial(peer)

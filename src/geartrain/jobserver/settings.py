@@ -42,4 +42,5 @@ class Settings:
         self.max_unique: int = 64
         self.max_functions: int = 100_000
         self.max_memory: int = 4 * 1024**3  # queued and running jobs together; 0: no limit
+        self.max_half_sent: int = 1024**3  # half-sent packets of all peers together; 0: no limit
         self.packet_timeout: float = 60.0  # for a half-sent packet, plus a second for each 64 KiB of it
