@@ -3,89 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
+import itertools
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from contract import StoreContract
-from place import Place
+from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging, url_of, wait_until_whole
+from place import NO_LIMIT, batch, bytes_like, fields, insist, job, kept, numbers, opened
 from pymemcache.client.base import Client
 
-from geartrain.store.memcached import MemcachedStore
-from geartrain.store.memcached.names import placed_segment
-from geartrain.store.memcached.segment import cut
-from servers import free_port, wait_until
+from geartrain.jobserver.journal import PLACE_BITS
+from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
+from geartrain.store.memcached import MemcachedStore, dump, log, tending
+from geartrain.store.memcached.head import Head
+from geartrain.store.memcached.node import ITEM_SIZE
+from geartrain.store.memcached.segment import PART
+from servers import wait_until
 from services import Memcached, running
-
-NewNamespace = Callable[[], str]
-NODES = 3
-
-
-@contextlib.contextmanager
-def cluster(nodes: int, *options: str) -> Iterator[list[Memcached]]:
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(running(Memcached, "-M", *options)) for _ in range(nodes)]
-
-
-def url_of(services: list[Memcached], namespace: str) -> str:
-    return f"memcached://{','.join(f'127.0.0.1:{service.port}' for service in services)}?namespace={namespace}"
-
-
-class MemcachedPlace(Place):
-    def __init__(self, services: list[Memcached], new_namespace: NewNamespace) -> None:
-        self.services = services
-        self.new_namespace = new_namespace
-        self.namespace = new_namespace()
-        self.crashed = 0
-        super().__init__(url_of(services, self.namespace), url_of(services, new_namespace()))
-
-    def cut(self) -> None:
-        ports = {service.port for service in self.services}
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:
-                if connection.getpeername()[1] in ports:
-                    connection.shutdown(socket.SHUT_RDWR)
-
-    def crash(self) -> None:
-        self.crashed += 1
-        self.services[self.crashed % len(self.services)].kill()
-
-    def revive(self) -> None:
-        """Start the node again, and wait until it is filled: before that, no other one may die."""
-        service = self.services[self.crashed % len(self.services)]
-        service.start()
-        with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
-            wait_until(lambda: client.get(f"{self.namespace}.head") is not None, "it is filled")
-
-    def spoil(self, number: int) -> None:
-        with contextlib.closing(MemcachedStore(self.url)) as store:
-            store.open()
-            home = store._log.home[number]
-            key = store._names.segment(store._cluster.head, home.n)
-            [(_, segment)] = store._contents.segments([home])
-            at = segment.numbers.index(number)
-            segment.records = list(segment.records)
-            segment.records[at] = b"\xff" * len(segment.records[at])
-            store._cluster.keep([(placed_segment(home.n), cut(key, segment.dump()))])
-
-    def nowhere(self) -> str:
-        return f"memcached://127.0.0.1:{free_port()},127.0.0.1:{free_port()}?namespace={self.namespace}"
-
-    @contextlib.contextmanager
-    def cramped(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        with cluster(2, "-m", "12") as services:
-
-            def make_room() -> None:
-                for service in services:
-                    Client(("127.0.0.1", service.port)).cache_memlimit(200)
-
-            yield url_of(services, self.namespace), make_room
 
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[list[Memcached]]:
-    with cluster(NODES, "-m", "2048") as services:
+    with cluster(3, "-m", "2048") as services:
         yield services
 
 
@@ -98,3 +39,351 @@ class TestMemcached(StoreContract):
     @pytest.fixture
     def place(self, services: list[Memcached], new_namespace: NewNamespace) -> MemcachedPlace:
         return MemcachedPlace(services, new_namespace)
+
+
+@contextlib.contextmanager
+def asked(service: Memcached) -> Iterator[Client]:
+    """A connection to one node."""
+    with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
+        yield client
+
+
+def keys(service: Memcached, namespace: str) -> set[str]:
+    """What a node keeps of a namespace, but for what is there in any case."""
+    found = {key.decode() for key in dump.keys("127.0.0.1", service.port)}
+    always = {f"{namespace}.{name}" for name in ("head", "owner", "lease", "begun")}
+    return {key for key in found if key.startswith(f"{namespace}.")} - always
+
+
+# Which servers it takes
+
+
+def test_servers_that_may_throw_jobs_away_are_refused(new_namespace: NewNamespace) -> None:
+    with running(Memcached) as evicting, running(Memcached, "-M") as other:
+        url = url_of([other, evicting], new_namespace())
+        with pytest.raises(StoreError, match=rf"{evicting.port} may throw jobs away .* start it with -M"):
+            engine(url).open()
+        with opened(url + "&accept_eviction=yes") as store:
+            assert "may throw jobs away" in store.abilities.survives
+            store.commit(batch(job(1)))
+
+
+def test_servers_of_too_small_items_are_refused(new_namespace: NewNamespace) -> None:
+    with cluster(2, "-I", "512k") as services, pytest.raises(StoreError, match="-I 1m"):
+        engine(url_of(services, new_namespace())).open()
+
+
+def test_one_server_is_refused_unless_one_copy_is_enough(
+    services: list[Memcached], new_namespace: NewNamespace
+) -> None:
+    url = url_of(services[:1], new_namespace())
+    with pytest.raises(StoreError, match=r"copies=1.* the restart of a memcached loses its jobs"):
+        engine(url)
+    with opened(url + "&copies=1") as store:
+        assert "restart of a memcached loses" in store.abilities.survives
+        store.commit(batch(job(1, b"one")))
+        assert numbers(store) == [1]
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("memcached://a,b:port", "memcached://host:11211,host:11211"),
+        ("memcached://", "memcached://host:11211,host:11211"),
+        ("memcached://user:secret@a,b", "memcached://host:11211,host:11211"),
+        ("memcached://a,b?copies=3", "each job is to be on 3"),
+        ("memcached://a,a", "names 1 memcached"),
+        ("memcached://a,b?copies=0", "copies"),
+        ("memcached://a,b?namespace=with space", "namespace"),
+        ("memcached://a,b?nobody_knows=1", "nobody_knows"),
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_with_the_remedy(url: str, named: str) -> None:
+    with pytest.raises(StoreError, match=named) as refusal:
+        engine(url)
+    assert "secret" not in str(refusal.value)
+
+
+def test_addresses_of_every_kind_are_understood() -> None:
+    store = engine("memcached://a,b:1234,[::1],[::1]:5/")
+    assert isinstance(store, MemcachedStore)
+    assert [node.name for node in store._cluster.nodes] == ["a:11211", "b:1234", "[::1]:11211", "[::1]:5"]
+    store.close()
+
+
+def test_what_others_keep_there_is_left_alone(place: MemcachedPlace, services: list[Memcached]) -> None:
+    with asked(services[0]) as client:
+        client.set(f"{place.namespace}.head", b"somebody's own")
+        with pytest.raises(StoreError, match="another namespace"):
+            engine(place.url).open()
+        newer = Head(1, 1, "", (), (("", 0),), version=2)
+        client.set(f"{place.namespace}.head", newer.dump())
+        with pytest.raises(StoreError, match="newer geartrain"):
+            engine(place.url).open()
+
+
+# Copies
+
+
+def test_every_job_is_on_two_nodes(place: MemcachedPlace, services: list[Memcached]) -> None:
+    with opened(place.url) as store:
+        for n in range(1, 21):
+            store.commit(batch(job(n, bytes_like(20_000))))
+        there = [keys(service, place.namespace) for service in services]
+        assert all(sum(key in each for each in there) == 2 for key in set().union(*there))
+        assert sum(map(len, there)) == 2 * 20 * 2
+        assert min(map(len, there)) > 10  # evenly enough
+        store.commit(batch(removed=tuple(range(1, 21))))
+        assert not any(".w." in key for service in services for key in keys(service, place.namespace))
+
+
+def test_without_one_of_two_nodes_it_goes_on_and_without_both_it_waits(new_namespace: NewNamespace) -> None:
+    with cluster(2) as services, opened(url_of(services, new_namespace())) as store:
+        store.commit(batch(job(1, b"one")))
+        services[0].kill()
+        store.commit(batch(job(2, b"two")))
+        assert store.read(1) == b"one"
+        services[1].kill()
+        with pytest.raises(StoreDown, match=f"{services[1].port}"):
+            store.commit(batch(job(3)))
+        with pytest.raises(StoreDown):
+            store.read(1)
+        for service in services:
+            service.start()
+        wait_until_whole(store)
+        # Both were emptied, which is more than it can bear; it says so, and goes on.
+        insist(store, batch(job(3, b"three"), removed=(1, 2)))
+        assert numbers(store) == [3]
+
+
+def test_a_node_that_comes_back_is_filled_and_then_the_other_may_go(
+    new_namespace: NewNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cluster(2, "-m", "500") as services:
+        url = url_of(services, new_namespace())
+        some = [
+            job(n, bytes_like(size)) for n, size in enumerate([0, 10, 9000, PART - 12, PART, ITEM_SIZE, 3_000_000], 1)
+        ]
+        expected = [fields(each) for each in some]
+        with opened(url) as store:
+            store.commit(batch(*some, next_number=77))
+            for victim in (0, 1, 0):
+                services[victim].kill()
+                services[victim].start()
+                wait_until_whole(store)
+            assert kept(store) == expected
+            services[1].kill()
+            assert kept(store) == expected
+        with opened(url) as store:
+            assert kept(store) == expected
+            assert store.next_number() == 77
+
+
+def test_what_a_lost_node_had_is_copied_to_a_third(
+    place: MemcachedPlace, new_namespace: NewNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tending, "GRACE", 0.1)
+    with cluster(3) as services, opened(url_of(services, place.namespace)) as store:
+        for n in range(1, 31):
+            store.commit(batch(job(n, bytes_like(9000))))
+        services[0].kill()
+        store.commit(batch(job(31)))
+
+        def copied() -> bool:
+            there = [keys(service, place.namespace) for service in services[1:]]
+            return len(there[0]) == 61 and there[0] == there[1]
+
+        wait_until(copied, "everything is on both nodes")
+        assert numbers(store) == list(range(1, 32))
+
+
+def test_a_node_that_hung_does_not_bring_back_what_has_ended(
+    new_namespace: NewNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.store.memcached.node.ANSWER_TIMEOUT", 0.3)
+    with cluster(2) as services:
+        namespace = new_namespace()
+        url = url_of(services, namespace)
+        with opened(url) as store:
+            store.commit(batch(*[job(n, bytes_like(9000)) for n in range(1, 11)]))
+            with hanging(services[:1]):
+                before = time.monotonic()
+                store.commit(batch(job(11), removed=tuple(range(1, 9))))
+                assert time.monotonic() - before < 2  # it waits for it once ...
+                before = time.monotonic()
+                store.commit(batch(job(12), moved=((9, 99 << PLACE_BITS, 3),)))
+                assert time.monotonic() - before < 0.2  # ... and never again
+            wait_until_whole(store)
+            services[1].kill()
+            assert numbers(store) == [10, 11, 12, 9]
+            assert len([key for key in keys(services[0], namespace) if ".w." in key]) == 2
+        with opened(url) as store:
+            assert numbers(store) == [10, 11, 12, 9]
+
+
+def test_a_node_may_be_exchanged(services: list[Memcached], new_namespace: NewNamespace) -> None:
+    namespace = new_namespace()
+    with opened(url_of(services[:2], namespace)) as store:
+        store.commit(batch(*[job(n, bytes_like(9000)) for n in range(1, 11)]))
+    with opened(url_of(services[1:], namespace)) as store:
+        wait_until_whole(store)
+        assert numbers(store) == list(range(1, 11))
+    with opened(url_of([services[2], services[0]], namespace)) as store:
+        wait_until_whole(store)
+        assert numbers(store) == list(range(1, 11))
+    with pytest.raises(StoreError, match=f"jobs are on .*{services[2].port}"):
+        engine(url_of([services[1]], namespace) + "&copies=1").open()
+
+
+def test_a_new_place_is_not_made_while_a_node_is_away(services: list[Memcached], new_namespace: NewNamespace) -> None:
+    with cluster(1) as [gone]:
+        url = url_of([*services[:2], gone], new_namespace())
+        gone.kill()
+        with pytest.raises(StoreDown, match=f"{gone.port} may have jobs"):
+            engine(url).open()
+
+
+def test_jobs_that_no_node_has_are_reported_and_stop_nothing(new_namespace: NewNamespace) -> None:
+    with cluster(3) as services:
+        url = url_of(services, new_namespace())
+        with opened(url) as store:
+            for n in range(1, 21):
+                store.commit(batch(job(n)))
+        for service in services[:2]:
+            service.kill()
+            service.start()
+        with opened(url) as store:
+            found = list(store.load(NO_LIMIT))
+            lost = [each for each in found if isinstance(each, Unreadable)]
+            assert 0 < len(lost) < 20
+            assert "more nodes were lost" in lost[0].reason
+            assert len(found) == 20
+            assert store.count() == 20 - len(lost)
+            wait_until_whole(store)
+        with opened(url) as store:
+            assert not any(isinstance(each, Unreadable) for each in store.load(NO_LIMIT))
+
+
+# Who uses it
+
+
+def foreign_lease(beat: int) -> bytes:
+    return b"elsewhere 42 2026-01-01T00:00:00 another-machine/1 0123456789abcdef %d" % beat
+
+
+def test_a_user_on_another_machine_that_lives_is_named(place: MemcachedPlace, services: list[Memcached]) -> None:
+    errors: list[BaseException] = []
+    beats = itertools.count()
+
+    def refused() -> bool:
+        client.set(f"{place.namespace}.lease", foreign_lease(next(beats)), expire=60)
+        return bool(errors)
+
+    with asked(services[1]) as client:
+        refused()
+        opening = threading.Thread(target=_expect, args=(engine(place.url).open, errors))
+        opening.start()
+        wait_until(refused, "the second is refused")
+        opening.join(5)
+    assert isinstance(errors[0], StoreInUse)
+    assert "process 42 on elsewhere" in str(errors[0])
+
+
+def test_a_user_on_another_machine_that_died_is_waited_for(place: MemcachedPlace, services: list[Memcached]) -> None:
+    with asked(services[1]) as client:
+        client.set(f"{place.namespace}.lease", foreign_lease(1), expire=1)
+    with opened(place.url) as store:
+        store.commit(batch(job(1)))
+
+
+def test_who_lost_the_place_writes_nothing_more(place: MemcachedPlace, services: list[Memcached]) -> None:
+    with opened(place.url) as first:
+        first.commit(batch(job(1), job(2), next_number=3))
+        for service in services:
+            with asked(service) as client:
+                client.delete(f"{place.namespace}.lease")  # as if it had been away for longer than its lease
+        with opened(place.url) as second:
+            for change in (batch(job(3)), batch(removed=(1,)), batch(moved=((1, 9, 9),)), batch()):
+                with pytest.raises(StoreInUse):
+                    first.commit(change)
+            with pytest.raises(StoreInUse):
+                first.set_aside(1, "no business of yours")
+            second.commit(batch(job(4)))
+            first.close()
+            assert numbers(second) == [1, 2, 4]
+            with pytest.raises(StoreInUse):
+                engine(place.url).open()
+        with opened(place.url) as third:
+            assert numbers(third) == [1, 2, 4]
+
+
+# Room
+
+
+def test_a_full_cluster_forgets(new_namespace: NewNamespace) -> None:
+    with cluster(2, "-m", "10") as services, opened(url_of(services, new_namespace())) as store:
+        n = 0
+
+        def fill() -> None:
+            nonlocal n
+            while True:
+                n += 1
+                store.commit(batch(*[job(n * 100 + k, bytes_like(60_000)) for k in range(5)]))
+
+        with pytest.raises(StoreFull, match="-m"):
+            fill()
+        for k in range(1, n):
+            with contextlib.suppress(StoreFull):
+                store.commit(batch(removed=tuple(range(k * 100, k * 100 + 5))))
+        assert numbers(store) == []
+        store.commit(batch(*[job(n * 100 + k, bytes_like(60_000)) for k in range(5)]))
+        assert len(numbers(store)) == 5
+
+
+def test_one_old_job_does_not_keep_all_segments(
+    place: MemcachedPlace, services: list[Memcached], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "SPARE_SEGMENTS", 20)
+    with opened(place.url) as store:
+        old = [job(1, b"old"), job(2, bytes_like(9000)), job(3, b"moved"), job(4, b"odd")]
+        store.commit(batch(*old, moved=((3, 1, 7),)))
+        store.set_aside(4, "looked odd")
+        for n in range(100, 600):
+            store.commit(batch(job(n), removed=(n - 1,), next_number=n + 1))
+        assert sum(len(keys(service, place.namespace)) for service in services) < 2 * 80
+    with opened(place.url) as store:
+        assert [(each[0], each[4], each[9]) for each in kept(store)] == [
+            (3, b"moved", 7), (1, b"old", 0), (2, bytes_like(9000), 0), (599, b"", 0),
+        ]  # fmt: skip
+        assert list(store.aside()) == [Unreadable(4, "looked odd")]
+        assert store.next_number() == 600
+
+
+def test_many_small_segments_are_joined(place: MemcachedPlace, services: list[Memcached]) -> None:
+    with opened(place.url) as store:
+        for n in range(1, 1201):
+            store.commit(batch(job(n, b"w" * 100)))
+        assert sum(len(keys(service, place.namespace)) for service in services) < 2 * 400
+        assert numbers(store) == list(range(1, 1201))
+        assert store.read(1) == b"w" * 100
+
+
+def test_many_starts_leave_no_long_list(place: MemcachedPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geartrain.store.memcached.store.MOST_SESSIONS", 10)
+    for n in range(1, 31):
+        store = engine(place.url)
+        assert isinstance(store, MemcachedStore)
+        store.open()
+        store.commit(batch(job(n)))
+        sessions = len(store._cluster.head.sessions)
+        die(store)
+    assert sessions <= 11
+    with opened(place.url) as store:
+        assert numbers(store) == list(range(1, 31))
+
+
+def _expect(act: Callable[[], None], errors: list[BaseException]) -> None:
+    try:
+        act()
+    except BaseException as error:
+        errors.append(error)

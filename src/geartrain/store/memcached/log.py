@@ -123,9 +123,7 @@ class Log:
     def sparse(self) -> bool:
         """Whether so little of it lives that the oldest segments should be written anew."""
         needed = self._live_bytes // FULL_SEGMENT
-        return (
-            len(self.segments) > SPARE_SEGMENTS + 2 * needed or self._bytes > SPARE_BYTES + 2 * self._live_bytes
-        ) and self.segments[0].live > 0
+        return len(self.segments) > SPARE_SEGMENTS + 2 * needed or self._bytes > SPARE_BYTES + 2 * self._live_bytes
 
     def oldest(self) -> list[Kept]:
         """Segments at the front whose living jobs are to be written anew together."""

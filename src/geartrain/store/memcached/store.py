@@ -121,6 +121,9 @@ class MemcachedStore(Store):
             self._tender.close()
             self._tender = None
         if self._holder is not None:
+            if self._cluster.head.owner == self._holder.token.decode():
+                with suppress(StoreError):  # then a start looks for itself where the log ends
+                    self._cluster.establish(next=self._log.next, next_number=self._log.next_number)
             for node in self._cluster.available():
                 with suppress(NodeDown):
                     if self._holder.holds(node.get([self._names.lease]).get(self._names.lease, b"")):
@@ -224,7 +227,8 @@ class MemcachedStore(Store):
                     numbers.append(number)
                     records.append(moved(record, *place) if place else record)
         aside = [(number, self._log.aside[number]) for number in numbers if number in self._log.aside]
-        self._append(Segment(self._log.next_number, numbers, records, aside=aside))
+        if numbers:
+            self._append(Segment(self._log.next_number, numbers, records, aside=aside))
 
     def _trim(self) -> None:
         """Delete the segments at the front that have no living job."""

@@ -62,8 +62,8 @@ class Tender:
                 if now >= renew_at:
                     renew_at = now + RENEWED_EVERY
                     self._renew()
-                for node in self._cluster.nodes:
-                    if node.state in (State.OUT, State.STALE) and now >= self._again_at.get(node, 0.0):
+                for node in self._away():
+                    if now >= self._again_at.get(node, 0.0):
                         self._try(node)
                 if self._cluster.changed:
                     self._make_whole()
@@ -74,8 +74,14 @@ class Tender:
                 log.debug("store_not_tended", extra={"fields": {"reason": str(error)}})
             except Exception:
                 log.exception("store_not_tended")
-            self._cluster.woken.wait(FIRST_PAUSE if self._cluster.changed else RENEWED_EVERY)
+            next_at = min([renew_at, *(self._again_at.get(node, 0.0) for node in self._away())])
+            if self._cluster.changed:
+                next_at = min(next_at, time.monotonic() + FIRST_PAUSE)
+            self._cluster.woken.wait(max(next_at - time.monotonic(), 0.0))
             self._cluster.woken.clear()
+
+    def _away(self) -> list[Node]:
+        return [node for node in self._cluster.nodes if node.state in (State.OUT, State.STALE)]
 
     def _renew(self) -> None:
         with self._cluster.lock:
