@@ -77,7 +77,7 @@ def _take_by_each_kind_of_grab(worker: Caller, handles: list[bytes]) -> None:
 # What may happen while a workload is read
 
 
-@on("postgresql", "redis")
+@on("redis")
 @pytest.mark.parametrize("suddenly", [True, False])
 def test_the_worker_dies(place: Place, suddenly: bool) -> None:
     with life(place, SPILL) as server, Caller(server) as client, Caller(server) as second:
@@ -95,7 +95,7 @@ def test_the_worker_dies(place: Place, suddenly: bool) -> None:
         assert second.await_job(p.GRAB_JOB) == Packet(p.JOB_ASSIGN, (handle, b"f", _workload(1)))
 
 
-@on("postgresql", "redis")
+@on("postgresql")
 def test_the_job_is_cancelled(place: Place) -> None:
     with life(place, SPILL) as server, Caller(server) as client, Caller(server) as worker:
         handle = client.submit(b"f", _workload(1))
@@ -116,10 +116,9 @@ def test_the_job_is_cancelled(place: Place) -> None:
 
 @pytest.mark.parametrize(
     ("place", "trouble"),
-    [("postgresql", "down"), ("postgresql", "held_back"), ("mariadb", "down"), ("redis", "held_back"),
-     ("memcached", "held_back")],
+    [("postgresql", "down"), ("redis", "held_back"), ("memcached", "held_back")],
     indirect=["place"],
-)  # fmt: skip
+)
 def test_the_store_does_not_answer(place: ServicePlace, trouble: str) -> None:
     with life(place, SPILL, PATIENCE) as server, Caller(server) as client, Caller(server) as worker:
         handle = client.submit(b"f", _workload(1))
@@ -133,7 +132,7 @@ def test_the_store_does_not_answer(place: ServicePlace, trouble: str) -> None:
         assert worker.await_job(p.GRAB_JOB) == Packet(p.JOB_ASSIGN, (handle, b"f", _workload(1)))
 
 
-@on("sqlite", "postgresql")
+@on("sqlite")
 def test_it_can_not_be_made_sense_of(place: Place) -> None:
     with life(place, SPILL) as server, Caller(server) as client, Caller(server) as worker:
         handles = [client.submit(b"f", _workload(number)) for number in range(3)]
