@@ -51,7 +51,7 @@ def asked(service: Memcached) -> Iterator[Client]:
 def keys(service: Memcached, namespace: str) -> set[str]:
     """What a node keeps of a namespace, but for what is there in any case."""
     found = {key.decode() for key in dump.keys("127.0.0.1", service.port)}
-    always = {f"{namespace}.{name}" for name in ("head", "owner", "lease", "begun")}
+    always = {f"{namespace}.{name}" for name in ("head", "owner", "lease", "node", "begun")}
     return {key for key in found if key.startswith(f"{namespace}.")} - always
 
 
@@ -102,6 +102,12 @@ def test_a_url_that_makes_no_sense_is_refused_with_the_remedy(url: str, named: s
     with pytest.raises(StoreError, match=named) as refusal:
         engine(url)
     assert "secret" not in str(refusal.value)
+
+
+def test_one_server_under_two_names_is_found_out(services: list[Memcached], new_namespace: NewNamespace) -> None:
+    port = services[0].port
+    with pytest.raises(StoreError, match="are the same memcached"):
+        engine(f"memcached://127.0.0.1:{port},127.1:{port}?namespace={new_namespace()}").open()
 
 
 def test_addresses_of_every_kind_are_understood() -> None:

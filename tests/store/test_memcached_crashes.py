@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from memcached_place import cluster, cut_connections, die, hanging, url_of, wait_until_whole
-from place import Fields, batch, bytes_like, fields, job, kept, opened
+from place import Fields, batch, bytes_like, fields, insist, job, kept, opened
 
 from geartrain.jobserver.journal import PLACE_BITS, Batch
 from geartrain.store import Store, StoreDown, engine
 from geartrain.store.memcached import MemcachedStore, dump, log, tending
 from geartrain.store.memcached import store as store_module
-from geartrain.store.memcached.node import Node
+from geartrain.store.memcached.node import Node, NodeDown
 from geartrain.store.memcached.segment import part_names
 from services import Memcached
 
@@ -96,7 +96,7 @@ def in_order(model: dict[int, list[Any]]) -> list[Fields]:
 def rubbish(store: MemcachedStore, services: list[Memcached], namespace: str) -> set[str]:
     """What is on the nodes that is not needed."""
     head, names = store._cluster.head, store._names
-    needed = {f"{names.prefix}{name}" for name in ("head", "owner", "lease", "begun")}
+    needed = {f"{names.prefix}{name}" for name in ("head", "owner", "lease", "node", "begun")}
     for segment in store._log.segments:
         key = names.segment(head, segment.n)
         needed.update((key, *part_names(key, segment.size)))
@@ -151,6 +151,31 @@ def test_killed_at_any_step_it_keeps_each_batch_whole_or_not_at_all(
         if done:
             break
     assert steps > 40
+
+
+def test_what_was_begun_and_taken_back_leaves_nothing(
+    two_nodes: list[Memcached], new_namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = new_namespace()
+    with opened(url_of(two_nodes, namespace)) as store:
+        assert isinstance(store, MemcachedStore)
+        put = Node.put
+
+        def failing(node: Node, items: dict[str, bytes], seconds: int = 0) -> None:
+            if any(".w." in key or key.endswith(".begun") for key in items):
+                put(node, items, seconds)
+            else:
+                raise NodeDown(node, "it is broken, for this test")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Node, "put", failing)
+            with pytest.raises(StoreDown):
+                store.commit(batch(job(1, bytes_like(LARGE)), job(2, bytes_like(9000))))
+        wait_until_whole(store)
+        assert len(rubbish(store, two_nodes, namespace)) == 3
+        insist(store, batch(job(3, bytes_like(9000)), removed=(1, 2)))
+        assert kept(store) == [fields(job(3, bytes_like(9000)))]
+        assert rubbish(store, two_nodes, namespace) == set()
 
 
 class Load:

@@ -13,6 +13,7 @@ class Names:
 
     head, owner     see ``memcached.head`` and ``store.lease``
     lease           that the owner lives
+    node            how the cluster calls the node
     SESSION.N       a segment
     w.NUMBER        a workload that is not in its segment
     begun           what is about to be written before the next segment
@@ -24,6 +25,7 @@ class Names:
     def __init__(self, namespace: str) -> None:
         self.prefix = f"{namespace}."
         self.lease = self.prefix + "lease"
+        self.node = self.prefix + "node"
         self.begun = self.prefix + "begun"
 
     def segment(self, head: Head, n: int) -> str:

@@ -28,7 +28,11 @@ def take_over(cluster: Cluster, names: Names, token: bytes) -> tuple[Log, list[U
     Raises StoreDown if jobs may be on nodes that do not answer, StoreError if what is there is not for us.
     """
     for node in cluster.available():  # from here on, an earlier owner is refused
-        node.put({cluster.owner_key: token})
+        node.put({cluster.owner_key: token, names.node: node.name.encode()})
+    for node in cluster.available():
+        name = node.get([names.node]).get(names.node, b"").decode()
+        if name != node.name:
+            raise StoreError(f"the store {cluster.shown}: {node.name} and {name} are the same memcached: name it once")
     found, heads = find_head(cluster)
     session = secrets.token_hex(4)
     owner = token.decode()

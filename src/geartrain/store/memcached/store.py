@@ -62,6 +62,7 @@ class MemcachedStore(Store):
         self._log = Log(0, 1)
         self._contents = Contents(self._cluster, self._names, self._log)
         self._unreadable: list[Unreadable] = []
+        self._begun: set[str] = set()  # items that were written for a segment that was not
         self._holder: Holder | None = None
         self._tender: Tender | None = None
         self.abilities = Abilities(
@@ -201,13 +202,17 @@ class MemcachedStore(Store):
         data = segment.dump()
         key = names.segment(self._cluster.head, n)
         values.append((placed_segment(n), cut(key, data)))
-        begun = [each for _, items in values for each in items if each != key]
-        if begun:
-            values.insert(0, (PLACED_BEGUN, cut(names.begun, "\n".join(begun).encode())))
+        wanted = {each for _, items in values for each in items if each != key}
+        self._begun |= wanted
+        if self._begun:
+            values.insert(0, (PLACED_BEGUN, cut(names.begun, "\n".join(self._begun).encode())))
         self._cluster.keep(values)
-        ended = self._log.append(segment, len(data))
-        if ended:
-            self._cluster.forget(key for number, size in ended.items() for key in names.workload_items(number, size))
+        rubbish = self._begun - wanted
+        self._begun = set()
+        for number, size in self._log.append(segment, len(data)).items():
+            rubbish.update(names.workload_items(number, size))
+        if rubbish:
+            self._cluster.forget(rubbish)
 
     def _clean(self) -> None:
         """Delete what is dead, and write anew what keeps it from being deleted."""

@@ -67,6 +67,13 @@ class RedisStore(Store):
     # ── opening and closing ─────────────────────────────────────────────────────────────────────────────────────
 
     def open(self) -> None:
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
         version = int(self._writer.ask("HGET", "meta", "version") or VERSION)
         if version > VERSION:
             raise StoreError(
