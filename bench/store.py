@@ -1,10 +1,11 @@
 """How many jobs a second each store keeps and forgets, and how long it takes to give a million back.
 
-    python bench/store.py                       sqlite, PostgreSQL, MariaDB as they are installed
+    python bench/store.py                       all that are installed
     python bench/store.py --engines sqlite --batches 256 --load 1000000
 
 It measures the store alone: batches as the job server's writer makes them, committed one after the other as safely as
-the engine can (synchronous=FULL, fsync on, innodb_flush_log_at_trx_commit=1). ``cpu`` is what a row costs in the
+the engine can (synchronous=FULL, fsync on, innodb_flush_log_at_trx_commit=1, appendfsync=always unless it says
+redis-everysec; memcached: two copies on two servers, no disk). ``cpu`` is what a row costs in the
 committing thread, which the event loop has to do without. Databases are started for it and gone afterwards.
 """
 
@@ -24,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
 from geartrain.store import Store, engine
-from services import MariaDB, PostgreSQL, running
+from services import MariaDB, Memcached, PostgreSQL, Redis, running
 
 CREATED = 1.7e9
+ENGINES = ["sqlite", "sqlite-normal", "postgresql", "mariadb", "redis", "redis-everysec", "memcached"]
 
 
 @contextlib.contextmanager
@@ -38,6 +40,12 @@ def place(name: str, folder: str | None) -> Iterator[str]:
     elif name == "postgresql":
         with running(PostgreSQL) as service:
             yield service.url()
+    elif name.startswith("redis"):
+        with running(Redis, "--appendfsync", name.partition("-")[2] or "always") as service:
+            yield service.url()
+    elif name == "memcached":
+        with running(Memcached, "-M", "-m", "4096") as one, running(Memcached, "-M", "-m", "4096") as other:
+            yield f"memcached://127.0.0.1:{one.port},127.0.0.1:{other.port}"
     else:
         with running(MariaDB, "--max-allowed-packet=16M", "--innodb-buffer-pool-size=256M") as service:
             yield service.url()
@@ -141,7 +149,7 @@ def disk(folder: str | None) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", nargs="+", default=["sqlite", "sqlite-normal", "postgresql", "mariadb"])
+    parser.add_argument("--engines", nargs="+", default=ENGINES)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 64, 256, 1000], help="jobs in a batch")
     parser.add_argument("--payload", type=int, default=100, help="bytes of a workload")
     parser.add_argument("--seconds", type=float, default=2.0, help="at most, of one measurement")

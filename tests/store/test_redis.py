@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import campaign
 import pytest
 from contract import StoreContract
-from place import Place, batch, fields, job, kept, numbers, opened
+from place import Place, batch, fields, insist, job, kept, numbers, opened
 from redis import Redis as Client
 
 from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, engine
@@ -288,6 +289,24 @@ def test_a_redis_that_cannot_write_to_its_disk_says_so(place: RedisPlace, redis:
         finally:
             os.chmod(redis.folder, 0o700)
             client.config_set("save", "")
+        assert numbers(store) == [1, 2]
+
+
+def test_a_redis_that_hangs_is_given_up_in_time(
+    redis: Redis, new_namespace: NewNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.store.redis.server.ANSWER_TIMEOUT", 0.5)
+    with opened(redis.url(new_namespace())) as store:
+        assert redis.process is not None
+        os.kill(redis.process.pid, signal.SIGSTOP)
+        try:
+            before = time.monotonic()
+            with pytest.raises(StoreDown, match=r"[Tt]imeout"):
+                store.commit(batch(job(1)))
+            assert time.monotonic() - before < 5
+        finally:
+            os.kill(redis.process.pid, signal.SIGCONT)
+        insist(store, batch(job(1), job(2)))
         assert numbers(store) == [1, 2]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import ConnectionError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from geartrain.store.base import StoreDown, StoreError
@@ -16,7 +16,7 @@ from geartrain.store.redis import scripts
 from geartrain.store.redis.promise import translate
 
 CONNECT_TIMEOUT: Final = 5  # seconds
-ANSWER_TIMEOUT: Final = 30
+ANSWER_TIMEOUT: Final = 10
 REPLICAS_TIMEOUT: Final = 5  # that replicas may need for what they are waited for
 
 # name: (the script, the name by which Redis knows one that it has run before)
@@ -42,8 +42,8 @@ class Server:
                 socket_connect_timeout=CONNECT_TIMEOUT,
                 socket_timeout=ANSWER_TIMEOUT,
                 # A connection may have been lost long ago without anybody noticing. No command of ours minds being
-                # given twice.
-                retry=Retry(NoBackoff(), 1),
+                # given twice; but who did not answer in time is not asked again.
+                retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
             )
             pool = self.redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # does not connect, but knows its options
