@@ -204,6 +204,7 @@ def test_what_ends_during_a_drain_is_forgotten_though_the_store_is_slow(place: P
             worker.fence()  # so that they end in two turns
             worker.complete(second)
             wait_until(lambda: "stopping" in told_by(server), "it stops")
+            assert worker.hears_nothing(0.2)  # nobody is sent away yet
         assert server.process.wait(10) == 0
     with life(place) as server:
         assert server.jobs_of("f") == (0, 0)

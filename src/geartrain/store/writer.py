@@ -122,7 +122,8 @@ class Writer:
                     log.exception("store_failed", extra={"fields": {"batch": repr(batch)}})
                 elif pause == FIRST_PAUSE:
                     log.error("store_down", extra={"fields": {"reason": reason, "patience": self.patience}})
-                if time.monotonic() + pause < give_up_at and not self._closing.wait(pause):
+                left = give_up_at - time.monotonic()
+                if left > 0 and not self._closing.wait(min(pause, left)):
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
                 self._refuse(batch, reason, down=True)
