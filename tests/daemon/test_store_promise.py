@@ -10,7 +10,7 @@ from lives import Caller, Place, kill, life, on, told_by
 
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
-from servers import wait_until
+from servers import running_geartrain, wait_until
 
 
 def test_an_acknowledgement_leaves_after_the_commit_and_nothing_behind_it_before(place: Place) -> None:
@@ -104,6 +104,17 @@ def _submit_many(client: Caller) -> list[bytes]:
     for number in range(200):
         client.send(pack_request(p.SUBMIT_JOB_BG, b"many", b"-" if number % 2 else b"", b"%d" % number))
     return [client.receive().arguments[0] for _ in range(200)]
+
+
+@on("postgresql")
+def test_a_log_may_be_moved_while_the_jobs_are_still_awaited(place: Place) -> None:
+    with contextlib.ExitStack() as stack:
+        with place.held_back():
+            server = stack.enter_context(running_geartrain(store=place.url))
+            wait_until(lambda: "starting" in told_by(server), "it starts")
+            server.process.send_signal(signal.SIGHUP)
+        assert server.ask("version")[0].startswith("OK")
+        wait_until(lambda: "log_reopened" in told_by(server), "the log is opened anew")
 
 
 def test_a_server_killed_amid_a_burst_loses_nothing_that_it_acknowledged(place: Place) -> None:

@@ -61,6 +61,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
     loop = asyncio.get_running_loop()
     gate = log_output.gate
     gate.sum_up_later = lambda: loop.call_soon_threadsafe(lambda: loop.call_later(gate.seconds, gate.sum_up))
+    loop.add_signal_handler(signal.SIGHUP, _reopen_log, log_output)  # it may come while jobs are loaded
     log.info("starting", extra={"fields": _introduction(config)})
     for event, fields in config.remarks:
         log.warning(event, extra={"fields": fields})
@@ -73,17 +74,16 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             _become(user)
         _load(config, keeper)
         daemon = Daemon(config, server, keeper)
-        _heed_signals(loop, daemon, log_output)
+        _heed_signals(loop, daemon)
         await daemon.start(listeners)
         ready()
         await daemon.run()
 
 
-def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: Log) -> None:
+def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
-    loop.add_signal_handler(signal.SIGHUP, _reopen_log, log_output)
 
 
 def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -> Keeper | None:
