@@ -110,6 +110,11 @@ def test_one_server_under_two_names_is_found_out(services: list[Memcached], new_
         engine(f"memcached://127.0.0.1:{port},127.1:{port}?namespace={new_namespace()}").open()
 
 
+def test_localhost_is_where_somebody_listens(services: list[Memcached], new_namespace: NewNamespace) -> None:
+    with opened(url_of(services, new_namespace()).replace("127.0.0.1", "localhost")) as store:
+        assert numbers(store) == []
+
+
 def test_addresses_of_every_kind_are_understood() -> None:
     store = engine("memcached://a,b:1234,[::1],[::1]:5/")
     assert isinstance(store, MemcachedStore)

@@ -7,9 +7,11 @@ import itertools
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import campaign
@@ -18,6 +20,7 @@ from contract import StoreContract
 from place import Place, batch, fields, insist, job, kept, numbers, opened
 from redis import Redis as Client
 
+from certificates import tls_contexts
 from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, engine
 from servers import free_port, wait_until
 from services import PASSWORD, SECRETS, Redis, Valkey, running
@@ -192,6 +195,26 @@ def test_a_replica_that_is_gone_is_named_and_a_replica_is_no_store(
     following = running(Redis, "--replicaof", f"127.0.0.1 {redis.port}", "--masterauth", PASSWORD)
     with following as replica, pytest.raises(StoreError, match="replica"):
         engine(replica.url(place.namespace)).open()
+
+
+def test_it_is_reached_by_tls(new_namespace: NewNamespace) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, port = Path(name), free_port()
+        tls_contexts(folder)
+        folder.chmod(0o755)
+        key, certificate = folder / "key.pem", folder / "certificate.pem"
+        key.chmod(0o644)  # it runs as a user of its own
+        options = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key),
+                   "--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"]  # fmt: skip
+        with running(Redis, *options) as service:
+            url = (
+                service.url(new_namespace()).replace("redis://", "rediss://").replace(f":{service.port}/", f":{port}/")
+            )
+            with opened(f"{url}&ssl_ca_certs={certificate}") as store:
+                store.commit(batch(job(1)))
+                assert numbers(store) == [1]
+            with pytest.raises(StoreDown, match="certificate"):
+                engine(url).open()
 
 
 # Who uses it

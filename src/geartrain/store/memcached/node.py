@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from hashlib import blake2b
@@ -50,6 +51,17 @@ class State(Enum):
     OUT = "out"  # it does not answer
 
 
+class _Client(Client):  # type: ignore[misc]
+    """The library's, which would try no more than the first address of a name, for localhost one that few listen on."""
+
+    def _connect(self) -> None:
+        self.close()
+        connection = socket.create_connection(self.server, CONNECT_TIMEOUT)
+        connection.settimeout(ANSWER_TIMEOUT)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock = connection
+
+
 class Node:
     """A memcached at ``host:port``; ``name`` is how the cluster calls it.
 
@@ -63,9 +75,7 @@ class Node:
         self.state = State.OUT
         self.reason = "it has not been asked yet"  # why it is out
         self._hash = blake2b(name.encode(), digest_size=8)
-        self._client = Client(
-            (host, port), connect_timeout=CONNECT_TIMEOUT, timeout=ANSWER_TIMEOUT, no_delay=True, default_noreply=False
-        )
+        self._client = _Client((host, port), default_noreply=False)
 
     def again(self) -> Node:
         """The same node with a connection of its own."""
