@@ -249,7 +249,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="longest time between two kills")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
-    parser.add_argument("--python", default=sys.executable, help="the interpreter whose geartrain is killed")
+    parser.add_argument(
+        "--python", type=os.path.abspath, default=sys.executable, help="the interpreter whose geartrain is killed"
+    )
     arguments = parser.parse_args()
     say(f"seed {arguments.seed}")
     chance = random.Random(arguments.seed)
