@@ -5,9 +5,9 @@
     python bench/stores.py            all of them, three pairs of runs each: some minutes
     python bench/stores.py --stores sqlite mariadb --pairs 5
 
-The databases are started for it and gone afterwards; each run has a table or a namespace of its own. All of them wait
-for the disk at every commit, as far as they have one. memcached: two servers; gearmand has one copy of each job on
-them, ours has two. The runs themselves are those of ``compare.py --only stored-submit stored-drain``.
+The databases are started anew for each pair of runs and gone afterwards; each run has a table or a namespace of its
+own. All of them wait for the disk at every commit, as far as they have one. memcached: two servers; gearmand has one
+copy of each job on them, ours has two. The runs are those of ``compare.py --only stored-submit stored-drain``.
 """
 
 from __future__ import annotations
@@ -67,26 +67,26 @@ def options(name: str) -> Iterator[tuple[str, str]]:
             yield theirs, f"--store {shlex.quote(f'memcached://{servers}?namespace=ours_{{port}}')}"
 
 
-def compare(name: str, rest: list[str]) -> dict[str, Any]:
-    """The results of both workloads, by name; how they went is shown as it comes."""
-    with options(name) as (theirs, ours), tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "figures.json")
-        command = [sys.executable, str(HERE / "compare.py"), "--only", "stored-submit", "stored-drain",
-                   "--theirs-options", theirs, "--ours-options", ours, "--json", str(file), *rest]  # fmt: skip
-        subprocess.run(command, check=False, stdout=sys.stderr)
-        found = json.loads(file.read_text())["results"]
-    return {result["workload"]["name"]: result for result in found}
+def compare(name: str, pairs: int, rest: list[str]) -> dict[str, Any]:
+    """The pairs of runs of both workloads, by name; how they went is shown as it comes."""
+    found: dict[str, Any] = {"stored-submit": [], "stored-drain": []}
+    for workload, runs in found.items():
+        for _ in range(pairs):
+            with options(name) as (theirs, ours), tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, "figures.json")
+                command = [sys.executable, str(HERE / "compare.py"), "--only", workload, "--pairs", "1", "--json",
+                           str(file), "--theirs-options", theirs, "--ours-options", ours, *rest]  # fmt: skip
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+                runs += json.loads(file.read_text())["results"][0]["pairs"]
+    return found
 
 
-def row(name: str, results: dict[str, Any]) -> str:
+def row(name: str, found: dict[str, Any]) -> str:
     cells = [name]
-    for workload, target in zip(("stored-submit", "stored-drain"), TARGETS[name], strict=True):
-        result = results[workload]
-        if result["failure"] or not result["pairs"]:
-            cells += ["FAILED", "", "", ""]
-            continue
-        theirs, ours = (number(median(pair[side]["value"] for pair in result["pairs"])) for side in (0, 1))
-        cells += [theirs, ours, f"{median(result['ratios']):.1f}", f"{target:g}" if target else ""]
+    for pairs, target in zip(found.values(), TARGETS[name], strict=True):
+        theirs, ours = ([pair[side]["value"] for pair in pairs] for side in (0, 1))
+        ratio = median(second / first for first, second in zip(theirs, ours, strict=True))
+        cells += [number(median(theirs)), number(median(ours)), f"{ratio:.1f}", f"{target:g}" if target else ""]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -94,11 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Further options, such as --pairs and --python, are those of compare.py.",
+        epilog="Further options, such as --python and --patience, are those of compare.py.",
     )
     parser.add_argument("--stores", nargs="+", default=list(TARGETS), choices=list(TARGETS))
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of runs (default: %(default)s)")
     chosen, rest = parser.parse_known_args()
-    rows = [row(name, compare(name, rest)) for name in chosen.stores]
+    rows = [row(name, compare(name, chosen.pairs, rest)) for name in chosen.stores]
     print("| store | gearmand submits/s | ours | ratio | target | gearmand drains/s | ours | ratio | target |")
     print("|---|---|---|---|---|---|---|---|---|")
     print("\n".join(rows))
