@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from geartrain.errors import GeartrainError
@@ -139,7 +139,9 @@ def receive(link: BlockingLink, parser: Parser, seconds: float) -> list[Packet]:
             return packets
 
 
-def take_jobs(link: BlockingLink, ledger: Ledger, enough: Callable[[], bool]):  # type: ignore[no-untyped-def]
+def take_jobs(
+    link: BlockingLink, ledger: Ledger, enough: Callable[[], bool]
+) -> Iterator[tuple[bytes, int, int] | None]:
     """Grab jobs, check and complete them; yields each one's (function, priority, id) before it is completed.
 
     Yields None where there is no job for a moment, after a short sleep.

@@ -182,7 +182,7 @@ class Daemon:
         if at and (self.alarm is None or at < self.alarm_at):
             if self.alarm is not None:
                 self.alarm.cancel()
-            # A day is short enough to notice a clock that was set, and loops dislike longer alarms.
+            # Jobs for later wait in the time of day, alarms do not: a minute bounds the harm of a clock that was set.
             self.alarm_at = min(at, server.now + 60)
             self.alarm = self.loop.call_later(max(self.alarm_at - self.clock.monotonic(), 0), self._ring)
         if server.draining and not self.stopped.is_set() and not server.running:

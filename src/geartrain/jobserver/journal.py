@@ -144,7 +144,7 @@ class Journal:
         return ((next_number - 1) << PLACE_BITS) + self.moves_there
 
     def take(self, next_number: i64) -> Batch:
-        """All that has gathered, as the batch under way; call ``settled`` with it when the store has answered."""
+        """All that has gathered, as the batch under way until ``written`` or ``refused`` (storage) is told of it."""
         assert self.under_way is None
         jobs: list[Job] = []
         batch = Batch(jobs, next_number)

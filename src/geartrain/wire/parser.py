@@ -18,7 +18,6 @@ from geartrain.errors import RemoteProtocolError
 from geartrain.native import i64
 from geartrain.wire.packets import (
     HEADER_SIZE,
-    LAST_TYPE,
     LAYOUTS,
     LENIENT,
     REQUEST_MAGIC,
@@ -239,8 +238,3 @@ class Parser:
         self.trouble_code = code
         self.trouble = trouble
         return BROKEN
-
-
-def is_known(type: int) -> bool:
-    """Whether the protocol gives this number a meaning."""
-    return 1 <= type <= LAST_TYPE and type != 5
