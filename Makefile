@@ -15,7 +15,7 @@ TESTS ?= tests
 RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted lint types check bench bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted lint format types check bench bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -33,8 +33,12 @@ test-compiled: $(NATIVE)/.installed services
 test-interpreted: $(VENV)/.dev services
 	$(VENV)/bin/python -m pytest $(RULES)
 
-lint: $(VENV)/.dev ## ruff over everything
+lint: $(VENV)/.dev ## ruff over everything: rules and format
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.dev ## bring every file into the formatter's form
+	$(VENV)/bin/ruff format .
 
 types: $(VENV)/.dev ## mypy, strict
 	$(VENV)/bin/mypy

@@ -162,9 +162,7 @@ def show_counts(counts: Counter[str], shares: Counter[str], seconds: float) -> N
 
 def write_summaries(client: Client, admin: AdminClient, folder: Path) -> None:
     packages = sorted(path.parent for path in LIBRARY.glob("*/__init__.py"))
-    tasks = [
-        json.dumps({"folder": str(package), "file": str(folder / package.name)}).encode() for package in packages
-    ]
+    tasks = [json.dumps({"folder": str(package), "file": str(folder / package.name)}).encode() for package in packages]
     handles = list(client.map_background("write_summary", tasks))
     console.print(f"  accepted at once: {len(handles)} jobs, {handles[0]} to {handles[-1]}", highlight=False)
     with progress() as bar:

@@ -131,8 +131,17 @@ def running_geartrain(
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "geartrain.log")
-        command = [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1",
-                   f"--log-file={log}", *([f"--store={store}"] if store else []), *options]
+        command = [
+            sys.executable,
+            "-m",
+            "geartrain",
+            "serve",
+            f"--port={port}",
+            "--listen=127.0.0.1",
+            f"--log-file={log}",
+            *([f"--store={store}"] if store else []),
+            *options,
+        ]
         with _running("geartrain", command, port, log, environment) as server:
             yield server
 

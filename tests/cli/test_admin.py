@@ -72,7 +72,9 @@ def test_jobs_and_uniques_are_listed_and_cancelled(geartrain: Command, server: R
 def test_workers_are_listed_with_their_functions(geartrain: Command, server: RunningServer) -> None:
     with DaemonPeer(server.port) as peer:
         peer.send(
-            pack_request(SET_CLIENT_ID, b"me") + pack_request(CAN_DO, b"b") + pack_request(CAN_DO, b"a")
+            pack_request(SET_CLIENT_ID, b"me")
+            + pack_request(CAN_DO, b"b")
+            + pack_request(CAN_DO, b"a")
             + pack_request(ECHO_REQ, b"")
         )
         peer.receive()

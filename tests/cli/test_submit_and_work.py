@@ -71,9 +71,10 @@ def test_a_command_that_takes_too_long_is_killed(geartrain: Command, server: Run
 
 
 def test_lines_are_sent_as_they_are_printed(server: RunningServer) -> None:
-    with working(server, "drip", "--lines", "--", "sh", "-c", "echo 1; read x < /dev/null; echo 2"), Client(
-        server.address
-    ) as client:
+    with (
+        working(server, "drip", "--lines", "--", "sh", "-c", "echo 1; read x < /dev/null; echo 2"),
+        Client(server.address) as client,
+    ):
         events = list(client.submit("drip").events())
     assert [getattr(event, "data", None) for event in events] == [b"1\n", b"2\n"]
 
@@ -89,9 +90,10 @@ def test_a_signal_lets_the_job_at_hand_end(geartrain: Command, server: RunningSe
 
 
 def test_what_does_not_end_in_time_is_given_up_and_killed(server: RunningServer) -> None:
-    with working(server, "stubborn", "--grace", "200ms", "--", "sh", "-c", "sleep 61") as worker, Client(
-        server.address
-    ) as client:
+    with (
+        working(server, "stubborn", "--grace", "200ms", "--", "sh", "-c", "sleep 61") as worker,
+        Client(server.address) as client,
+    ):
         client.submit_background("stubborn")
         wait_until(lambda: server.jobs_of("stubborn") == (1, 1), "the job runs")
         children = subprocess.run(["pgrep", "-P", str(worker.pid)], capture_output=True, text=True).stdout.split()

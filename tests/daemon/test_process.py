@@ -164,7 +164,11 @@ def test_its_options_come_from_a_file_and_the_environment_too(tmp_path: Path) ->
     file = tmp_path / "geartrain.toml"
     file.write_text('verbose = "NOTICE"\nfile_descriptors = 500\n')
     with running_geartrain(
-        environment={"GEARTRAIN_CONFIG": str(file), "GEARTRAIN_LOG_FORMAT": "json", "GEARMAND_PORT": "tcp://10.0.0.1:4730"}
+        environment={
+            "GEARTRAIN_CONFIG": str(file),
+            "GEARTRAIN_LOG_FORMAT": "json",
+            "GEARMAND_PORT": "tcp://10.0.0.1:4730",
+        }
     ) as server:
         assert server.ask("verbose") == ["OK NOTICE"]
         assert " 500 " in Path(f"/proc/{server.process.pid}/limits").read_text().partition("Max open files")[2]
@@ -188,9 +192,10 @@ def test_gearmands_options_are_understood(tmp_path: Path) -> None:
     file = tmp_path / "gearmand.conf"
     file.write_text("--job-handle-prefix=H:old\n--backlog=77 --threads=2\n")
     gearmands = "-R -t 8 --hashtable-buckets 100 --coredump -j 2 -w 0 -q builtin --keepalive --keepalive-idle -1"
-    with running_geartrain(
-        f"--config-file={file}", "--job-handle-prefix=H:t", *gearmands.split()
-    ) as server, DaemonPeer(server.port) as peer:
+    with (
+        running_geartrain(f"--config-file={file}", "--job-handle-prefix=H:t", *gearmands.split()) as server,
+        DaemonPeer(server.port) as peer,
+    ):
         peer.send(pack_request(SUBMIT_JOB_BG, b"f", b"", b"x"))
         assert peer.receive() == Packet(JOB_CREATED, (b"H:t:1",))
         log = server.log.read_text()

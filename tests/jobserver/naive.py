@@ -564,8 +564,7 @@ class NaiveServer:
         match [command, *words]:
             case [b"status", *_]:
                 return [
-                    b"%b\t%d\t%d\t%d"
-                    % (name, self.count(name), self.count(name, "running"), self._workers_of(name))
+                    b"%b\t%d\t%d\t%d" % (name, self.count(name), self.count(name, "running"), self._workers_of(name))
                     for name in self.functions
                 ]
             case [b"prioritystatus", *_]:
@@ -707,11 +706,7 @@ def next_minute(fields: list[bytes], wall: float) -> float | None:
     start = datetime.fromtimestamp(wall, UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
     date = start.replace(hour=0, minute=0)
     for _ in range(366 * 41):
-        if (
-            day in (None, date.day)
-            and month in (None, date.month)
-            and weekday in (None, date.weekday())
-        ):
+        if day in (None, date.day) and month in (None, date.month) and weekday in (None, date.weekday()):
             hours = range(24) if hour is None else [hour]
             minutes = range(60) if minute is None else [minute]
             for at in (date.replace(hour=h, minute=m) for h in hours for m in minutes):

@@ -90,9 +90,7 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> N
     }
     able = [peer for peer in server.peers for ability in peer.list_abilities() if ability.function is function]
     assert function.workers == len(able) == len(set(able))
-    sleepers = list(
-        _linked(function.first_sleeper, function.last_sleeper, "next_sleeper", "previous_sleeper")
-    )
+    sleepers = list(_linked(function.first_sleeper, function.last_sleeper, "next_sleeper", "previous_sleeper"))
     assert all(ability.function is function for ability in sleepers)
     assert {ability.peer for ability in sleepers} == {peer for peer in able if peer.sleeping}
     assert len(sleepers) == len({ability.peer for ability in sleepers})

@@ -90,9 +90,7 @@ class Histories(RuleBasedStateMachine):
         self.send(who, *(request(kind, function, b"", b"w") for kind, function in jobs), cuts=cuts)
 
     @rule(who=names, function=functions, unique=uniques, delay=st.integers(-5, 80), workload=workloads)
-    def somebody_submits_for_later(
-        self, who: int, function: bytes, unique: bytes, delay: int, workload: bytes
-    ) -> None:
+    def somebody_submits_for_later(self, who: int, function: bytes, unique: bytes, delay: int, workload: bytes) -> None:
         at = b"%d" % (self.world.wall + delay)
         self.send(who, request("SUBMIT_JOB_EPOCH", function, unique, at, workload))
 

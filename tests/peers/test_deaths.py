@@ -52,9 +52,7 @@ def test_a_crowd_in_all_languages_does_every_job_though_some_are_killed(
     assert sorted(done) == sorted(text for peer in TALKING_PEERS for text in texts[peer])
 
 
-def test_a_worker_can_give_a_job_back(
-    client_of: ClientOf, worker_of: WorkerOf, function: str
-) -> None:
+def test_a_worker_can_give_a_job_back(client_of: ClientOf, worker_of: WorkerOf, function: str) -> None:
     client = client_of("php")
     client.submit(function, b"try twice")
     worker = worker_of("c", {function: "giveback"})

@@ -98,9 +98,7 @@ def test_workers_are_listed_with_their_name_and_functions(
     assert row(gearadmin("--status"), function) == ["0", "0", "1"]
 
 
-def test_a_function_with_a_worker_cannot_be_dropped(
-    gearadmin: GearAdmin, worker_of: WorkerOf, function: str
-) -> None:
+def test_a_function_with_a_worker_cannot_be_dropped(gearadmin: GearAdmin, worker_of: WorkerOf, function: str) -> None:
     worker_of("perl", {function: "reverse"})
     wait_until(lambda: function in gearadmin("--status"), "the worker is there")
     refusal = "Error: there are still connected workers or executing clients\n"

@@ -44,9 +44,7 @@ def test_each_argument_is_a_job_for_each_function(gearman: Gearman, worker_of: W
 
 
 @pytest.mark.parametrize(("option", "result"), [("-n", b"\neno\nowt"), ("-N", b"enoowt")])
-def test_each_line_is_a_job(
-    option: str, result: bytes, gearman: Gearman, worker_of: WorkerOf, function: str
-) -> None:
+def test_each_line_is_a_job(option: str, result: bytes, gearman: Gearman, worker_of: WorkerOf, function: str) -> None:
     worker_of("php", {function: "reverse"})
     assert gearman("-f", function, option, stdin=b"one\ntwo\n").stdout == result
 
@@ -78,9 +76,7 @@ def test_a_failed_job_is_an_exit_status(gearman: Gearman, worker_of: WorkerOf, f
     assert (done.stderr, done.returncode) == (f"{function}: Job failed\n".encode(), 1)
 
 
-def test_it_stops_waiting_after_its_timeout(
-    gearman: Gearman, worker_of: WorkerOf, function: str
-) -> None:
+def test_it_stops_waiting_after_its_timeout(gearman: Gearman, worker_of: WorkerOf, function: str) -> None:
     done = gearman("-f", function, "-t", "100", "-s")
     assert b"GEARMAN_TIMEOUT" in done.stderr
     worker_of("c", {function: "reverse"})  # gearmand forgets the job only when a worker asks for it
@@ -99,9 +95,7 @@ def test_a_worker_can_send_each_line_as_data(
         assert worker.wait(10) == 0  # -c 1: it leaves after one job
 
 
-def test_what_a_failing_command_printed_is_data(
-    client_of: ClientOf, worker_of: WorkerOf, function: str
-) -> None:
+def test_what_a_failing_command_printed_is_data(client_of: ClientOf, worker_of: WorkerOf, function: str) -> None:
     worker_of("tool", {function: "fail"})
     client = client_of("gear")
     client.submit(function, b"try this")

@@ -41,9 +41,7 @@ def test_payloads_arrive_whole(
 
 
 @pytest.mark.parametrize("client", PEERS)
-def test_many_jobs_at_once_all_come_back(
-    client: str, client_of: ClientOf, worker_of: WorkerOf, function: str
-) -> None:
+def test_many_jobs_at_once_all_come_back(client: str, client_of: ClientOf, worker_of: WorkerOf, function: str) -> None:
     for worker in ("c", "php", "perl", "gear"):
         worker_of(worker, {function: "reverse"})
     assert client_of(client).many(function, 200) == 200

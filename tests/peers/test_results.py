@@ -25,9 +25,7 @@ def test_data_warnings_and_progress_arrive_in_order(
 
 @pytest.mark.parametrize("client", PEERS)
 @pytest.mark.parametrize("worker", PEERS)
-def test_failure_arrives(
-    worker: str, client: str, client_of: ClientOf, worker_of: WorkerOf, function: str
-) -> None:
+def test_failure_arrives(worker: str, client: str, client_of: ClientOf, worker_of: WorkerOf, function: str) -> None:
     worker_of(worker, {function: "fail"})
     submitter = client_of(client)
     for _ in range(2):  # the second time shows that worker and client are still well

@@ -92,9 +92,7 @@ def test_a_client_can_ask_for_the_status_of_its_background_job(
 
 
 @pytest.mark.parametrize("peer", TALKING_PEERS)
-def test_a_worker_serves_all_its_functions(
-    peer: str, client_of: ClientOf, worker_of: WorkerOf, function: str
-) -> None:
+def test_a_worker_serves_all_its_functions(peer: str, client_of: ClientOf, worker_of: WorkerOf, function: str) -> None:
     names = [function, f"{function}-b", f"{function}-c"]
     worker_of(peer, dict.fromkeys(names, "reverse"))
     client = client_of(peer)

@@ -1,12 +1,12 @@
 """The commands below ``geartrain``, each imported only when it is asked for, and how all of them end.
 
-    0    done
-    1    a job failed, or the job server could not start
-    2    the command was not understood
-    3    no job server, or no store, could be reached, or the connection was lost
-    4    the time limit was up
-    5    the job server refused a request, as when a function's line is full, or uses the store
-    130  interrupted by Ctrl-C
+0    done
+1    a job failed, or the job server could not start
+2    the command was not understood
+3    no job server, or no store, could be reached, or the connection was lost
+4    the time limit was up
+5    the job server refused a request, as when a function's line is full, or uses the store
+130  interrupted by Ctrl-C
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ class ThemedOption(click.Option):
         super().__init__(*arguments, **settings)
         self.theme = theme
 
-
     def get_help_extra(self, ctx: click.Context) -> Any:
         """What click adds to the help: the default, but no ranges in the notation of mathematicians."""
         extra = super().get_help_extra(ctx)

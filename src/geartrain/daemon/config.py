@@ -85,7 +85,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GEARTRAIN_", env_ignore_empty=True, extra="forbid")
 
     config: Annotated[Path | None, Flag(_PROCESS, metavar="FILE")] = Field(
-        None, description="TOML file with options, such as max_memory = \"4GiB\"."
+        None, description='TOML file with options, such as max_memory = "4GiB".'
     )
 
     listen: Annotated[list[str], NoDecode, BeforeValidator(_read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
@@ -175,9 +175,7 @@ class Config(BaseSettings):
     max_unique: Annotated[int, Ge(1), Le(_LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
         64, description="Longest unique key of a job."
     )
-    max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
-        100_000, description="Functions at once."
-    )
+    max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(100_000, description="Functions at once.")
     max_line: Annotated[int, Ge(64), Le(2**24), Flag(_LIMITS, metavar="BYTES")] = Field(
         DEFAULT_MAX_LINE, description="Longest line of a text command."
     )

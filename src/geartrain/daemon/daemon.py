@@ -79,9 +79,7 @@ class Daemon:
                     self._connection, sock=listener, backlog=self.config.backlog
                 )
             else:
-                opened = await self.loop.create_server(
-                    self._connection, sock=listener, backlog=self.config.backlog
-                )
+                opened = await self.loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
             self.listeners.append(opened)
             self.addresses.append(show_address(listener.getsockname(), listener.family))
             log.info("listening", extra={"fields": {"address": self.addresses[-1]}})

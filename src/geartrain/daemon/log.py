@@ -198,8 +198,7 @@ def _open_file(file: str) -> logging.Handler:
         return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ConfigError(
-            f"--log-file is {file!r}, which can't be opened ({error.strerror}): "
-            f"choose another file, 'stderr' or 'none'"
+            f"--log-file is {file!r}, which can't be opened ({error.strerror}): choose another file, 'stderr' or 'none'"
         ) from None
 
 

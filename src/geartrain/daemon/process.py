@@ -1,8 +1,8 @@
 """From a configuration to a running process: limits, log, user, terminal, signals and the event loop.
 
-    SIGTERM, SIGINT   stop: no more connections, what is owed is sent, exit 0
-    SIGUSR1           drain: refuse submissions, let running jobs end, then stop
-    SIGHUP            open the log file anew
+SIGTERM, SIGINT   stop: no more connections, what is owed is sent, exit 0
+SIGUSR1           drain: refuse submissions, let running jobs end, then stop
+SIGHUP            open the log file anew
 """
 
 from __future__ import annotations

@@ -201,9 +201,7 @@ def _cancel(server: JobServer, peer: Peer, arguments: list[bytes]) -> None:
 
 
 def _incomplete(peer: Peer, command: bytes) -> None:
-    peer.send(
-        b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n" % command
-    )
+    peer.send(b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n" % command)
 
 
 def _shown(name: bytes) -> str:

@@ -185,4 +185,3 @@ def reset_abilities(server: JobServer, peer: Peer) -> None:
     """Forget every ability."""
     for ability in peer.list_abilities():
         cant_do(server, peer, ability.function.name)
-

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-
 @final
 class Deadlines:
     """A heap of (time, job number, assignment); ``live`` counts the entries that still mean something.

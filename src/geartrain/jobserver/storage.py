@@ -166,4 +166,3 @@ def undelivered(server: JobServer, read: Read, lost_for_good: bool) -> None:
             delay(server, job, server.wall + READ_AGAIN_AFTER)
     slot.open = True
     slot.peer.touch()
-

@@ -103,5 +103,3 @@ def _bytes(written: Any) -> bytes:
 
 def _line(found: dict[str, Any]) -> bytes:
     return json.dumps(found, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-

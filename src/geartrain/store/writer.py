@@ -52,9 +52,7 @@ class Outcomes(Protocol):
 class Writer:
     """Commits batches and reads workloads, in threads of its own."""
 
-    def __init__(
-        self, store: Store, outcomes: Outcomes, post: Callable[..., object], patience: float
-    ) -> None:
+    def __init__(self, store: Store, outcomes: Outcomes, post: Callable[..., object], patience: float) -> None:
         self.store = store
         self.outcomes = outcomes
         self._post = post  # post(function, *arguments), as call_soon_threadsafe

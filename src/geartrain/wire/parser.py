@@ -198,9 +198,7 @@ class Parser:
             if end < 0:
                 if type in LENIENT and len(arguments) == count - 2:
                     return Packet(type, (*arguments, self.last_argument(start), b""))
-                raise RemoteProtocolError(
-                    f"{layout[0]} carries {count} arguments, but only {len(arguments) + 1} came"
-                )
+                raise RemoteProtocolError(f"{layout[0]} carries {count} arguments, but only {len(arguments) + 1} came")
             arguments.append(self.data[start:end])
             start = end + 1
         arguments.append(self.last_argument(start))

@@ -1,11 +1,11 @@
 """The worker's side: functions that job servers send jobs for, blocking or on asyncio, in one process or many.
 
-    declaration, functions, calls, hints, encoding   what ``@worker.function()`` makes, and how values travel
-    session, slots, job                              the conversation with one job server, without any I/O
-    worker, hand, connection                         the blocking worker: threads with connections of their own
-    async_worker, async_connection, threads          the asyncio worker
-    soft_limit, failure, middleware, metrics         around a job
-    pool, board, readiness, systemd, reload          processes and their supervisor
+declaration, functions, calls, hints, encoding   what ``@worker.function()`` makes, and how values travel
+session, slots, job                              the conversation with one job server, without any I/O
+worker, hand, connection                         the blocking worker: threads with connections of their own
+async_worker, async_connection, threads          the asyncio worker
+soft_limit, failure, middleware, metrics         around a job
+pool, board, readiness, systemd, reload          processes and their supervisor
 """
 
 from geartrain.worker.async_worker import AsyncWorker

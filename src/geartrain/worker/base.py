@@ -132,9 +132,7 @@ class BaseWorker:
         if room < 1:
             raise ValueError(f"a worker needs room for at least one job, not {room}")
 
-    def supervise(
-        self, work: Callable[[Place], None], processes: int | None, slots: int, options: Options
-    ) -> None:
+    def supervise(self, work: Callable[[Place], None], processes: int | None, slots: int, options: Options) -> None:
         """Call ``work`` in this process or, where anything asks for it, in processes with a supervisor."""
         check_options(options)
         limits = [function.limits for function in self.functions.values()]

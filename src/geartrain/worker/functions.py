@@ -160,9 +160,7 @@ class TypedFunction(Function, Submittable[P, R], Generic[F, P, R]):
             raise TypeError(f"{name}: {error}") from None
         self._is_generator = part is not None
         self._positional = [
-            self._checks[one.name]
-            for one in parameters
-            if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+            self._checks[one.name] for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
         ]
 
     def start(self, job: AssignedJob) -> Any:

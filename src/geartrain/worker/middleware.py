@@ -81,9 +81,7 @@ class JobLog(Middleware):
 
     def failed(self, job: AssignedJob, error: BaseException, seconds: float) -> None:
         traceback = None if isinstance(error, JobFailedError) else error
-        self.logger.error(
-            "%s %s failed after %.3f s: %s", job.function, _name(job), seconds, error, exc_info=traceback
-        )
+        self.logger.error("%s %s failed after %.3f s: %s", job.function, _name(job), seconds, error, exc_info=traceback)
 
 
 def _name(job: AssignedJob) -> str:
