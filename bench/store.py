@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
 from geartrain.store import Store, engine
 from services import MariaDB, Memcached, PostgreSQL, Redis, running
 
@@ -56,7 +56,7 @@ def batches(rows: int, size: int, payload: int, first: int = 1) -> list[Batch]:
     workload = os.urandom(payload)
     made = []
     for start in range(first, first + rows, size):
-        batch = Batch([], (start // 100_000 + 2) * 100_000)  # numbers are reserved, a hundred thousand at a time
+        batch = Batch((start // 100_000 + 2) * 100_000)  # numbers are reserved, a hundred thousand at a time
         batch.added = [
             StoredJob(n, n << PLACE_BITS, b"resize", b"unique %d" % n, workload, payload, 1, 0.0, b"", 0, CREATED)
             for n in range(start, start + size)
@@ -68,7 +68,7 @@ def batches(rows: int, size: int, payload: int, first: int = 1) -> list[Batch]:
 def removals(added: list[Batch]) -> list[Batch]:
     made = []
     for batch in added:
-        removal = Batch([], 1)
+        removal = Batch(1)
         removal.removed = [job.number for job in batch.added]
         made.append(removal)
     return made
@@ -78,7 +78,7 @@ def both(added: list[Batch], before: list[Batch]) -> list[Batch]:
     """Batches that add as many as they remove, as when workers keep up."""
     made = []
     for new, old in zip(added, before, strict=True):
-        batch = Batch([], new.next_number)
+        batch = Batch(new.next_number)
         batch.added, batch.removed = new.added, [job.number for job in old.added]
         made.append(batch)
     return made

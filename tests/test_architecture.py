@@ -28,7 +28,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "link": (),
     "client": ("link", "wire"),
     "worker": ("link", "wire"),
-    "store": ("jobserver.journal",),
+    "store": ("jobserver.records",),
     "daemon": ("store", "jobserver", "wire"),
     "web": ("daemon.extension", "jobserver.snapshot", "store.base", "client"),
     "fleet": ("daemon.extension", "jobserver.snapshot", "store.base", "client"),
@@ -202,5 +202,5 @@ def test_the_reading_of_imports_sees_every_spelling(tmp_path: Path, monkeypatch:
     assert not is_allowed("client", "worker.session")
     assert not is_allowed("client", "jobserver")
     assert not is_allowed("store", "jobserver.server")
-    assert is_allowed("store", "jobserver.journal")
+    assert is_allowed("store", "jobserver.records")
     assert is_allowed("client", "wire.packets")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
 from geartrain.store import engine
 from servers import running_geartrain
 
@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
     file = tmp_path / "queue.sqlite"
     store = engine(f"sqlite:///{file}")
     store.open()
-    batch = Batch([], 100)
+    batch = Batch(100)
     batch.added = list(JOBS)
     store.commit(batch)
     store.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from geartrain.jobserver import JobServer, Peer, Settings, storage
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
 from geartrain.wire import Packet, Parser, pack_request
 from geartrain.wire import packets as p
 
@@ -163,7 +163,8 @@ def test_a_lost_worker_moves_the_job_behind_all_others(durable: Durable) -> None
     durable.commit()
     durable.send(worker, p.GRAB_JOB)
     durable.server.lost(worker)
-    ((number, place, attempts),) = durable.commit().moved
+    (change,) = durable.commit().changed
+    number, place, attempts = change.number, change.place, change.attempts
     assert (number, attempts) == (1, 1)
     assert place > 3 << PLACE_BITS
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
@@ -211,7 +212,7 @@ def test_one_job_that_is_too_large_does_not_harm_its_batch(durable: Durable) -> 
     for _ in range(2):
         durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
     batch = durable.batch()
-    storage.refuse_one(durable.server, batch, 1, "above max_allowed_packet")
+    storage.refuse_one(durable.server, 1, "above max_allowed_packet")
     storage.written(durable.server, batch)
     first, second = durable.got(client)
     assert first.type == p.ERROR

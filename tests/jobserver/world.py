@@ -19,7 +19,7 @@ from structure import check
 
 from conversation import PACKETS, told
 from geartrain.jobserver import JobServer, Peer, Settings
-from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.jobserver.storage import take_batch, written
 
 SOON = 1e-6
@@ -101,10 +101,11 @@ class World:
         """As a store must: added, moved, removed, in this order."""
         for job in batch.added:
             self.stored[job.number] = job
-        for number, place, attempts in batch.moved:
-            if number in self.stored:
-                self.stored[number].place = place
-                self.stored[number].attempts = attempts
+        for change in batch.changed:
+            stored = self.stored.get(change.number)
+            if stored is not None:
+                stored.place, stored.attempts = change.place, change.attempts
+                assert (change.due, change.priority) == (stored.due, stored.priority)
         for number in batch.removed:
             self.stored.pop(number, None)
 

@@ -10,7 +10,7 @@ import hashlib
 import sys
 from functools import cache
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, Change, StoredJob
 from geartrain.store import engine
 
 ADDED = 20
@@ -22,10 +22,10 @@ SIZE = 3000  # bytes of a workload
 
 def batch(i: int) -> Batch:
     """The ``i``-th batch, from 1."""
-    planned = Batch([], (i + 1) * STEP)
+    planned = Batch((i + 1) * STEP)
     planned.added = [_job(i, n) for n in range(1, ADDED + 1)]
     if i > 1:
-        planned.moved = [((i - 1) * STEP + n, _end_of_line(i) + n, 1) for n in range(1, MOVED + 1)]
+        planned.changed = [Change((i - 1) * STEP + n, _end_of_line(i) + n, 0.0, 1, 1) for n in range(1, MOVED + 1)]
         planned.removed = [(i - 1) * STEP + n for n in range(ADDED - REMOVED + 1, ADDED + 1)]
     return planned
 
@@ -36,7 +36,8 @@ def after(i: int) -> list[StoredJob]:
     for done in range(1, i + 1):
         planned = batch(done)
         kept.update((job.number, job) for job in planned.added)
-        for number, place, attempts in planned.moved:
+        for change in planned.changed:
+            number, place, attempts = change.number, change.place, change.attempts
             kept[number].place, kept[number].attempts = place, attempts
         for number in planned.removed:
             del kept[number]

@@ -39,7 +39,7 @@ from place import (
     until_up,
 )
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
 from geartrain.store import JobTooLarge, Store, StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
 from servers import wait_until
 

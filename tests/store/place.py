@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import pytest
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, Change, StoredJob
 from geartrain.store import Store, StoreDown, engine
 from servers import wait_until
 
@@ -95,8 +95,9 @@ def batch(
     removed: tuple[int, ...] = (),
     next_number: int = 1,
 ) -> Batch:
-    made = Batch([], next_number)
-    made.added, made.moved, made.removed = list(added), list(moved), list(removed)
+    made = Batch(next_number)
+    made.added, made.removed = list(added), list(removed)
+    made.changed = [Change(number, place, 0.0, 1, attempts) for number, place, attempts in moved]
     return made
 
 

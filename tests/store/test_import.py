@@ -19,7 +19,7 @@ import pytest
 from databases import NewNamespace
 from place import batch, fields, job, kept, opened
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store import StoreError, Unreadable
 from geartrain.store.gearmand import names, open_queue
 from geartrain.store.intake import Intake

@@ -14,7 +14,7 @@ from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging,
 from place import NO_LIMIT, batch, bytes_like, fields, insist, job, kept, numbers, opened
 from pymemcache.client.base import Client
 
-from geartrain.jobserver.journal import PLACE_BITS
+from geartrain.jobserver.records import PLACE_BITS
 from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
 from geartrain.store.memcached import MemcachedStore, dump, log, tending
 from geartrain.store.memcached.head import Head

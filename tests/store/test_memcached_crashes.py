@@ -13,7 +13,7 @@ import pytest
 from memcached_place import cluster, cut_connections, die, hanging, url_of, wait_until_whole
 from place import Fields, batch, bytes_like, fields, insist, job, kept, opened
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch
+from geartrain.jobserver.records import PLACE_BITS, Batch
 from geartrain.store import Store, StoreDown, engine
 from geartrain.store.memcached import MemcachedStore, dump, log, tending
 from geartrain.store.memcached import store as store_module
@@ -81,7 +81,8 @@ def after(model: dict[int, list[Any]], change: Batch) -> dict[int, list[Any]]:
     """What is kept after a change."""
     changed = {number: list(job) for number, job in model.items()}
     changed.update((job.number, list(fields(job))) for job in change.added)
-    for number, place, attempts in change.moved:
+    for each in change.changed:
+        number, place, attempts = each.number, each.place, each.attempts
         if number in changed:
             changed[number][1], changed[number][9] = place, attempts
     for number in change.removed:
@@ -240,7 +241,8 @@ class Load:
     @staticmethod
     def _taken_back(under_way: Batch) -> Batch:
         removed = (*under_way.removed, *(job.number for job in under_way.added))
-        return batch(moved=tuple(under_way.moved), removed=removed)
+        moved = tuple((each.number, each.place, each.attempts) for each in under_way.changed)
+        return batch(moved=moved, removed=removed)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from databases import NewNamespace, SqlitePlace
 from place import NO_LIMIT, batch, job, kept, numbers, opened
 from sql_contract import SqlContract
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreDown, StoreError, StoreInUse, Unreadable, engine
 from geartrain.store.sql import SqlStore, sqlite
 

@@ -30,7 +30,7 @@ from geartrain.cli.store_place import (
 )
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedOption
-from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store import StoreError, Unreadable, export, shown_url
 
 REMOVED_AT_ONCE = 1000
@@ -235,7 +235,7 @@ def _purge(
             return 1
         with Progress() as bar:
             for start in range(0, len(numbers), REMOVED_AT_ONCE):
-                batch = Batch([], 1)
+                batch = Batch(1)
                 batch.removed = numbers[start : start + REMOVED_AT_ONCE]
                 store.commit(batch)
                 bar.show(start, len(numbers))

@@ -30,7 +30,7 @@ from geartrain.cli.store_place import (
 )
 from geartrain.cli.tables import show
 from geartrain.cli.themes import ThemedOption
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand, shown_url
 from geartrain.store.default import default_url, make_state_folder, state_folder
 from geartrain.store.intake import Intake, Taken

@@ -11,7 +11,7 @@ import click
 from geartrain.cli.printable import printable
 from geartrain.cli.progress import Progress
 from geartrain.cli.themes import ThemedCommand, ThemedOption
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreDown, StoreInUse, Unreadable, engine, shown_url
 
 PLACE, SELECTION = "Store", "Selection"

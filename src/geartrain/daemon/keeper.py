@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver import storage
-from geartrain.jobserver.journal import Batch, Read, StoredJob
+from geartrain.jobserver.journal import Read
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Keeper:
     def too_large(self, batch: Batch, number: int, reason: str) -> None:
         self.enter()
         if self.given_up is not batch:
-            storage.refuse_one(self.server, batch, number, reason)
+            storage.refuse_one(self.server, number, reason)
 
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()

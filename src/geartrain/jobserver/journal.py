@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.job import DELAYED, QUEUED, Job
+from geartrain.jobserver.records import PLACE_BITS, Batch, Change, Record, StoredJob
 from geartrain.native import i32, i64, mypyc_attr
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ UNSTORED: Final = 0  # not in the store and not meant to be: a foreground job, o
 WAITING: Final = 1  # to be written with the next batch
 WRITING: Final = 2  # in the batch under way
 STORED: Final = 3
-
-# A job's place among all jobs: its number, then how often a job came back to the end of a line since that number.
-PLACE_BITS: Final = 20
 
 
 @final
@@ -60,71 +58,16 @@ class Read:
 
 
 @final
-class StoredJob:
-    """A job as the store keeps it.
-
-    ``place`` orders all jobs; ``due`` and ``created`` are Unix times, ``due`` 0 means at once; ``priority`` is 0 high,
-    1 normal, 2 low. ``workload`` is None where it was left in the store (``size`` bytes).
-    """
-
-    def __init__(
-        self,
-        number: int,
-        place: int,
-        function: bytes,
-        unique: bytes,
-        workload: bytes | None,
-        size: int,
-        priority: int,
-        due: float,
-        reducer: bytes,
-        attempts: int,
-        created: float,
-    ) -> None:
-        self.number = number
-        self.place = place
-        self.function = function
-        self.unique = unique
-        self.workload = workload
-        self.size = size
-        self.priority = priority
-        self.due = due
-        self.reducer = reducer
-        self.attempts = attempts
-        self.created = created
-
-    def __repr__(self) -> str:
-        return f"<StoredJob {self.number} {self.function!r} {self.size} bytes>"
-
-
-@final
-class Batch:
-    """What one commit brings to the store: all of it or nothing.
-
-    ``added`` jobs, ``moved`` jobs as (number, place, attempts), ``removed`` numbers, and the first number that has not
-    been given out (``next_number``). Committing a batch twice is the same as once.
-    """
-
-    def __init__(self, jobs: list[Job], next_number: int) -> None:
-        self.jobs = jobs
-        self.added: list[StoredJob] = []
-        self.moved: list[tuple[int, int, int]] = []
-        self.removed: list[int] = []
-        self.next_number = next_number
-
-    def __repr__(self) -> str:
-        return f"<Batch added={len(self.added)} moved={len(self.moved)} removed={len(self.removed)}>"
-
-
-@final
 class Journal:
     """The changes since the last batch."""
 
     def __init__(self) -> None:
         self.new: list[Job] = []
-        self.moved: list[tuple[int, int, int]] = []
+        self.changed: list[Change] = []
         self.removed: list[int] = []
+        self.records: list[Record] = []
         self.under_way: Batch | None = None
+        self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.reserved: i64 = 0  # numbers below this may be given out without asking the store
         self.last_moved_at: i64 = 0
         self.moves_there: i64 = 0
@@ -132,7 +75,7 @@ class Journal:
     @property
     def waiting(self) -> bool:
         """Whether there is something for a new batch."""
-        return bool(self.new or self.moved or self.removed)
+        return bool(self.new or self.changed or self.removed or self.records)
 
     def place_behind(self, next_number: i64) -> i64:
         """A place behind every job numbered below ``next_number`` and every job moved before."""
@@ -147,7 +90,7 @@ class Journal:
         """All that has gathered, as the batch under way until ``written`` or ``refused`` (storage) is told of it."""
         assert self.under_way is None
         jobs: list[Job] = []
-        batch = Batch(jobs, next_number)
+        batch = Batch(next_number)
         for job in self.new:
             if job.stored != WAITING:
                 continue  # it ended before it was written
@@ -169,8 +112,10 @@ class Journal:
                 )
             )
         self.new = []
-        batch.moved = self.moved
-        self.moved = []
+        batch.changed = self.changed
+        self.changed = []
+        batch.records = self.records
+        self.records = []
         if self.removed and jobs:
             # A job that was refused, and lived on for a foreground client, may be stored after all.
             added = {job.number for job in jobs}
@@ -179,6 +124,7 @@ class Journal:
             batch.removed = self.removed
         self.removed = []
         self.under_way = batch
+        self.writing = jobs
         return batch
 
     def ended(self, job: Job) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from geartrain.jobserver.job import DELAYED, ENDED, JOB_COST, LISTENER_COST, QUEUED, RUNNING
 from geartrain.jobserver.journal import UNSTORED
 from geartrain.jobserver.peer import BIG_PIECE
+from geartrain.jobserver.records import Change
 from geartrain.jobserver.submission import BY_WORKLOAD, enqueue
 from geartrain.native import i64
 from geartrain.wire.packets import (
@@ -154,7 +155,8 @@ def lose(server: JobServer, job: Job) -> None:
     else:
         if job.stored != UNSTORED:
             place = server.journal.place_behind(server.next_number)
-            server.journal.moved.append((job.number, place, job.attempts))
+            change = Change(job.number, place, job.due, job.priority, job.attempts)
+            server.journal.changed.append(change)
         enqueue(server, job)
 
 

@@ -10,14 +10,13 @@ from geartrain.jobserver.journal import (
     STORED,
     UNSTORED,
     WAITING,
-    Batch,
     Read,
-    StoredJob,
     fill_slots,
     may_leave_memory,
     open_slots,
 )
 from geartrain.jobserver.outcome import end, fail_listeners, take_back
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.jobserver.submission import BY_WORKLOAD, delay, enqueue
 from geartrain.wire.packets import ERROR, pack_response
 
@@ -42,7 +41,7 @@ def written(server: JobServer, batch: Batch) -> None:
     """The store has committed the batch: acknowledge its jobs."""
     journal = server.journal
     journal.under_way = None
-    for job in batch.jobs:
+    for job in journal.writing:
         if job.state == ENDED:
             journal.removed.append(job.number)
             job.stored = UNSTORED
@@ -65,9 +64,10 @@ def refused(server: JobServer, batch: Batch, reason: str, down: bool) -> None:
     """
     journal = server.journal
     journal.under_way = None
-    journal.moved = batch.moved + journal.moved
+    journal.changed = batch.changed + journal.changed
     journal.removed = batch.removed + journal.removed
-    for job in batch.jobs:
+    journal.records = batch.records + journal.records
+    for job in journal.writing:
         _refuse(server, job, reason)
     if down:
         server.store_trouble = reason
@@ -83,11 +83,12 @@ def back(server: JobServer) -> None:
     server.store_trouble = ""
 
 
-def refuse_one(server: JobServer, batch: Batch, number: int, reason: str) -> None:
+def refuse_one(server: JobServer, number: int, reason: str) -> None:
     """One job of the batch under way can't be stored; the others still may be."""
-    for job in batch.jobs:
+    writing = server.journal.writing
+    for job in writing:
         if job.number == number:
-            batch.jobs.remove(job)
+            writing.remove(job)
             _refuse(server, job, reason)
             return
 

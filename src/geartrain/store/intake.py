@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from geartrain.jobserver.journal import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
 from geartrain.store.base import JobTooLarge, Store, Unreadable
 
 JOBS_AT_ONCE: Final = 500
@@ -51,7 +51,7 @@ class Intake:
         self._first = store.next_number()
         self._numbers_end = numbers_end
         self._next = max(self._first, numbers_end)
-        self._batch = Batch([], self._next)
+        self._batch = Batch(self._next)
         self._bytes = 0
         self._uniques: defaultdict[bytes, set[bytes]] = defaultdict(set)
         # (function, unique, size of the workload): when submitted: numbers
@@ -127,7 +127,7 @@ class Intake:
                 batch.added.remove(job)
                 self._count(job, -1)
                 self._leave_out(job, str(error))
-        self._batch = Batch([], self._next)
+        self._batch = Batch(self._next)
         self._bytes = 0
 
     def _count(self, job: StoredJob, by: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 
 # place, attempts, priority, due, created, size of the workload, lengths of function, unique and reducer
 _HEAD: Final = Struct(">QIBddQIII")

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from geartrain.jobserver.journal import Batch, Read
+from geartrain.jobserver.journal import Read
+from geartrain.jobserver.records import Batch
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
 
 log = logging.getLogger("geartrain.store")
@@ -181,7 +182,8 @@ class Writer:
 
 def taken_back(batch: Batch) -> Batch:
     """What is left of a batch whose jobs are refused."""
-    rest = Batch([], 1)
-    rest.moved = batch.moved
+    rest = Batch(1)
+    rest.changed = batch.changed
+    rest.records = batch.records
     rest.removed = batch.removed + [job.number for job in batch.added]
     return rest

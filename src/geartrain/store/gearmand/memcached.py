@@ -13,7 +13,7 @@ from typing import Any, Final
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import StoreError, Unreadable, shown_url
 from geartrain.store.gearmand.names import split
 from geartrain.store.gearmand.queue import GearmandQueue, about

@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import StoreError, Unreadable, shown_url
 from geartrain.store.gearmand.names import split
 from geartrain.store.gearmand.queue import GearmandQueue, about

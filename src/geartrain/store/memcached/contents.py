@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import StoreDown, StoreError, Unreadable
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import Cluster

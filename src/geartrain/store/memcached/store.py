@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
-from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.base import Abilities, Store, StoreDown, StoreError, StoreFull, Unreadable
 from geartrain.store.lease import LASTS, Holder, claim
 from geartrain.store.memcached.cluster import Cluster
@@ -170,7 +170,11 @@ class MemcachedStore(Store):
                 batch.next_number,
                 [job.number for job in added],
                 [pack(job, job.size > APART_ABOVE) for job in added],
-                [move for move in batch.moved if serves(move[0]) or move[0] in new],
+                [
+                    (each.number, each.place, each.attempts)
+                    for each in batch.changed
+                    if serves(each.number) or each.number in new
+                ],
                 [number for number in batch.removed if serves(number) or number in new],
             )
             if not (added or segment.moved or segment.removed or batch.next_number > self._log.next_number):

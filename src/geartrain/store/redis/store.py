@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.base import Abilities, JobTooLarge, Store, StoreError, StoreFull, StoreInUse, Unreadable
 from geartrain.store.lease import LASTS, RENEWED_EVERY, Holder, claim, in_use
 from geartrain.store.options import Options
@@ -204,7 +204,7 @@ class RedisStore(Store):
             self._commit(batch)
         except StoreFull:
             if batch.removed:  # it may still forget
-                forgetting = Batch([], 1)
+                forgetting = Batch(1)
                 forgetting.removed = batch.removed
                 with suppress(StoreError):
                     self._commit(forgetting)
@@ -227,13 +227,17 @@ class RedisStore(Store):
             if job.size > APART_ABOVE:
                 assert job.workload is not None
                 apart += (job.number.to_bytes(8), job.workload)
-        moved = [value.to_bytes(size) for move in batch.moved for value, size in zip(move, (8, 8, 4), strict=True)]
+        moved = [
+            value
+            for each in batch.changed
+            for value in (each.number.to_bytes(8), each.place.to_bytes(8), each.attempts.to_bytes(4))
+        ]
         return [
             self._mine.token,
             next_number if next_number > self._next_number else b"",
             len(batch.added),
             len(apart) // 2,
-            len(batch.moved),
+            len(batch.changed),
             len(batch.removed),
             *[job.number.to_bytes(8) for job in batch.added],
             *[pack(job, job.size > APART_ABOVE) for job in batch.added],

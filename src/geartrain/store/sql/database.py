@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import Abilities, StoreDown, StoreError, StoreInUse, shown_url
 from geartrain.store.sql.tables import Tables
 

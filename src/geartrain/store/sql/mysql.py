@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Connection, text
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import Abilities, JobTooLarge, StoreDown, StoreError, StoreFull
 from geartrain.store.sql.database import CONNECT_TIMEOUT, LOCKED_TIMEOUT, PATIENCE, Busy, Database, Step
 from geartrain.store.sql.tables import Tables

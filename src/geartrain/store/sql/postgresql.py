@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Connection, text
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import Abilities, StoreDown, StoreError, StoreFull
 from geartrain.store.sql.database import (
     CONNECT_TIMEOUT,

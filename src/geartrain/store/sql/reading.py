@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, or_, select, type_coerce
 from sqlalchemy.types import NULLTYPE
 
-from geartrain.jobserver.journal import PLACE_BITS, StoredJob
+from geartrain.jobserver.records import PLACE_BITS, StoredJob
 from geartrain.store.base import Unreadable
 from geartrain.store.sql.database import COLUMNS
 from geartrain.store.sql.tables import Tables

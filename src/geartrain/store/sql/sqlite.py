@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import URL, Connection
 
-from geartrain.jobserver.journal import StoredJob
+from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import Abilities, StoreError, StoreFull
 from geartrain.store.sql.database import COLUMNS, Busy, Database, Step, fields, this_process
 from geartrain.store.sql.tables import Tables

@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, select, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from geartrain.jobserver.journal import Batch, StoredJob
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable
 from geartrain.store.options import Options
 from geartrain.store.sql.database import Database, Step, known_numbers
@@ -170,8 +170,8 @@ class SqlStore(Store):
 
     def _steps(self, batch: Batch, added: list[StoredJob]) -> list[Step]:
         steps = self._database.add(added)
-        if batch.moved:
-            moves = [{"which": number, "to": place, "after": attempts} for number, place, attempts in batch.moved]
+        if batch.changed:
+            moves = [{"which": each.number, "to": each.place, "after": each.attempts} for each in batch.changed]
             steps.append(Step(lambda connection: connection.execute(self._moving, moves), whole=False))
         steps += self._database.remove(batch.removed)
         if batch.next_number > self._next_number:

@@ -1,0 +1,105 @@
+"""What the store sees: jobs and small records as it keeps them, and the batch of changes that one commit brings.
+
+This is all that a store knows of the job server; it imports nothing else from here.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+# A job's place among all jobs: its number, then how often a job came back to the end of a queue since that number.
+PLACE_BITS: Final = 20
+
+
+@final
+class StoredJob:
+    """A job as the store keeps it.
+
+    ``place`` orders all jobs; ``due`` and ``created`` are Unix times, ``due`` 0 means at once; ``priority`` is 0
+    high, 1 normal, 2 low. ``workload`` is None where it was left in the store (``size`` bytes).
+    """
+
+    def __init__(
+        self,
+        number: int,
+        place: int,
+        function: bytes,
+        unique: bytes,
+        workload: bytes | None,
+        size: int,
+        priority: int,
+        due: float,
+        reducer: bytes,
+        attempts: int,
+        created: float,
+    ) -> None:
+        self.number = number
+        self.place = place
+        self.function = function
+        self.unique = unique
+        self.workload = workload
+        self.size = size
+        self.priority = priority
+        self.due = due
+        self.reducer = reducer
+        self.attempts = attempts
+        self.created = created
+
+    def __repr__(self) -> str:
+        return f"<StoredJob {self.number} {self.function!r} {self.size} bytes>"
+
+
+@final
+class Change:
+    """What of a stored job has changed: all the fields that may change, as they are now."""
+
+    def __init__(self, number: int, place: int, due: float, priority: int, attempts: int) -> None:
+        self.number = number
+        self.place = place
+        self.due = due
+        self.priority = priority
+        self.attempts = attempts
+
+    def __repr__(self) -> str:
+        return f"<Change {self.number} due={self.due:g} priority={self.priority} attempts={self.attempts}>"
+
+
+@final
+class Record:
+    """A small thing to keep that is no job, such as a policy, a schedule, a result or a dead letter.
+
+    ``kind`` and ``key`` name it; a later record of the same name replaces it. ``value`` None removes it. ``expires``
+    is a Unix time after which it need not be kept; 0: it is kept until it is removed.
+    """
+
+    def __init__(self, kind: str, key: bytes, value: bytes | None, expires: float = 0.0) -> None:
+        self.kind = kind
+        self.key = key
+        self.value = value
+        self.expires = expires
+
+    def __repr__(self) -> str:
+        size = "removed" if self.value is None else f"{len(self.value)} bytes"
+        return f"<Record {self.kind} {self.key!r} {size}>"
+
+
+@final
+class Batch:
+    """What one commit brings to the store: all of it or nothing.
+
+    ``added`` jobs, ``changed`` jobs, ``removed`` numbers, ``records``, and the first number that has not been given
+    out (``next_number``). They take effect in this order. Committing a batch twice is the same as once.
+    """
+
+    def __init__(self, next_number: int) -> None:
+        self.added: list[StoredJob] = []
+        self.changed: list[Change] = []
+        self.removed: list[int] = []
+        self.records: list[Record] = []
+        self.next_number = next_number
+
+    def __repr__(self) -> str:
+        return (
+            f"<Batch added={len(self.added)} changed={len(self.changed)} removed={len(self.removed)}"
+            f" records={len(self.records)}>"
+        )
