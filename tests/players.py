@@ -24,7 +24,7 @@ import geartrain.daemon.process  # noqa: F401 (for the forked daemons)
 from conversation import HEADER, Conversation, Message, Step, told
 from geartrain.cli.main import main
 from geartrain.jobserver import JobServer
-from geartrain.jobserver.peer import Peer
+from geartrain.jobserver.model import Peer
 from geartrain.jobserver.settings import Settings
 from servers import free_port, wait_until
 

@@ -8,9 +8,8 @@ import pytest
 from world import World, request
 
 from geartrain.jobserver import JobServer, Peer, Settings
-from geartrain.jobserver.function import Function
-from geartrain.jobserver.job import JOB_COST, LISTENER_COST, LOW, Job
-from geartrain.jobserver.server import MAX_NOTICES
+from geartrain.jobserver.model import JOB_COST, LOW, SUBSCRIBER_COST, Function, Job
+from geartrain.jobserver.state import MAX_EVENTS
 
 CREATED = b"\0RES\0\0\0\x08"
 
@@ -40,7 +39,7 @@ def test_the_memory_for_jobs_is_bounded_to_the_byte() -> None:
     assert ask(server, peer, job * 3).count(CREATED) == 3
     assert server.memory == 3 * cost
     assert b"QUEUE_ERROR\0The job server's memory for jobs is full" in ask(server, peer, job)
-    assert server.take_notices() == [("memory_full", peer, {"memory": 3 * cost, "limit": 3 * cost})]
+    assert server.take_events() == [("memory_full", peer, {"memory": 3 * cost, "limit": 3 * cost})]
     ask(server, peer, b"cancel job H:localhost:2\n")
     assert ask(server, peer, request("SUBMIT_JOB_BG", b"f", b"", b"x" * 101)).count(CREATED) == 0
     assert ask(server, peer, job).count(CREATED) == 1
@@ -64,7 +63,7 @@ def test_half_sent_packets_of_all_peers_together_are_bounded() -> None:
 
 
 def test_clients_that_wait_cost_memory_too() -> None:
-    server = server_with(max_memory=JOB_COST + 1 + 3 * LISTENER_COST)
+    server = server_with(max_memory=JOB_COST + 1 + 3 * SUBSCRIBER_COST)
     peer = server.connect("127.0.0.1", 1)
     job = request("SUBMIT_JOB", b"f", b"u", b"")
     assert ask(server, peer, job * 5).count(CREATED) == 3
@@ -180,13 +179,13 @@ def test_a_draining_server_refuses_new_jobs_and_lets_the_others_end() -> None:
 def test_notices_are_bounded_and_taken_once() -> None:
     server = server_with()
     peer = server.connect("127.0.0.1", 1)
-    server.receive(peer, request("SUBMIT_JOB", b"f") * (MAX_NOTICES + 500))
-    notices = server.take_notices()
-    assert len(notices) == MAX_NOTICES
+    server.receive(peer, request("SUBMIT_JOB", b"f") * (MAX_EVENTS + 500))
+    notices = server.take_events()
+    assert len(notices) == MAX_EVENTS
     assert notices[0] == ("malformed_packet", peer, {"type": "SUBMIT_JOB"})
-    assert server.take_notices() == []
+    assert server.take_events() == []
     server.receive(peer, b"\0XYZ" + bytes(8))
-    assert [event for event, _, _ in server.take_notices()] == ["stream_broken"]
+    assert [event for event, _, _ in server.take_events()] == ["stream_broken"]
 
 
 # ── what is seen in a debugger ──────────────────────────────────────────────────────────────────────────────────────

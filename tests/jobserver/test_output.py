@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from world import request
 
 from geartrain.jobserver import JobServer, Peer, Settings
-from geartrain.jobserver.peer import BIG_PIECE
-from geartrain.jobserver.server import STALL_AT
+from geartrain.jobserver.outbox import BIG_PIECE, MAX_UNREAD_OUTPUT
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_a_listing_of_100_000_functions_is_made_as_it_is_read(server: JobServer)
     got = 0
     tail = b""
     while True:
-        assert peer.unsent < STALL_AT + 100_000
+        assert peer.unsent < MAX_UNREAD_OUTPUT + 100_000
         data = b"".join(peer.take())
         got += len(data)
         tail = (tail + data)[-200:]
@@ -140,7 +139,7 @@ def test_the_listing_of_workers_with_long_lines_is_no_larger(server: JobServer) 
     server.receive(peer, b"workers\n")
     lines = 0
     while True:
-        assert peer.unsent < 2 * STALL_AT
+        assert peer.unsent < 2 * MAX_UNREAD_OUTPUT
         data = b"".join(peer.take())
         lines += data.count(b"\n")
         if not peer.stalled:
@@ -152,12 +151,12 @@ def test_the_listing_of_workers_with_long_lines_is_no_larger(server: JobServer) 
 @pytest.mark.parametrize("size", [10, 1000, 100_000])
 def test_requests_wait_while_their_answers_are_not_taken(server: JobServer, size: int) -> None:
     peer = connect(server)
-    count = 4 * STALL_AT // size
+    count = 4 * MAX_UNREAD_OUTPUT // size
     server.receive(peer, request("ECHO_REQ", b"e" * size) * count)
     assert peer.stalled
-    assert STALL_AT <= peer.unsent < STALL_AT + size + 12
+    assert MAX_UNREAD_OUTPUT <= peer.unsent < MAX_UNREAD_OUTPUT + size + 12
     server.receive(peer, request("ECHO_REQ", b"last"))
-    assert peer.unsent < STALL_AT + size + 12
+    assert peer.unsent < MAX_UNREAD_OUTPUT + size + 12
     answers = take_all(server, peer)
     assert answers.count(b"\0RES\0\0\0\x11") == count + 1
     assert answers.endswith(b"last")
@@ -169,7 +168,7 @@ def test_a_worker_that_grabs_much_at_once_gets_it_bit_by_bit(server: JobServer) 
         server.receive(client, request("SUBMIT_JOB_BG", b"f", b"", bytes(400_000)))
     worker = connect(server, 2)
     server.receive(worker, request("CAN_DO", b"f") + request("GRAB_JOB") * 20)
-    assert worker.unsent < STALL_AT + 500_000
+    assert worker.unsent < MAX_UNREAD_OUTPUT + 500_000
     assert server.functions[b"f"].running == 3
     assert len(take_all(server, worker)) > 8_000_000
     assert server.functions[b"f"].running == 20

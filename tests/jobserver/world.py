@@ -20,7 +20,6 @@ from structure import check
 from conversation import PACKETS, told
 from geartrain.jobserver import JobServer, Peer, Settings
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.jobserver.storage import take_batch, written
 
 SOON = 1e-6
 
@@ -81,7 +80,7 @@ class World:
     def hand_over(self) -> None:
         """What has gathered goes to the store, which thinks about it."""
         if self.batch is None:
-            self.batch = take_batch(self.real)
+            self.batch = self.real.take_batch()
 
     def commit(self) -> None:
         """The store has what was on its way, and all that has gathered since."""
@@ -90,11 +89,11 @@ class World:
             if self.batch is None:
                 break
             self._store(self.batch)
-            written(self.real, self.batch)
+            self.real.written(self.batch)
             self.batch = None
             self.compare()
         for name, peer in self.peers.items():
-            assert peer.first_slot is None, f"{name} is still held back"
+            assert peer.first_deferred is None, f"{name} is still held back"
         self._compare_store()
 
     def _store(self, batch: Batch) -> None:
@@ -151,7 +150,7 @@ class World:
     def _compare_output(self, name: str) -> None:
         got = self.received[name]
         outbox = self.naive.outbox[name]
-        held_back = self.peers[name].first_slot is not None
+        held_back = self.peers[name].first_deferred is not None
         count = 0
         for expected in outbox:
             if held_back and not got:
@@ -170,9 +169,9 @@ class World:
         assert real.next_number == naive.next_number
         assert list(real.functions) == list(naive.functions)
         for name, function in real.functions.items():
-            for priority, line in enumerate((function.high, function.normal, function.low)):
+            for priority, queue in enumerate((function.high, function.normal, function.low)):
                 numbers = []
-                job = line.first
+                job = queue.first
                 while job is not None:
                     numbers.append(job.number)
                     job = job.next
@@ -180,7 +179,7 @@ class World:
             counters = naive.counters[name]
             for counter in ("submitted", "coalesced", "refused", "completed", "failed", "timed_out", "cancelled",
                             "abandoned", "lost"):  # fmt: skip
-                assert getattr(function, counter) == counters[counter], f"{name!r} {counter}"
+                assert getattr(function.counters, counter) == counters[counter], f"{name!r} {counter}"
 
     def _compare_store(self) -> None:
         """Every background job that is alive, and nothing else, is in the store, in an order that a restart keeps.

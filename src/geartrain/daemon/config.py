@@ -285,7 +285,7 @@ class Config(BaseSettings):
         settings.spill_above = self.spill_above
         settings.job_retries = self.job_retries
         settings.worker_wakeup = self.worker_wakeup
-        settings.wake_patience = self.wake_patience
+        settings.wake_timeout = self.wake_patience
         settings.listed_order = self.function_order == "listed"
         settings.exceptions = self.exceptions
         settings.max_body = self.max_packet

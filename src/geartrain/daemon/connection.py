@@ -14,7 +14,7 @@ import socket
 import termios
 from typing import TYPE_CHECKING, Final, cast
 
-from geartrain.jobserver.server import STALL_AT
+from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 
 if TYPE_CHECKING:
     from geartrain.daemon.daemon import Daemon
@@ -101,7 +101,8 @@ class Connection(asyncio.Protocol):
             if not peer.unsent:
                 self.linger()
         elif peer.stalled:
-            if not self.full and peer.unsent < STALL_AT:  # else it goes on when the socket, or the store, has caught up
+            # Else it goes on when the socket, or the store, has caught up.
+            if not self.full and peer.unsent < MAX_UNREAD_OUTPUT:
                 self.daemon.loop.call_soon(self.go_on)
         elif self.ending and not peer.unsent:
             self.transport.close()

@@ -160,7 +160,7 @@ class Daemon:
         if touched:
             for peer in touched:
                 if not peer.gone:
-                    cast(Connection, peer.owner).write(peer)
+                    cast(Connection, peer.outlet).write(cast("Peer", peer))
                 else:
                     peer.touched = False
             touched.clear()
@@ -169,8 +169,8 @@ class Daemon:
             keeper.settle()
             if server.draining and not keeper.busy:
                 self.kept.set()
-        if server.notices:
-            for event, who, fields in server.take_notices():
+        if server.events:
+            for event, who, fields in server.take_events():
                 self.log_event(event, who, fields)
         at = server.next_deadline()
         if keeper is not None:
@@ -208,7 +208,7 @@ class Daemon:
         name = transport.get_extra_info("peername")
         host = name[0] if isinstance(name, tuple) else "unix"
         peer = self.server.connect(host, transport.get_extra_info("socket").fileno())
-        peer.owner = connection
+        peer.outlet = connection
         log.debug("connected", extra={"fields": {"peer": repr(peer)}})
         return peer
 
@@ -219,7 +219,7 @@ class Daemon:
         self.open_turn()
         if not self.leaving:  # else the jobs are not lost by their workers, but kept for our next life
             self.server.lost(peer)
-        peer.owner = None
+        peer.outlet = None
 
     def tune(self, connected: socket.socket) -> None:
         """Keepalive, so that the jobs of a dead host come back within a minute; no delay for small packets."""

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver import storage
-from geartrain.jobserver.journal import Read
+from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.writer import Writer
 
@@ -51,11 +50,11 @@ class Keeper:
         store.open()
         total = store.count()
         server.next_number = max(store.next_number(), 1)
-        server.journal.reserved = server.next_number
+        server.changes.reserved = server.next_number
         jobs = 0
         for found in store.load(server.settings.spill_above):
             if isinstance(found, StoredJob):
-                storage.restore(server, found)
+                server.restore(found)
                 jobs += 1
             else:
                 log.error("job_set_aside", extra={"fields": {"number": found.number, "reason": found.reason}})
@@ -82,7 +81,7 @@ class Keeper:
             self.give_up(f"it has not answered for {self.longest_wait:g} s")
         if self.give_up_reads_at and server.now >= self.give_up_reads_at:
             self._give_up_reads()
-        batch = storage.take_batch(server)
+        batch = server.take_batch()
         if batch is not None:
             self.give_up_at = server.now + self.longest_wait
             writer.commit(batch)
@@ -103,7 +102,7 @@ class Keeper:
 
     def give_up(self, reason: str) -> None:
         """Wait no longer for a commit under way: its jobs are refused, and so are others until it has answered."""
-        batch = self.server.journal.under_way
+        batch = self.server.changes.under_way
         if batch is None:
             return
         self.enter()
@@ -111,7 +110,7 @@ class Keeper:
         self.given_up = batch
         fields = {"store": repr(self.store), "reason": reason, "batch": repr(batch)}
         log.error("store_hangs", extra={"fields": fields})
-        storage.refused(self.server, batch, "the store does not answer", down=True)
+        self.server.refused(batch, "the store does not answer", down=True)
 
     def _give_up_reads(self) -> None:
         """Wait no longer for any workload that is being read: one holds up the others."""
@@ -122,7 +121,7 @@ class Keeper:
         reads = self.reads
         self.reads = set()
         for read in reads:
-            storage.undelivered(self.server, read, lost_for_good=False)
+            self.server.undelivered(read, lost_for_good=False)
 
     def _is_late(self, batch: Batch) -> bool:
         """Whether this outcome is that of a batch that was given up."""
@@ -136,8 +135,8 @@ class Keeper:
     @property
     def busy(self) -> bool:
         """Whether something is still to be written."""
-        journal = self.server.journal
-        return journal.under_way is not None or (journal.waiting and not self.server.store_trouble)
+        changes = self.server.changes
+        return changes.under_way is not None or (changes.waiting and not self.server.store_trouble)
 
     def close(self, seconds: float) -> None:
         """Let go of the store when what was handed over is written, after so many seconds in any case."""
@@ -153,35 +152,35 @@ class Keeper:
     def written(self, batch: Batch) -> None:
         self.enter()
         if self._is_late(batch):
-            storage.back(self.server)
+            self.server.back()
         else:
-            storage.written(self.server, batch)
+            self.server.written(batch)
 
     def too_large(self, batch: Batch, number: int, reason: str) -> None:
         self.enter()
         if self.given_up is not batch:
-            storage.refuse_one(self.server, number, reason)
+            self.server.refuse_one(number, reason)
 
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()
         if not self._is_late(batch):
-            storage.refused(self.server, batch, reason, down)
+            self.server.refused(batch, reason, down)
         elif not down:
-            storage.back(self.server)
+            self.server.back()
 
     def back(self) -> None:
         self.enter()
-        storage.back(self.server)
+        self.server.back()
 
     def deliver(self, read: Read, workload: bytes) -> None:
         self.enter()
         if self._is_awaited(read):
-            storage.deliver(self.server, read, workload)
+            self.server.deliver(read, workload)
 
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
         self.enter()
         if self._is_awaited(read):
-            storage.undelivered(self.server, read, lost_for_good)
+            self.server.undelivered(read, lost_for_good)
 
     def _is_awaited(self, read: Read) -> bool:
         """Whether this read, now ended, has not been given up."""

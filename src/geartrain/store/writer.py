@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from geartrain.jobserver.journal import Read
+from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
 
@@ -160,7 +160,7 @@ class Writer:
             self._fetch(read)
 
     def _fetch(self, read: Read) -> None:
-        if read.slot.open:
+        if read.reply.open:
             return  # it was given up while others were read
         number = read.job.number
         try:
