@@ -72,8 +72,10 @@ class History:
             "max_line": pick((20, 100, 8192)),
             "max_function": pick((5, 512)),
             "max_unique": pick((2, 64)),
-            "max_functions": pick((3, 1000)),
-            "max_memory": pick((0, 0, 2000, 100_000)),
+            "max_abilities": pick((2, 1000)),
+            "forget_after": pick((1e9, 1e9, 0.5, 3.0)),
+            "exact_timeouts": pick((False, True)),
+            "max_memory": pick((0, 0, 8000, 100_000)),
         }
 
     # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -128,7 +128,8 @@ def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
     if peer.woken_for is not None:
         assert not peer.sleeping
         assert peer.woken_for in [ability.function for ability in ring]
-    assert peer.last_function is None or server.functions.get(peer.last_function.name) is peer.last_function
+    last = peer.last_function
+    assert last is None or last.forgotten or server.functions.get(last.name) is last
     assert peer.revoked is None or len(peer.revoked) <= 1000
 
 

@@ -233,7 +233,7 @@ class WakeAllHistories(Histories):
 
 
 class WakeTwoHistories(Histories):
-    options = {"worker_wakeup": 2, "max_functions": 2, "wake_timeout": 0.5}  # noqa: RUF012
+    options = {"worker_wakeup": 2, "forget_after": 0.7, "wake_timeout": 0.5}  # noqa: RUF012
 
 
 class DurableHistories(Histories):

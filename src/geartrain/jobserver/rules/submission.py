@@ -124,7 +124,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
             workload_start = end + 1
 
     function = peer.last_function
-    if function is None or not matches(data, parser.body, function_end, function.name):
+    if function is None or function.forgotten or not matches(data, parser.body, function_end, function.name):
         function = state.function_for(peer, data[parser.body : function_end])
         if function is None:
             return
