@@ -252,6 +252,8 @@ def settings_from(options: list[str]) -> Settings:
                 settings.worker_wakeup = int(next(words))
             case "--exceptions":
                 settings.exceptions = True
+            case "--exact-timeouts":
+                settings.exact_timeouts = True
             case "--function-order":
                 settings.listed_order = next(words) == "listed"
             case "--max-packet":

@@ -124,6 +124,11 @@ class Config(BaseSettings):
         description="Which of a worker's functions is served first: the one with the job of highest priority, or, as "
         "gearmand 1.x does, the one that the worker listed first.",
     )
+    exact_timeouts: Annotated[bool, Flag(_JOBS)] = Field(
+        False,
+        description="Take a worker's time limit below a second as it is. Otherwise it counts as a second, since many "
+        "workers mean seconds where the protocol has milliseconds.",
+    )
     exceptions: Annotated[bool, Flag(_JOBS)] = Field(
         False, description="Give every client the text of exceptions, as if it had asked for it."
     )
@@ -153,7 +158,7 @@ class Config(BaseSettings):
     max_memory: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE", default="half of this machine's memory")] = Field(
         default_factory=lambda: ByteSize(memory_bytes() // 2),
         le=2**62,
-        description="Memory for jobs; beyond it submissions are refused with QUEUE_ERROR. 0 for no limit.",
+        description="Memory for jobs, functions and abilities; beyond it peers get QUEUE_ERROR. 0 for no limit.",
     )
     max_half_sent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
         ByteSize(1024**3), le=2**62, description="Half-sent packets of all peers together; 0 for no limit."
@@ -176,6 +181,12 @@ class Config(BaseSettings):
         64, description="Longest unique key of a job."
     )
     max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(100_000, description="Functions at once.")
+    max_abilities: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
+        20_000, description="Functions that one connection may register."
+    )
+    forget_after: Annotated[Seconds, Ge(1), Flag(_LIMITS, metavar="SECONDS")] = Field(
+        600.0, description="A function without jobs, workers and limits is forgotten after so long."
+    )
     max_line: Annotated[int, Ge(64), Le(2**24), Flag(_LIMITS, metavar="BYTES")] = Field(
         DEFAULT_MAX_LINE, description="Longest line of a text command."
     )
@@ -287,12 +298,15 @@ class Config(BaseSettings):
         settings.worker_wakeup = self.worker_wakeup
         settings.wake_timeout = self.wake_patience
         settings.listed_order = self.function_order == "listed"
+        settings.exact_timeouts = self.exact_timeouts
         settings.exceptions = self.exceptions
         settings.max_body = self.max_packet
         settings.max_line = self.max_line
         settings.max_function = self.max_function
         settings.max_unique = self.max_unique
         settings.max_functions = self.max_functions
+        settings.max_abilities = self.max_abilities
+        settings.forget_after = self.forget_after
         settings.max_memory = self.max_memory
         settings.max_half_sent = self.max_half_sent
         settings.packet_timeout = self.packet_timeout
