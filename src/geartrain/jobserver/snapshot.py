@@ -53,8 +53,8 @@ class JobView:
         self.size: int = len(job.workload)
         self.clients: int = job.subscriber_count
         self.attempts: int = job.attempts
-        self.numerator: int = job.numerator % 0x100000000
-        self.denominator: int = job.denominator % 0x100000000
+        self.numerator: int = int(job.numerator) % 0x100000000
+        self.denominator: int = int(job.denominator) % 0x100000000
         self.created: float = job.created
         self.due: float = job.due
         self.queued_at: float = job.queued_at + ago if job.queued_at else 0.0

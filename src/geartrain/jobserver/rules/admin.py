@@ -51,45 +51,61 @@ def answer(state: State, peer: Peer, line: bytes) -> None:
 
 
 def _status(state: State, peer: Peer, _: list[bytes]) -> None:
-    lines = (
-        b"%b\t%d\t%d\t%d\n" % (view.shown, view.total, view.running, view.workers) for view in snapshot.functions(state)
-    )
-    begin(state, Listing(state, peer, _listing(lines)))
+    _list(state, peer, _status_lines(state))
 
 
 def _priority_status(state: State, peer: Peer, _: list[bytes]) -> None:
-    # Delayed jobs have normal priority and count as waiting (section 4.2).
-    lines = (
-        b"%b\t%d\t%d\t%d\t%d\n" % (view.shown, view.high, view.normal + view.delayed, view.low, view.workers)
-        for view in snapshot.functions(state)
-    )
-    begin(state, Listing(state, peer, _listing(lines)))
+    _list(state, peer, _priority_lines(state))
 
 
 def _workers(state: State, peer: Peer, _: list[bytes]) -> None:
-    """``fd ip id : function ...``, last registered first."""
-    lines = (
-        b"%d %b %b :%b\n"
-        % (view.fd, view.host.encode(), view.shown_id, b"".join([b" " + name for name in reversed(view.abilities)]))
-        for view in snapshot.peers(state)
-    )
-    begin(state, Listing(state, peer, _listing(lines)))
+    _list(state, peer, _peer_lines(state))
 
 
 def _show(state: State, peer: Peer, arguments: list[bytes]) -> None:
     what = b" ".join(arguments).lower()
     if what == b"jobs":
-        # handle, retries, ignore, queued: ignored is a running job nobody waits for, queued means background.
-        lines = (
-            b"%b\t%d\t%d\t%d\n" % (view.handle, view.attempts, view.is_unwanted, view.background)
-            for view in snapshot.jobs(state)
-        )
+        _list(state, peer, _job_lines(state))
     elif what == b"unique jobs":
-        lines = (show_name(view.unique) + b"\n" for view in snapshot.jobs(state))
+        _list(state, peer, _unique_lines(state))
     else:
         peer.send(b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n")
-        return
-    begin(state, Listing(state, peer, _listing(lines)))
+
+
+# The lines of listings are made by generator functions, since compiled code makes a list of a generator expression.
+
+
+def _status_lines(state: State) -> Iterator[bytes]:
+    for view in snapshot.functions(state):
+        yield b"%b\t%d\t%d\t%d\n" % (view.shown, view.total, view.running, view.workers)
+
+
+def _priority_lines(state: State) -> Iterator[bytes]:
+    for view in snapshot.functions(state):
+        normal = view.normal + view.delayed  # delayed jobs have normal priority and count as waiting (section 4.2)
+        yield b"%b\t%d\t%d\t%d\t%d\n" % (view.shown, view.high, normal, view.low, view.workers)
+
+
+def _peer_lines(state: State) -> Iterator[bytes]:
+    """``fd ip id : function ...``, last registered first."""
+    for view in snapshot.peers(state):
+        abilities = b"".join([b" " + name for name in reversed(view.abilities)])
+        yield b"%d %b %b :%b\n" % (view.fd, view.host.encode(), view.shown_id, abilities)
+
+
+def _job_lines(state: State) -> Iterator[bytes]:
+    """``handle, retries, ignore, queued``: ignored is a running job nobody waits for, queued means background."""
+    for view in snapshot.jobs(state):
+        yield b"%b\t%d\t%d\t%d\n" % (view.handle, view.attempts, view.is_unwanted, view.background)
+
+
+def _unique_lines(state: State) -> Iterator[bytes]:
+    for view in snapshot.jobs(state):
+        yield show_name(view.unique) + b"\n"
+
+
+def _list(state: State, peer: Peer, lines: Iterator[bytes]) -> None:
+    begin(state, Listing(state, peer, _chunks(lines)))
 
 
 def _version(state: State, peer: Peer, _: list[bytes]) -> None:
@@ -104,7 +120,7 @@ def _verbose(state: State, peer: Peer, _: list[bytes]) -> None:
     peer.send(b"OK %b\n" % state.settings.verbosity)
 
 
-def _listing(lines: Iterator[bytes]) -> Iterator[bytes]:
+def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
     """The lines in chunks, and the dot that ends them."""
     chunk: list[bytes] = []
     size = 0
