@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import subprocess
 import tempfile
 import time
@@ -117,10 +118,10 @@ def test_a_file_that_may_only_be_read_is_told() -> None:
         with life(place):
             pass
         folder.chmod(0o755)
-        assert "Permission denied" in refused_start(place.url, "--user=nobody")
-        Path(f"{place.file}.lock").chmod(0o666)
-        told = refused_start(place.url, "--user=nobody")
-        assert "may be written" in told
+        for mode in (0o600, 0o644):
+            place.file.chmod(mode)
+            told = refused_start(place.url, "--user=nobody")
+            assert "Permission denied: it must be a writable file" in told
 
 
 @on("sqlite", "redis")
@@ -312,3 +313,28 @@ def test_a_full_store_refuses_until_there_is_room(
             worker.can_do(b"f")
             left = [handle for handle in kept if handle not in done]
             assert [job.arguments[0] for job in worker.take_all()] == [*left, *taken, again]
+
+
+def test_a_file_that_was_removed_is_made_anew_when_told_so(tmp_path: Path) -> None:
+    place = FilePlace(tmp_path / "jobs.sqlite")
+    with life(place, PATIENCE, "--spill-above=1KiB") as server, Caller(server) as client, Caller(server) as worker:
+        large = b"large" * 1000
+        kept = [client.submit(b"f", b"small"), client.submit(b"f", large)]
+        ended = client.submit(b"g", b"x")
+        worker.can_do(b"g")
+        job = worker.await_job()
+        for suffix in ("", "-wal", "-shm"):
+            (tmp_path / f"jobs.sqlite{suffix}").unlink()
+        assert "removed, replaced or mounted over" in client.refusal(b"f")
+        assert _causes(server), "the log tells why"
+        worker.complete(job)
+        assert job.arguments[0] == ended
+        server.process.send_signal(signal.SIGHUP)
+        new = client.insist(b"f", b"new")
+        assert "store_rebuilt" in told_by(server)
+        kill(server)
+    with life(place) as server, Caller(server) as worker:
+        worker.can_do(b"f")
+        jobs = worker.take_all()
+        assert [job.arguments[0] for job in jobs] == [*kept, new]
+        assert [job.arguments[-1] for job in jobs] == [b"small", large, b"new"]

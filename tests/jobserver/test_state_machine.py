@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from world import World, request
 
 FUNCTIONS = [b"f", b"f", b"g", b"h"]
@@ -196,11 +196,6 @@ class Histories(RuleBasedStateMachine):
         self.send(who, what + b" function " + function + b"\n")
 
     # ── what must hold ──────────────────────────────────────────────────────────────────────────────────────────
-
-    @invariant()
-    def memory_is_free_when_there_are_no_jobs(self) -> None:
-        if not len(self.world.real.jobs):
-            assert self.world.real.memory == 0
 
     def teardown(self) -> None:
         """In the end sleeping workers that do as they should are enough for every job: nobody has to poll."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.changes import Read
@@ -21,6 +22,7 @@ log = logging.getLogger("geartrain.daemon")
 PROGRESS_EVERY: Final = 2.0  # seconds between lines while jobs are loaded
 # The writer's and the loop's threads take turns at the interpreter; at Python's own 5 ms each statement waits long.
 SWITCH_INTERVAL: Final = 0.0005
+GATHERED_AT_ONCE: Final = 5000  # jobs
 
 
 class Keeper:
@@ -35,6 +37,7 @@ class Keeper:
         self.patience = patience
         self.writer: Writer | None = None
         self.enter: Callable[[], None] = lambda: None
+        self.post: Callable[..., object] = lambda *_: None
         # The writer waits for a store that is down; this bounds the wait for one that hangs.
         self.longest_wait = 2 * patience + 1
         self.give_up_at = 0.0  # when the batch under way has taken too long; 0: none is under way
@@ -70,6 +73,7 @@ class Keeper:
         """Begin to write; ``post(function, *arguments)`` calls it in the job server's thread."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.enter = enter
+        self.post = post
         self.writer = Writer(self.store, self, post, self.patience)
 
     def settle(self) -> None:
@@ -93,6 +97,23 @@ class Keeper:
             self.reads.update(reads)
             for read in reads:
                 writer.read(read)
+
+    def rebuild(self) -> None:
+        """If the store is down, since it was taken away, have it made anew with all that is still known here."""
+        if self.server.store_trouble and self.writer is not None:
+            log.warning("store_rebuilding", extra={"fields": {"store": repr(self.store)}})
+            self._gather([], self.server.stored_jobs())
+
+    def _gather(self, jobs: list[StoredJob], more: Iterator[StoredJob]) -> None:
+        """Gather the jobs some at a time, so that nobody waits for it."""
+        writer = self.writer
+        assert writer is not None
+        page = list(islice(more, GATHERED_AT_ONCE))
+        jobs += page
+        if page:
+            self.post(self._gather, jobs, more)
+        else:
+            writer.rebuild(jobs, self.server.changes.reserved)
 
     def next_deadline(self) -> float:
         """When ``settle`` wants to be called again, on the job server's clock; 0: not before something happens."""

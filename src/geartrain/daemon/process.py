@@ -2,7 +2,7 @@
 
 SIGTERM, SIGINT   stop: no more connections, what is owed is sent, exit 0
 SIGUSR1           drain: refuse submissions, let running jobs end, then stop
-SIGHUP            open the log file anew
+SIGHUP            open the log file again; make a store that was taken away anew
 """
 
 from __future__ import annotations
@@ -74,16 +74,23 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             _become(user)
         _load(config, keeper)
         daemon = Daemon(config, server, keeper)
-        _heed_signals(loop, daemon)
+        _heed_signals(loop, daemon, log_output)
         await daemon.start(listeners)
         ready()
         await daemon.run()
 
 
-def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
+def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: Log) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
+    loop.add_signal_handler(signal.SIGHUP, _hang_up, log_output, daemon)
+
+
+def _hang_up(log_output: Log, daemon: Daemon) -> None:
+    _reopen_log(log_output)
+    if daemon.keeper is not None:
+        daemon.keeper.rebuild()
 
 
 def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -> Keeper | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.model import DELAYED, QUEUED, STORED, UNSTORED, WAITING, WRITING, Job
+from geartrain.jobserver.model import DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
 from geartrain.jobserver.records import PLACE_BITS, Batch, Change, Record, StoredJob
 from geartrain.native import i16, i64, mypyc_attr
 
@@ -103,21 +103,7 @@ class Changes:
             place: i64 = job.number << PLACE_BITS
             if self.moved:
                 place = self.moved.pop(job.number, place)
-            batch.added.append(
-                StoredJob(
-                    job.number,
-                    place,
-                    job.function.name,
-                    job.unique,
-                    job.workload,
-                    len(job.workload),
-                    job.priority,
-                    job.due,
-                    job.reducer,
-                    job.attempts,
-                    job.created,
-                )
-            )
+            batch.added.append(as_stored(job, place))
         batch.changed = self.changed[: 5 * MAX_BATCH]
         self.changed = self.changed[5 * MAX_BATCH :]
         batch.records = self.records
@@ -143,6 +129,24 @@ class Changes:
             job.stored = UNSTORED
             self.removed.append(job.number)
         # While it is being written, ``written`` finds it ended.
+
+
+def as_stored(job: Job, place: i64) -> StoredJob:
+    """The job as the store keeps it."""
+    spilled = job.stored == SPILLED
+    return StoredJob(
+        job.number,
+        place,
+        job.function.name,
+        job.unique,
+        None if spilled else job.workload,
+        0 if spilled else len(job.workload),
+        job.priority,
+        job.due,
+        job.reducer,
+        job.attempts,
+        job.created,
+    )
 
 
 def open_replies(job: Job) -> None:

@@ -14,6 +14,7 @@ and towards a store, whose driver carries batches to it and its answers back:
 
     server.restore(stored)            a job that the store kept from before
     server.take_batch()               what is to be committed next
+    server.stored_jobs()              what the store should have, to rebuild one that was taken away
     server.written(batch), refused(batch, reason, down), refuse_one(number, reason), back()
     server.reads                      workloads to fetch, answered by
     server.deliver(read, workload), undelivered(read, lost_for_good)
@@ -23,7 +24,7 @@ It never opens a socket, reads a clock, logs or waits, and never raises for anyt
 
 from __future__ import annotations
 
-from typing import final
+from typing import TYPE_CHECKING, final
 
 from geartrain.jobserver.agenda import soonest
 from geartrain.jobserver.changes import Read
@@ -58,6 +59,9 @@ from geartrain.wire.packets import (
     WORK_COMPLETE,
 )
 from geartrain.wire.parser import LINE, MORE, Parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @final
@@ -207,6 +211,10 @@ class JobServer(State):
     def back(self) -> None:
         """The store takes batches again."""
         storage.back(self)
+
+    def stored_jobs(self) -> Iterator[StoredJob]:
+        """What the store should have; where a workload is there alone it is None."""
+        return storage.stored_jobs(self)
 
     def deliver(self, read: Read, workload: bytes) -> None:
         """A workload of ``reads`` has been read."""

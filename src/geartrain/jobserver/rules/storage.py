@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.changes import Read, may_leave_memory, open_replies, replace_replies
+from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_replies, replace_replies
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.links import find_ability
 from geartrain.jobserver.model import (
@@ -17,6 +17,7 @@ from geartrain.jobserver.model import (
     WAITING,
     Job,
 )
+from geartrain.jobserver.records import PLACE_BITS
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
@@ -24,6 +25,8 @@ from geartrain.jobserver.rules.submission import BY_WORKLOAD, delay, enqueue, no
 from geartrain.wire.packets import ERROR, pack_response
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from geartrain.jobserver.records import Batch, StoredJob
     from geartrain.jobserver.state import State
 
@@ -154,6 +157,13 @@ def restore(state: State, stored: StoredJob) -> None:
         delay(state, job)
     else:
         enqueue(state, job)
+
+
+def stored_jobs(state: State) -> Iterator[StoredJob]:
+    """What the store should have: every job that it has acknowledged; spilled workloads are None."""
+    for job in state.jobs:
+        if job.stored >= STORED:
+            yield as_stored(job, job.number << PLACE_BITS)
 
 
 def deliver(state: State, read: Read, workload: bytes) -> None:
