@@ -64,7 +64,7 @@ class History:
         pick = self.random.choice
         return {
             "durable": pick((False, False, True)),
-            "job_retries": pick((0, 0, 1, 2)),
+            "job_retries": pick((-1, -1, 0, 1, 2)),
             "worker_wakeup": pick((1, 1, 1, 0, 2)),
             "listed_order": pick((False, False, True)),
             "exceptions": pick((False, True)),

@@ -22,7 +22,7 @@ from geartrain.wire import packets as p
 from servers import RunningServer, missing, wait_until
 from services import PASSWORD, Memcached, PostgreSQL, Redis, running
 
-PATIENCE = "--store-patience=200ms"
+PATIENCE = "--store-timeout=200ms"
 LONGEST_WAIT = 6.0  # seconds until a submission is refused: twice the patience and one more, and a busy machine
 TROUBLES = [
     *((store, "held_back") for store in ("sqlite", "postgresql", "mariadb", "redis", "memcached")),

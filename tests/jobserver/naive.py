@@ -36,7 +36,7 @@ class Options:
     """The settings that the model knows."""
 
     handle_prefix: bytes = b"H:t"
-    job_retries: int = 0
+    job_retries: int = -1
     worker_wakeup: int = 1
     listed_order: bool = False
     exceptions: bool = False
@@ -570,7 +570,7 @@ class NaiveServer:
         if not job.background and not job.listeners:
             counters["abandoned"] += 1
             self.jobs.remove(job)
-        elif 0 < self.options.job_retries <= job.attempts:
+        elif self.options.job_retries >= 0 and job.attempts >= max(self.options.job_retries, 1):
             counters["failed"] += 1
             self._tell(job, packet("WORK_FAIL", self.handle(job)))
             self.jobs.remove(job)

@@ -113,6 +113,8 @@ def _default_text(name: str, field: FieldInfo) -> str:
         default = default.human_readable(separator=" ").replace(".0", "")
     elif isinstance(default, list):
         default = ", ".join(default)
+    elif name == "socket_mode":
+        default = f"{default:o}"
     elif isinstance(default, float):
         default = f"{default:g}"
     return f"  [default: {default}]" if default not in ("", None) else ""

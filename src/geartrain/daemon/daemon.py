@@ -199,14 +199,17 @@ class Daemon:
         """A new connection's peer; None if there are too many already, and the connection has been closed."""
         self.accepted += 1
         transport = connection.transport
-        if len(self.connections) >= self.config.max_connections:
-            transport.abort()
-            if self.accepted % 100 == 1 or len(self.connections) == self.config.max_connections:
-                log.warning("connection_refused", extra={"fields": {"limit": self.config.max_connections}})
-            return None
-        self.connections.add(connection)
         name = transport.get_extra_info("peername")
         host = name[0] if isinstance(name, tuple) else "unix"
+        limit = self.config.max_connections
+        own = transport.get_extra_info("sockname")
+        if not (_is_loopback(host) or host == own[0]):
+            limit -= min(self.config.reserved_connections, limit // 2)
+        if len(self.connections) >= limit:
+            transport.abort()
+            log.warning("connection_refused", extra={"fields": {"host": host, "limit": limit}})
+            return None
+        self.connections.add(connection)
         peer = self.server.connect(host, transport.get_extra_info("socket").fileno())
         peer.outlet = connection
         log.debug("connected", extra={"fields": {"peer": repr(peer)}})
@@ -245,6 +248,11 @@ class Daemon:
         if peer is not None:
             who = {"host": peer.host, "fd": peer.fd, "id": peer.client_id.decode("utf-8", "backslashreplace")}
         log.log(level, event, extra={"fields": {**who, **fields}})
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a peer has come by loopback or a Unix socket."""
+    return host in ("unix", "::1") or host.startswith(("127.", "::ffff:127."))
 
 
 def show_address(name: object, family: int) -> str:

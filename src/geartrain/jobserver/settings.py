@@ -25,7 +25,7 @@ class Settings:
         self.zone: tzinfo = UTC  # the time zone of SUBMIT_JOB_SCHED
 
         # Behaviour.
-        self.job_retries: int = 0  # lost assignments after which a job fails; 0: no limit (section 3.9)
+        self.job_retries: int = -1  # lost workers that fail a job, 0 as 1; -1: no limit (section 3.9)
         self.worker_wakeup: int = 1  # NOOPs for each runnable job; 0: to every sleeping worker (section 3.5)
         self.listed_order: bool = False  # gearmand 1.x: the first ability with a job wins, whatever its priority
         self.exact_timeouts: bool = False  # a time limit below a second is taken as it is (section 3.6)

@@ -206,7 +206,7 @@ def lose(state: State, job: Job) -> None:
     retries = state.settings.job_retries
     if not job.background and job.subscribers is None:
         finish(state, job, ABANDONED)
-    elif retries > 0 and job.attempts >= retries:
+    elif retries >= 0 and job.attempts >= max(retries, 1):
         state.event("retries_used_up", None, {"handle": state.shown_handle(job), "attempts": job.attempts})
         tell_failure(state, job)
         finish(state, job, FAILED)
