@@ -195,6 +195,12 @@ class Config(BaseSettings):
         ge=64 * 1024,
         description="Unread bytes at which a peer that does not read is cut off.",
     )
+    max_unsent_total: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
+        ByteSize(1024**3),
+        ge=1024**2,
+        le=2**62,
+        description="Unread bytes of all peers together at which the worst reader is cut off.",
+    )
     max_connections: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
         100_000, description="Connections at once; fewer if the open files do not suffice."
     )
@@ -383,7 +389,7 @@ def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
         return f"{name} in {path} is no option" + (f": {meant} is" if meant else "; `geartrain serve --help` lists all")
     if name in flags:
         place = f"--{name.replace('_', '-')}"
-    elif variable in os.environ:
+    elif os.environ.get(variable):
         place = variable
     elif name == "port" and "GEARMAND_PORT" in os.environ:
         place = "GEARMAND_PORT"

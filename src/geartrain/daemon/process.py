@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geartrain.daemon.daemon import Daemon, keep_freed_memory
+from geartrain.daemon.extension import Extension
 from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
+from geartrain.daemon.notifier import Notifier
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
 from geartrain.store.default import default_url, make_state_folder, state_folder
+from geartrain.systemd import Systemd
 from geartrain.version import VERSION
 from geartrain.wire.primitives import COMPILED
 
@@ -74,15 +77,17 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         if user is not None:
             log_output.give_to(user.pw_uid, user.pw_gid)
             _become(user)
-        _load(config, keeper)
-        daemon = Daemon(config, server, keeper)
-        _heed_signals(loop, daemon, log_output)
+        notifier = Notifier(Systemd())
+        _load(config, keeper, notifier)
+        extensions: list[Extension] = [notifier] if keeper is None else [keeper, notifier]
+        daemon = Daemon(config, server, extensions)
+        _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
         ready()
         await daemon.run()
 
 
-def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: Log) -> None:
+def _install_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: Log) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
@@ -91,8 +96,7 @@ def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: L
 
 def _hang_up(log_output: Log, daemon: Daemon) -> None:
     log_output.reopen()
-    if daemon.keeper is not None:
-        daemon.keeper.rebuild()
+    daemon.reload()
 
 
 def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -> Keeper | None:
@@ -109,7 +113,7 @@ def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -
         raise ConfigError(f"--store can't be used: {error}") from error
 
 
-def _load(config: Config, keeper: Keeper | None) -> None:
+def _load(config: Config, keeper: Keeper | None, notifier: Notifier) -> None:
     """Open the store, and take over what it kept. Raises ConfigError if it can't be used."""
     if keeper is None:
         return
@@ -117,7 +121,7 @@ def _load(config: Config, keeper: Keeper | None) -> None:
 
     keeper.server.tick(time.monotonic(), time.time())
     try:
-        keeper.load()
+        keeper.load(notifier.loading)
     except StoreError as error:
         remedy = ""
         if isinstance(error, StoreInUse) and config.store == default_url():

@@ -12,6 +12,7 @@ WARNING: Final = "WARNING"
 ERROR: Final = "ERROR"
 
 EVENTS: Final[dict[str, tuple[str, str]]] = {
+    "foreign_protocol": (WARNING, "a connection began with HTTP or TLS; it is closed, and nothing of it was executed"),
     "function_dropped": (INFO, "`drop function`: the function and its waiting jobs are gone"),
     "job_cancelled": (INFO, "`cancel job`"),
     "job_timed_out": (INFO, "a job ran longer than its worker's time limit, and failed"),
@@ -24,6 +25,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "malformed_packet": (INFO, "a packet lacks arguments; its sender got an ERROR"),
     "memory_full": (WARNING, "there is no room for what a peer sent; it got QUEUE_ERROR"),
     "packet_too_slow": (WARNING, "a half-sent packet did not come whole in time; the connection is closed"),
+    "peer_cut_off": (WARNING, "a peer does not read what it gets; its connection is dropped with what waited for it"),
     "request_refused": (WARNING, "a peer asked for what it has no right to; it got an ERROR"),
     "retries_used_up": (WARNING, "a job has lost as many workers as it may, and failed"),
     "stream_broken": (WARNING, "a peer sent what is no packet; the connection is closed"),

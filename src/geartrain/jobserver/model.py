@@ -264,6 +264,7 @@ class Peer(Outbox):
         self.last_function: Function | None = None  # the function it used last
 
         # Input that waits.
+        self.greeted: bool = False  # its first bytes have been those of this protocol
         self.half_sent_since: float = 0.0  # when the half-sent packet began; 0: there is none
         self.half_sent: i64 = 0  # bytes of it that have come
         self.stalled: bool = False  # whole messages wait in the parser

@@ -24,7 +24,7 @@ It never opens a socket, reads a clock, logs or waits, and never raises for anyt
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.agenda import soonest
 from geartrain.jobserver.changes import Read
@@ -48,6 +48,7 @@ from geartrain.jobserver.rules.waking import WokenWorkers, fall_asleep
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.state import State
 from geartrain.native import i64
+from geartrain.wire.foreign import is_http, is_tls
 from geartrain.wire.packets import (
     GRAB_JOB,
     GRAB_JOB_ALL,
@@ -62,6 +63,12 @@ from geartrain.wire.parser import LINE, MORE, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_WORDS: Final = b"This is a Gearman job server. It does not speak HTTP.\n"
+_NO_WEB_SERVER: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
+    % (len(_WORDS), _WORDS)
+)
 
 
 @final
@@ -98,6 +105,11 @@ class JobServer(State):
             return
         parser = peer.parser
         if data:
+            if not peer.greeted and parser.size == 0:
+                if is_tls(data):
+                    self._refuse_foreign(peer, "TLS")
+                    return
+                peer.greeted = data[0] == 0
             parser.feed(data)
         if peer.busy:
             resume(self, peer)
@@ -121,7 +133,13 @@ class JobServer(State):
                 if type == MORE:
                     break
                 if type == LINE:
-                    answer(self, peer, parser.data[parser.body : parser.end])
+                    line = parser.data[parser.body : parser.end]
+                    if not peer.greeted:
+                        if is_http(line):
+                            self._refuse_foreign(peer, "HTTP")
+                            return
+                        peer.greeted = bool(line.strip())
+                    answer(self, peer, line)
                 else:
                     self._break_off(peer)
                 if peer.closing:
@@ -225,6 +243,14 @@ class JobServer(State):
         storage.undelivered(self, read, lost_for_good)
 
     # ── input that can't be followed ────────────────────────────────────────────────────────────────────────────
+
+    def _refuse_foreign(self, peer: Peer, protocol: str) -> None:
+        """A connection of another protocol: nothing of it is executed."""
+        if protocol == "HTTP":
+            peer.send(_NO_WEB_SERVER)
+        self.foreign += 1
+        self.event("foreign_protocol", peer, {"protocol": protocol, "so_far": int(self.foreign)})
+        hang_up(self, peer)
 
     def _break_off(self, peer: Peer) -> None:
         """The stream is broken: say why, and close."""

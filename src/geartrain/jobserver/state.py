@@ -54,6 +54,7 @@ class State:
         self.jobs: JobTable = JobTable()
         self.next_number: i64 = 1
         self.memory: i64 = 0  # bytes that peers have made the server keep
+        self.foreign: i64 = 0  # connections that spoke another protocol
         self.draining: bool = False  # refuse submissions; set by drain()
         self.cost: i64 = 0  # what this iteration's work has cost so far, see chores
 

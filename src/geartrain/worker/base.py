@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Servers, parse_addresses
+from geartrain.systemd import Systemd
 from geartrain.wire.parser import DEFAULT_MAX_BODY
 from geartrain.worker.board import Place
 from geartrain.worker.calls import AsyncClientLike, ClientLike
@@ -21,7 +22,6 @@ from geartrain.worker.middleware import JobLog, Middleware
 from geartrain.worker.pool import Options, Pool, check_options
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
-from geartrain.worker.systemd import Systemd
 
 logger = logging.getLogger("geartrain.worker")
 
