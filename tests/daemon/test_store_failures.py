@@ -43,7 +43,7 @@ def test_all_else_goes_on_and_nothing_is_lost(place: Place, trouble: str) -> Non
             assert "could not be stored" in client.refusal(b"f")
             assert time.monotonic() - began < LONGEST_WAIT
             assert time.monotonic() - began >= 0.2 or trouble == "read_only"  # which no patience would help
-            assert _causes(server), "the log tells why"
+            wait_until(lambda: bool(_causes(server)), "the log tells why")
             # Jobs end, and others begin.
             worker.complete(job)
             foreground = client.submit(b"f", b"hello", type=p.SUBMIT_JOB_HIGH)
@@ -326,7 +326,7 @@ def test_a_file_that_was_removed_is_made_anew_when_told_so(tmp_path: Path) -> No
         for suffix in ("", "-wal", "-shm"):
             (tmp_path / f"jobs.sqlite{suffix}").unlink()
         assert "removed, replaced or mounted over" in client.refusal(b"f")
-        assert _causes(server), "the log tells why"
+        wait_until(lambda: bool(_causes(server)), "the log tells why")
         worker.complete(job)
         assert job.arguments[0] == ended
         server.process.send_signal(signal.SIGHUP)

@@ -232,3 +232,18 @@ def test_settings_reach_the_parser() -> None:
         peer = connect(server)
         server.receive(peer, message)
         assert peer.closing
+
+
+def test_a_large_request_is_not_kept_beside_its_answer(server: JobServer) -> None:
+    peer = connect(server)
+    tracemalloc.start()
+    try:
+        data = request("ECHO_REQ", bytes(5_000_000))
+        for start in range(0, len(data), 100_000):
+            server.receive(peer, data[start : start + 100_000])
+        del data
+        assert peer.stalled
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5_500_000

@@ -127,6 +127,7 @@ class JobServer(State):
             if peer.unsent >= MAX_UNREAD_OUTPUT or cost >= REQUEST_COST or (cost > 0 and self.cost >= ITERATION_COST):
                 peer.stalled = True
                 peer.touch()
+                parser.release()
                 break
             type: i64 = parser.advance()
             if type < 0:
