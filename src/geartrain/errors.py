@@ -14,6 +14,7 @@
     └── ProtocolError          bytes that are not the Gearman protocol
         ├── LocalProtocolError   we were asked to send something that has no place in it
         └── RemoteProtocolError  the peer sent something that has no place in it
+            └── PacketTooLargeError  ... or a packet about a job that is above the limit
 
 Each class says in its docstring what it means and what to do about it; that text is the message of an error raised
 without one.
@@ -101,3 +102,19 @@ class LocalProtocolError(ProtocolError, ValueError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that has no place in the protocol; the connection can't be followed any more."""
+
+
+class PacketTooLargeError(RemoteProtocolError):
+    """The job server sent a packet about a job that is longer than ``limit``; the connection goes on behind it.
+
+    ``arguments`` are those of the packet but for the last, the first of them the job's handle; ``size`` is the length
+    of its body in bytes.
+    """
+
+    def __init__(self, name: str, type: int, arguments: tuple[bytes, ...], size: int, limit: int) -> None:
+        handle = arguments[0].decode("utf-8", "backslashreplace")
+        super().__init__(f"{name} of {size} bytes for {handle} is above the limit of {limit} (max_packet)")
+        self.type = type
+        self.arguments = arguments
+        self.size = size
+        self.limit = limit

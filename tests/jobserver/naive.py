@@ -4,7 +4,7 @@ It is written from the protocol reference and the rules that the project decided
 and searches them for each question. It must be right, and need be nothing else.
 
 ``outbox`` holds what each peer is to get, piece by piece: bytes that must come exactly so, or a ``Refusal``, of which
-only the code matters.
+only the code matters, or what was ``Raised``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ TO_SERVER = {
     "SUBMIT_JOB_LOW", "SUBMIT_JOB_LOW_BG", "SUBMIT_JOB_SCHED", "SUBMIT_JOB_EPOCH", "SUBMIT_REDUCE_JOB",
     "SUBMIT_REDUCE_JOB_BACKGROUND", "GRAB_JOB_ALL", "GET_STATUS_UNIQUE",
 }  # fmt: skip
+REPORTS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING"}
+ASSIGNS = {"JOB_ASSIGN", "JOB_ASSIGN_UNIQ", "JOB_ASSIGN_ALL"}
 HIGH, NORMAL, LOW = 0, 1, 2
 SCHEDULE = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
 
@@ -54,6 +56,13 @@ class Refusal:
 
     code: bytes
     line: bool = False
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A WORK_EXCEPTION of the job server's own: the job's handle, and some text."""
+
+    handle: bytes
 
 
 @dataclass
@@ -93,6 +102,7 @@ class NaivePeer:
     former: list[int] = field(default_factory=list)
     id: bytes = b""
     buffer: bytes = b""
+    skip: int = 0  # bytes of a report too large that are still to come
 
 
 def packet(name: str, *arguments: bytes) -> bytes:
@@ -112,7 +122,7 @@ class NaiveServer:
         self.functions: dict[bytes, tuple[int, int, int]] = {}  # and their limits
         self.early_limits: dict[bytes, tuple[int, int, int]] = {}
         self.counters: dict[bytes, Counter[str]] = defaultdict(Counter)
-        self.outbox: dict[str, list[bytes | Refusal]] = {}
+        self.outbox: dict[str, list[bytes | Refusal | Raised]] = {}
         self.closed: set[str] = set()
         self.draining = False
 
@@ -172,7 +182,8 @@ class NaiveServer:
         peer = self.peers.get(name)
         if peer is None:
             return  # it was hung up on
-        peer.buffer += data
+        peer.buffer += data[peer.skip :]
+        peer.skip = max(peer.skip - len(data), 0)
         while name in self.peers and peer.buffer and self._message(peer):
             pass
 
@@ -221,6 +232,8 @@ class NaiveServer:
         if magic not in (b"\0REQ", b"\0RES"):
             self._hang_up(peer, Refusal(b"INVALID_MAGIC"))
             return False
+        if size > self.options.max_body and NAMES.get(number) in (REPORTS if magic == b"\0REQ" else REPORTS | ASSIGNS):
+            return self._too_large(peer, magic, NAMES[number], size)
         if size > self.options.max_body:
             self._hang_up(peer, Refusal(b"ARGUMENT_TOO_LARGE"))
             return False
@@ -493,6 +506,35 @@ class NaiveServer:
             if name == "WORK_EXCEPTION":
                 self._remember(peer, job)
             self.jobs.remove(job)
+
+    def _too_large(self, peer: NaivePeer, magic: bytes, name: str, size: int) -> bool:
+        """The job of such a report fails, and the report is left out; what is about no job of the peer ends it."""
+        names = {"WORK_STATUS": 2, "JOB_ASSIGN": 2, "JOB_ASSIGN_UNIQ": 3, "JOB_ASSIGN_ALL": 4}.get(name, 1)
+        head = peer.buffer[12 : min(12 + size, FIRST_BYTES)]
+        if head.count(b"\0") < names and len(head) < min(size, FIRST_BYTES - 12):
+            return False
+        handle, nul, _ = head.partition(b"\0")
+        job = self.find(handle) if nul or len(head) == size else None
+        former = any(handle == self.options.handle_prefix + b":%d" % number for number in peer.former)
+        if magic == b"\0RES":
+            self._hang_up(peer, Refusal(b"ARGUMENT_TOO_LARGE"))
+            return False
+        if job is not None and job.worker == peer.name:
+            self._refuse(peer, b"ARGUMENT_TOO_LARGE")
+            for listener in job.listeners:
+                if self.peers[listener].exceptions:
+                    self.outbox[listener].append(Raised(self.handle(job)))
+                else:
+                    self._send(listener, packet("WORK_FAIL", self.handle(job)))
+            self.counters[job.function]["failed"] += 1
+            self._remember(peer, job)
+            self.jobs.remove(job)
+        elif not former:
+            self._hang_up(peer, Refusal(b"ARGUMENT_TOO_LARGE"))
+            return False
+        peer.skip = max(12 + size - len(peer.buffer), 0)
+        peer.buffer = peer.buffer[12 + size :]
+        return True
 
     def _tell(self, job: NaiveJob, told: bytes) -> None:
         """Every client of the job gets the packet; who knows no exceptions gets WORK_FAIL in their place."""

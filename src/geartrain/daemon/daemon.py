@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 _GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
-_WARNINGS = frozenset(("peer_cut_off", "memory_full", "stream_broken", "packet_too_slow", "retries_used_up"))
+_WARNINGS = frozenset(
+    ("peer_cut_off", "memory_full", "stream_broken", "packet_too_slow", "report_too_large", "retries_used_up")
+)
 
 
 class Clock(Protocol):

@@ -12,6 +12,8 @@ from geartrain.jobserver.submission import BY_WORKLOAD, enqueue
 from geartrain.native import i64
 from geartrain.wire.packets import (
     HEADER_SIZE,
+    LAYOUTS,
+    REQUEST_MAGIC,
     WORK_COMPLETE,
     WORK_DATA,
     WORK_EXCEPTION,
@@ -72,6 +74,56 @@ def report(server: JobServer, peer: Peer, type: i64) -> None:
             peer.remember_former(number)  # Perl workers send WORK_FAIL after it and die of an ERROR
         job.function.failed += 1
         end(server, job)
+
+
+def report_too_large(server: JobServer, peer: Peer) -> bool:
+    """A report above the limit of a packet: its job fails, since what its clients have can't be completed any more.
+
+    Its worker hears of it and goes on, with the rest of the report left out. Returns False, and does nothing, if the
+    packet is no report of a worker on a job that it has or had.
+    """
+    parser = peer.parser
+    body: i64 = parser.body
+    cut: i64 = parser.argument_end(body)
+    if cut < 0:
+        cut = parser.end
+    type = int(parser.type)
+    if parser.magic != REQUEST_MAGIC or cut > parser.size:
+        return False
+    number: i64 = parse_handle(parser.data, body, cut, server.handle_start)
+    job = server.jobs.get(number) if number >= 0 else None
+    if job is None or job.worker is not peer:
+        former = peer.former
+        if former is None or number < 0 or number not in former:
+            return False
+    else:
+        size = int(parser.end - body)
+        handle = server.handle(number)
+        name = LAYOUTS[type][0].encode()
+        text = b"%b of %d bytes for %b (%b) is above the job server's limit of " % (
+            name,
+            size,
+            handle,
+            job.function.name,
+        )
+        text += b"%d (--max-packet): the job has failed" % int(parser.max_body)
+        peer.send_error(b"ARGUMENT_TOO_LARGE", text)
+        fields: dict[str, object] = {
+            "handle": server.shown_handle(job),
+            "function": job.function.name.decode("utf-8", "replace"),
+            "size": size,
+            "limit": int(parser.max_body),
+        }
+        server.notice("report_too_large", peer, fields)
+        listener = job.listeners
+        if listener is not None:
+            head = response_head(WORK_EXCEPTION, len(handle) + 1 + len(text)) + handle + b"\0"
+            _forward(server, listener, WORK_EXCEPTION, head, text)
+        job.function.failed += 1
+        end(server, job)
+        peer.remember_former(number)
+    parser.skip()
+    return True
 
 
 def _forward(server: JobServer, first: Listener, type: i64, head: bytes, payload: bytes) -> None:

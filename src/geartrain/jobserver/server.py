@@ -23,7 +23,7 @@ from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.function import Function
 from geartrain.jobserver.job import DELAYED, RUNNING, Job
 from geartrain.jobserver.journal import Journal, Read
-from geartrain.jobserver.outcome import lose, report, stop_listening, time_out
+from geartrain.jobserver.outcome import lose, report, report_too_large, stop_listening, time_out
 from geartrain.jobserver.peer import Peer
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.status import send_status, send_status_of_unique
@@ -64,7 +64,7 @@ from geartrain.wire.packets import (
     WORK_WARNING,
     response_head,
 )
-from geartrain.wire.parser import LARGE, LINE, MORE, Parser
+from geartrain.wire.parser import LARGE, LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 
 STALL_AT: Final = 1024 * 1024  # a peer's requests wait while so many bytes are to be written to it
 MAX_EFFORT: Final = 10_000  # steps of dear requests in one call; what follows them waits for the peer's next turn
@@ -131,7 +131,7 @@ class JobServer:
     def connect(self, host: str, fd: int) -> Peer:
         """A new connection from ``host``; ``fd`` is shown by the text command `workers`."""
         settings = self.settings
-        parser = Parser(settings.max_body, settings.max_line)
+        parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
         peer = Peer(self.touched, host, fd, parser, settings.exceptions)
         self.peers[peer] = None
         return peer
@@ -163,7 +163,7 @@ class JobServer:
                     break
                 if type == LINE:
                     answer(self, peer, parser.data[parser.body : parser.end])
-                else:
+                elif type != TOO_LARGE or not report_too_large(self, peer):
                     self._break_off(peer)
                 if peer.closing:
                     return
@@ -435,7 +435,7 @@ class JobServer:
                 if not self.partials:
                     self.partials_checked_at = self.now
                 self.partials[peer] = None
-            came = _came(peer)
+            came = 0 if peer.parser.skipping else _came(peer)
             self.partials_size += came - peer.partial_size
             peer.partial_size = came
             if came > LARGE and self.partials_size > self.max_half_sent > 0:
