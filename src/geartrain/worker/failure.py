@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
+from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError, PacketTooLargeError
 
 _OWN_MODULES = __name__.rpartition(".")[0] + "."
 
@@ -29,6 +29,8 @@ def failure_text(error: BaseException) -> bytes | None:
         return None
     if isinstance(error, ArgumentsError):
         return str(error).encode("utf-8", "backslashreplace")  # it is the client's mistake, not the function's
+    if isinstance(error, PacketTooLargeError):
+        return f"the worker can't take this job: {error}".encode("utf-8", "backslashreplace")
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
         frames = frames.tb_next
