@@ -101,6 +101,7 @@ class NaivePeer:
     woken_at: int = 0
     former: list[int] = field(default_factory=list)
     id: bytes = b""
+    had_turn: bool = False
     buffer: bytes = b""
     skip: int = 0  # bytes of a report too large that are still to come
 
@@ -124,6 +125,9 @@ class NaiveServer:
         self.counters: dict[bytes, Counter[str]] = defaultdict(Counter)
         self.outbox: dict[str, list[bytes | Refusal | Raised]] = {}
         self.closed: set[str] = set()
+        self.passed: dict[bytes, Counter[int]] = defaultdict(Counter)
+        self.losses = 0
+        self.last_lost: Counter[bytes] = Counter()  # as a count of losses
         self.draining = False
 
     # ── questions ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +135,19 @@ class NaiveServer:
     def queued(self, function: bytes) -> list[NaiveJob]:
         """The jobs that wait, in the order in which they must be given out."""
         waiting = [job for job in self.jobs if job.function == function and job.state == "queued"]
-        return sorted(waiting, key=lambda job: (job.priority, job.queued_at))
+        return sorted(waiting, key=lambda job: (job.priority, job.attempts > 0, job.queued_at))
+
+    def _next(self, function: bytes) -> NaiveJob:
+        """The job whose turn it is; of those that have lost a worker one is taken when a hundred have passed them."""
+        waiting = self.queued(function)
+        line = [job for job in waiting if job.priority == waiting[0].priority]
+        lost = [job for job in line if job.attempts]
+        passed = self.passed[function]
+        if lost and (line[0] is lost[0] or passed[line[0].priority] >= 100):
+            passed[line[0].priority] = 0
+            return lost[0]
+        passed[line[0].priority] += bool(lost)
+        return line[0]
 
     def running(self, peer: NaivePeer) -> list[NaiveJob]:
         """Most recently assigned first."""
@@ -461,10 +477,13 @@ class NaiveServer:
             if self.options.listed_order:
                 function = able[0]
             else:
-                function = min(able, key=lambda function: self.queued(function)[0].priority)
+                last_lost = Counter[bytes]() if peer.had_turn else self.last_lost
+                function = min(able, key=lambda function: (self.queued(function)[0].priority, last_lost[function]))
+                if len(peer.abilities) > 1:
+                    peer.had_turn = True
                 peer.abilities.remove(function)
                 peer.abilities.append(function)
-            self._assign(peer, self.queued(function)[0], name)
+            self._assign(peer, self._next(function), name)
         self._wake(was)
 
     def _assign(self, peer: NaivePeer, job: NaiveJob, name: str) -> None:
@@ -557,6 +576,8 @@ class NaiveServer:
         job.numerator = job.denominator = 0
         counters = self.counters[job.function]
         counters["lost"] += 1
+        self.losses += 1
+        self.last_lost[job.function] = self.losses
         if not job.background and not job.listeners:
             counters["abandoned"] += 1
             self.jobs.remove(job)
@@ -564,6 +585,9 @@ class NaiveServer:
             counters["failed"] += 1
             self._tell(job, packet("WORK_FAIL", self.handle(job)))
             self.jobs.remove(job)
+        elif job.attempts > 1:
+            job.state = "delayed"
+            job.due = self.wall + min(2 ** (job.attempts - 2), 60)
         else:
             self._enqueue(job)
 
@@ -667,6 +691,8 @@ class NaiveServer:
             self._cancel(job)
         del self.functions[name]
         self.counters.pop(name, None)
+        self.passed.pop(name, None)
+        self.last_lost.pop(name, None)
         return b"OK\r\n"
 
     def _maxqueue(self, name: bytes, words: list[bytes]) -> bytes:

@@ -105,7 +105,8 @@ class World:
             stored = self.stored.get(change.number)
             if stored is not None:
                 stored.place, stored.attempts = change.place, change.attempts
-                assert (change.due, change.priority) == (stored.due, stored.priority)
+                stored.due = change.due
+                assert change.priority == stored.priority
         for number in batch.removed:
             self.stored.pop(number, None)
 
@@ -201,7 +202,8 @@ class World:
         for name in self.naive.functions:
             line = [job for job in self.naive.queued(name) if job.background and not job.due]
             assert [job.number for job in line] == [
-                job.number for job in sorted(line, key=lambda job: (job.priority, self.stored[job.number].place))
+                job.number
+                for job in sorted(line, key=lambda job: (job.priority, job.attempts > 0, self.stored[job.number].place))
             ]
 
     def _check_deadline(self) -> None:

@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 _GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
-_WARNINGS = frozenset(
-    ("peer_cut_off", "memory_full", "stream_broken", "packet_too_slow", "report_too_large", "retries_used_up")
-)
+_WARNINGS = frozenset((
+    "peer_cut_off",
+    "memory_full",
+    "stream_broken",
+    "packet_too_slow",
+    "report_too_large",
+    "retries_used_up",
+    "worker_lost",
+))  # fmt: skip
 
 
 class Clock(Protocol):

@@ -48,7 +48,11 @@ def grab(server: JobServer, peer: Peer, type: i64) -> None:
 
 
 def choose(server: JobServer, peer: Peer) -> Ability | None:
-    """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0)."""
+    """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0).
+
+    A new connection begins with the function whose last loss of a worker is longest ago. Where a job ends each process
+    that runs it, and each new process would begin with its function, no other function would ever have a turn.
+    """
     if server.draining and server.durable:
         return None  # what waits is safe, and may wait for the server's next life
     only = peer.first_ability
@@ -59,6 +63,7 @@ def choose(server: JobServer, peer: Peer) -> Ability | None:
     server.effort += peer.ability_count
     best: Ability | None = None
     best_priority: i64 = 99
+    is_careful = server.losses > 0 and not peer.had_turn
     while ability is not None:
         function = ability.function
         if function.queued > 0:
@@ -68,20 +73,26 @@ def choose(server: JobServer, peer: Peer) -> Ability | None:
             if priority < best_priority:
                 best = ability
                 best_priority = priority
-                if priority == HIGH:
+                if priority == HIGH and not is_careful:
                     break
+            elif (
+                is_careful
+                and best is not None
+                and priority == best_priority
+                and function.last_lost < best.function.last_lost
+            ):
+                best = ability
         ability = ability.next
-    if best is not None and best.next is not None:
-        best.take_last_turn()
+    if best is not None:
+        peer.had_turn = True
+        if best.next is not None:
+            best.take_last_turn()
     return best
 
 
 def _assign(server: JobServer, peer: Peer, ability: Ability, type: i64) -> None:
     function = ability.function
-    line = function.line(function.best_priority())
-    job = line.first
-    assert job is not None
-    line.remove(job)
+    job = function.line(function.best_priority()).take()
     function.queued -= 1
     function.running += 1
     job.state = RUNNING

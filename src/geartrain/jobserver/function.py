@@ -6,7 +6,7 @@ turns) and, while the peer sleeps, among the function's sleepers (the order in w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.job import HIGH, LOW, NORMAL
 from geartrain.native import i64
@@ -16,16 +16,40 @@ if TYPE_CHECKING:
     from geartrain.jobserver.peer import Peer
 
 
+MAX_PASSED: Final = 100  # jobs that may pass one that has lost a worker
+
+
 @final
 class Line:
-    """Jobs in the order in which they will be assigned, linked through themselves."""
+    """Jobs in the order in which they will be assigned, linked through themselves.
+
+    A job that has lost a worker may be what ended it, so it stands behind all that have not, also behind those that
+    come later. It is passed over so often and no oftener: a good job whose worker was stopped must not wait for ever.
+    """
 
     def __init__(self) -> None:
         self.first: Job | None = None
         self.last: Job | None = None
+        self.first_lost: Job | None = None  # of those that have lost a worker
+        self.passed: i64 = 0  # how often those were passed over since one was taken
         self.count: i64 = 0
 
     def append(self, job: Job) -> None:
+        """Add a job behind all others; one that has lost no worker goes before those that have."""
+        lost = self.first_lost
+        if lost is not None and job.attempts == 0:
+            before = lost.previous
+            job.previous = before
+            job.next = lost
+            lost.previous = job
+            if before is None:
+                self.first = job
+            else:
+                before.next = job
+            self.count += 1
+            return
+        if lost is None and job.attempts > 0:
+            self.first_lost = job
         last = self.last
         job.previous = last
         job.next = None
@@ -36,9 +60,26 @@ class Line:
         self.last = job
         self.count += 1
 
+    def take(self) -> Job:
+        """Take out the job whose turn it is; there must be one."""
+        job = self.first
+        assert job is not None
+        lost = self.first_lost
+        if lost is not None:
+            if job is lost or self.passed >= MAX_PASSED:
+                job = lost
+                self.passed = 0
+            else:
+                self.passed += 1
+        self.remove(job)
+        return job
+
     def remove(self, job: Job) -> None:
+        """Take out a job wherever it stands."""
         previous = job.previous
         following = job.next
+        if job is self.first_lost:
+            self.first_lost = following
         if previous is None:
             self.first = following
         else:
@@ -85,6 +126,7 @@ class Function:
         self.cancelled: i64 = 0
         self.abandoned: i64 = 0  # foreground jobs dropped since nobody waited for them any more
         self.lost: i64 = 0  # assignments lost with their worker
+        self.last_lost: i64 = 0  # when that was last, as a count of all losses at the server; 0: never
 
     @property
     def total(self) -> i64:

@@ -8,7 +8,7 @@ from geartrain.jobserver.job import DELAYED, ENDED, JOB_COST, LISTENER_COST, QUE
 from geartrain.jobserver.journal import UNSTORED
 from geartrain.jobserver.peer import BIG_PIECE
 from geartrain.jobserver.records import Change
-from geartrain.jobserver.submission import BY_WORKLOAD, enqueue
+from geartrain.jobserver.submission import BY_WORKLOAD, delay, enqueue
 from geartrain.native import i64
 from geartrain.wire.packets import (
     HEADER_SIZE,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from geartrain.jobserver.job import Job, Listener
     from geartrain.jobserver.peer import Peer
     from geartrain.jobserver.server import JobServer
+
+LONGEST_PAUSE: Final = 60.0  # seconds between two tries of a job that loses its workers
 
 _RES: Final = b"\0RES"
 
@@ -187,10 +189,17 @@ def end(server: JobServer, job: Job) -> None:
 
 
 def lose(server: JobServer, job: Job) -> None:
-    """A running job has lost its worker: it goes to the end of its line, unless nobody wants it (section 3.8)."""
+    """A running job has lost its worker: it goes to the end of its line, unless nobody wants it (section 3.8).
+
+    From the second loss on it may well be the job that ends its workers: it waits before the next try, longer and
+    longer, so that those who share its workers find them alive, and whoever watches those is not called all the time.
+    """
     function = job.function
+    worker = job.worker
     take_back(server, job)
+    server.losses += 1
     function.lost += 1
+    function.last_lost = server.losses
     job.attempts += 1
     job.numerator = 0
     job.denominator = 0
@@ -205,11 +214,25 @@ def lose(server: JobServer, job: Job) -> None:
         fail_listeners(server, job)
         end(server, job)
     else:
+        pause = 0.0
+        if job.attempts >= 2:
+            pause = min(2.0 ** (job.attempts - 2), LONGEST_PAUSE) if job.attempts < 20 else LONGEST_PAUSE
+            job.due = server.wall + pause
+            fields: dict[str, object] = {
+                "handle": server.shown_handle(job),
+                "function": function.name.decode("utf-8", "replace"),
+                "lost_workers": job.attempts,
+                "next_try_in": pause,
+            }
+            server.notice("worker_lost", worker, fields)
         if job.stored != UNSTORED:
             place = server.journal.place_behind(server.next_number)
             change = Change(job.number, place, job.due, job.priority, job.attempts)
             server.journal.changed.append(change)
-        enqueue(server, job)
+        if pause > 0:
+            delay(server, job, job.due)
+        else:
+            enqueue(server, job)
 
 
 def time_out(server: JobServer, job: Job) -> None:

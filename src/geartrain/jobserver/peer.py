@@ -36,6 +36,7 @@ class Peer:
         self.first_ability: Ability | None = None  # the ring: whose turn it is comes first
         self.last_ability: Ability | None = None
         self.ability_count: i64 = 0
+        self.had_turn: bool = False  # whether it has been given a job in turn
         self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a FEW
         self.running: Job | None = None  # most recently assigned first
         self.former: dict[int, None] | None = None  # numbers of jobs that were taken from it

@@ -115,6 +115,7 @@ class JobServer:
 
         self.peers: dict[Peer, None] = {}
         self.abilities_registered: i64 = 0
+        self.losses: i64 = 0  # workers that were lost with a job
         self.touched: list[Peer] = []
         self.first_woken: Peer | None = None
         self.last_woken: Peer | None = None
