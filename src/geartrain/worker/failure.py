@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import traceback
 
-from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError, PacketTooLargeError
+from geartrain.errors import ArgumentsError, JobFailedError, JobRaisedError, PacketTooLargeError
 
 _OWN_MODULES = __name__.rpartition(".")[0] + "."
-
-
-class SoftTimeLimit(GeartrainError, TimeoutError):
-    """The job ran longer than its function's soft_limit; it may catch this, tidy up and leave."""
-
-
-class ArgumentsError(GeartrainError, TypeError):
-    """A function was to be called with arguments that it does not take."""
 
 
 def failure_text(error: BaseException) -> bytes | None:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from geartrain.errors import ArgumentsError
 from geartrain.worker.calls import ClientHolder, Submittable
 from geartrain.worker.encoding import Encoding
-from geartrain.worker.failure import ArgumentsError
 from geartrain.worker.fork import OneProcess
 from geartrain.worker.hints import Check, Mismatch, check_for
 from geartrain.worker.job import AssignedJob
@@ -46,7 +46,7 @@ class Limits:
         How long the job server waits for a job before it gives it up (CAN_DO_TIMEOUT, section 3.6). gearmand 1.1 keeps
         to it only where a connection has one job at a time, as those of ``Worker`` have.
     ``soft_limit``
-        How long a job may run before SoftTimeLimit is raised in it.
+        How long a job may run before SoftTimeLimitError is raised in it.
     ``hard_limit``
         How long before its process is killed, so that the job goes back to the job server.
     ``concurrency``
