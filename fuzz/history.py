@@ -184,6 +184,9 @@ class History:
             handle = self._handle()
         kind = pick(REPORTS)
         data = (pick(NUMBERS), pick(NUMBERS)) if kind == "WORK_STATUS" else (pick((b"", b"r", b"a\0b", b"R" * 40_000)),)
+        limit = self.world.naive.options.max_body
+        if limit < 10_000 and self.random.random() < 0.1:  # a report that is above it
+            return request(kind, handle, *data[:1], bytes(limit + pick((0, 1, 20_000))))
         return request(kind, handle, *data[: self.random.choice((0, 1, 2, 2, 2))])
 
     def _handle(self) -> bytes:

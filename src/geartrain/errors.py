@@ -1,4 +1,4 @@
-"""Every error that geartrain raises to its users, as one tree.
+"""Every error that geartrain raises to its users, as one tree; each can be imported from ``geartrain``.
 
     GeartrainError
     ├── AddressError           that is not a job server's address       (also a ValueError)
@@ -6,6 +6,8 @@
     ├── ConnectError           no job server could be reached
     ├── ConnectionLostError    a connection ended before the answer came
     ├── TimedOutError          the answer did not come in time           (also a TimeoutError)
+    ├── ArgumentsError         a function does not take such arguments  (also a TypeError)
+    ├── SoftTimeLimitError     a job runs longer than its soft limit    (also a TimeoutError)
     ├── JobError               a job did not end well
     │   ├── JobFailedError     the worker sent WORK_FAIL
     │   └── JobRaisedError     the worker sent WORK_EXCEPTION, with its text
@@ -14,9 +16,10 @@
     └── ProtocolError          bytes that are not the Gearman protocol
         ├── LocalProtocolError   we were asked to send something that has no place in it
         └── RemoteProtocolError  the peer sent something that has no place in it
+            └── PacketTooLargeError  ... or a packet about a job that is above the limit
 
 Each class says in its docstring what it means and what to do about it; that text is the message of an error raised
-without one.
+without one. What a store raises is for the job server alone, and is told with the stores (``geartrain.store.base``).
 """
 
 from __future__ import annotations
@@ -47,6 +50,14 @@ class ConnectionLostError(GeartrainError):
 
 class TimedOutError(GeartrainError, TimeoutError):
     """The answer did not come in time; the job itself goes on at the job server."""
+
+
+class ArgumentsError(GeartrainError, TypeError):
+    """A function was to be called with arguments that it does not take."""
+
+
+class SoftTimeLimitError(GeartrainError, TimeoutError):
+    """The job ran longer than its function's soft_limit; it may catch this, tidy up and leave."""
 
 
 class JobError(GeartrainError):
@@ -101,3 +112,19 @@ class LocalProtocolError(ProtocolError, ValueError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that has no place in the protocol; the connection can't be followed any more."""
+
+
+class PacketTooLargeError(RemoteProtocolError):
+    """The job server sent a packet about a job that is longer than ``limit``; the connection goes on behind it.
+
+    ``arguments`` are those of the packet but for the last, the first of them the job's handle; ``size`` is the length
+    of its body in bytes.
+    """
+
+    def __init__(self, name: str, type: int, arguments: tuple[bytes, ...], size: int, limit: int) -> None:
+        handle = arguments[0].decode("utf-8", "backslashreplace")
+        super().__init__(f"{name} of {size} bytes for {handle} is above the limit of {limit} (max_packet)")
+        self.type = type
+        self.arguments = arguments
+        self.size = size
+        self.limit = limit

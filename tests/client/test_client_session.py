@@ -23,6 +23,7 @@ from geartrain.errors import (
     ConnectionLostError,
     JobFailedError,
     JobRaisedError,
+    PacketTooLargeError,
     QueueFullError,
     RemoteProtocolError,
     ServerError,
@@ -304,7 +305,24 @@ def test_an_answer_to_nothing_ends_the_connection() -> None:
 def test_a_packet_above_the_limit_ends_the_connection() -> None:
     session = ClientSession(exceptions=False, max_body=1000)
     with pytest.raises(RemoteProtocolError, match="1001 bytes is above the limit of 1000"):
-        session.receive(pack_response(WORK_DATA, b"H:a:1", b"x" * 995))
+        session.receive(pack_response(ECHO_RES, b"x" * 1001))
+
+
+@pytest.mark.parametrize("type", [WORK_DATA, WORK_COMPLETE])
+def test_a_report_above_the_limit_fails_its_job_alone(type: int) -> None:
+    session = ClientSession(exceptions=False, max_body=1000)
+    large, other = job(), job()
+    sent(session, large, other)
+    session.receive(b"".join(pack_response(JOB_CREATED, b"H:a:%d" % number) for number in (1, 2)))
+    too_much = pack_response(type, b"H:a:1", b"x" * 5000)
+    touched = session.receive(too_much[:2000])
+    assert touched == [large]
+    with pytest.raises(PacketTooLargeError, match="of 5006 bytes for H:a:1 is above the limit of 1000"):
+        large.outcome()
+    rest = b"" if type == WORK_COMPLETE else pack_response(WORK_COMPLETE, b"H:a:1", b"rest")
+    assert session.receive(too_much[2000:] + rest + pack_response(WORK_COMPLETE, b"H:a:2", b"done")) == [other]
+    assert other.outcome() == b"done"
+    assert session.is_idle
 
 
 def test_what_is_open_when_the_connection_ends() -> None:

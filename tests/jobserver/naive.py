@@ -4,7 +4,7 @@ It is written from the protocol reference and the rules that the project decided
 and searches them for each question. It must be right, and need be nothing else.
 
 ``outbox`` holds what each peer is to get, piece by piece: bytes that must come exactly so, or a ``Refusal``, of which
-only the code matters.
+only the code matters, or what was ``Raised``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ TO_SERVER = {
     "SUBMIT_JOB_LOW", "SUBMIT_JOB_LOW_BG", "SUBMIT_JOB_SCHED", "SUBMIT_JOB_EPOCH", "SUBMIT_REDUCE_JOB",
     "SUBMIT_REDUCE_JOB_BACKGROUND", "GRAB_JOB_ALL", "GET_STATUS_UNIQUE",
 }  # fmt: skip
+REPORTS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING"}
+ASSIGNS = {"JOB_ASSIGN", "JOB_ASSIGN_UNIQ", "JOB_ASSIGN_ALL"}
 HIGH, NORMAL, LOW = 0, 1, 2
 SCHEDULE = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
 
@@ -58,6 +60,13 @@ class Refusal:
 
     code: bytes
     line: bool = False
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A WORK_EXCEPTION of the job server's own: the job's handle, and some text."""
+
+    handle: bytes
 
 
 @dataclass
@@ -96,7 +105,9 @@ class NaivePeer:
     woken_at: int = 0
     former: list[int] = field(default_factory=list)
     id: bytes = b""
+    had_turn: bool = False
     buffer: bytes = b""
+    skip: int = 0  # bytes of a report too large that are still to come
 
 
 def packet(name: str, *arguments: bytes) -> bytes:
@@ -116,8 +127,11 @@ class NaiveServer:
         self.functions: dict[bytes, tuple[int, int, int]] = {}  # and their limits
         self.idle: dict[bytes, float] = {}  # functions without jobs, workers and limits: since when
         self.counters: dict[bytes, Counter[str]] = defaultdict(Counter)
-        self.outbox: dict[str, list[bytes | Refusal]] = {}
+        self.outbox: dict[str, list[bytes | Refusal | Raised]] = {}
         self.closed: set[str] = set()
+        self.passed: dict[bytes, Counter[int]] = defaultdict(Counter)
+        self.losses = 0
+        self.last_lost: Counter[bytes] = Counter()  # as a count of losses
         self.draining = False
 
     # ── questions ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -125,7 +139,19 @@ class NaiveServer:
     def queued(self, function: bytes) -> list[NaiveJob]:
         """The jobs that wait, in the order in which they must be given out."""
         waiting = [job for job in self.jobs if job.function == function and job.state == "queued"]
-        return sorted(waiting, key=lambda job: (job.priority, job.queued_at))
+        return sorted(waiting, key=lambda job: (job.priority, job.attempts > 0, job.queued_at))
+
+    def _next(self, function: bytes) -> NaiveJob:
+        """The job whose turn it is; of those that have lost a worker one is taken when a hundred have passed them."""
+        waiting = self.queued(function)
+        line = [job for job in waiting if job.priority == waiting[0].priority]
+        lost = [job for job in line if job.attempts]
+        passed = self.passed[function]
+        if lost and (line[0] is lost[0] or passed[line[0].priority] >= 100):
+            passed[line[0].priority] = 0
+            return lost[0]
+        passed[line[0].priority] += bool(lost)
+        return line[0]
 
     def running(self, peer: NaivePeer) -> list[NaiveJob]:
         """Most recently assigned first."""
@@ -181,7 +207,8 @@ class NaiveServer:
         peer = self.peers.get(name)
         if peer is None:
             return  # it was hung up on
-        peer.buffer += data
+        peer.buffer += data[peer.skip :]
+        peer.skip = max(peer.skip - len(data), 0)
         while name in self.peers and peer.buffer and self._message(peer):
             self._note_idle()
         self._note_idle()
@@ -225,6 +252,8 @@ class NaiveServer:
         del self.functions[name]
         self.idle.pop(name, None)
         self.counters.pop(name, None)
+        self.passed.pop(name, None)
+        self.last_lost.pop(name, None)
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,6 +276,8 @@ class NaiveServer:
         if magic not in (b"\0REQ", b"\0RES"):
             self._hang_up(peer, Refusal(b"INVALID_MAGIC"))
             return False
+        if size > self.options.max_body and NAMES.get(number) in (REPORTS if magic == b"\0REQ" else REPORTS | ASSIGNS):
+            return self._too_large(peer, magic, NAMES[number], size)
         if size > self.options.max_body:
             self._hang_up(peer, Refusal(b"ARGUMENT_TOO_LARGE"))
             return False
@@ -500,10 +531,13 @@ class NaiveServer:
             if self.options.listed_order:
                 function = able[0]
             else:
-                function = min(able, key=lambda function: self.queued(function)[0].priority)
+                last_lost = Counter[bytes]() if peer.had_turn else self.last_lost
+                function = min(able, key=lambda function: (self.queued(function)[0].priority, last_lost[function]))
+                if len(peer.abilities) > 1:
+                    peer.had_turn = True
                 peer.abilities.remove(function)
                 peer.abilities.append(function)
-            self._assign(peer, self.queued(function)[0], name)
+            self._assign(peer, self._next(function), name)
         self._wake(was)
 
     def _assign(self, peer: NaivePeer, job: NaiveJob, name: str) -> None:
@@ -546,6 +580,35 @@ class NaiveServer:
                 self._remember(peer, job)
             self.jobs.remove(job)
 
+    def _too_large(self, peer: NaivePeer, magic: bytes, name: str, size: int) -> bool:
+        """The job of such a report fails, and the report is left out; what is about no job of the peer ends it."""
+        names = {"WORK_STATUS": 2, "JOB_ASSIGN": 2, "JOB_ASSIGN_UNIQ": 3, "JOB_ASSIGN_ALL": 4}.get(name, 1)
+        head = peer.buffer[12 : min(12 + size, FIRST_BYTES)]
+        if head.count(b"\0") < names and len(head) < min(size, FIRST_BYTES - 12):
+            return False
+        handle, nul, _ = head.partition(b"\0")
+        job = self.find(handle) if nul or len(head) == size else None
+        former = any(handle == self.options.handle_prefix + b":%d" % number for number in peer.former)
+        if magic == b"\0RES":
+            self._hang_up(peer, Refusal(b"ARGUMENT_TOO_LARGE"))
+            return False
+        if job is not None and job.worker == peer.name:
+            self._refuse(peer, b"ARGUMENT_TOO_LARGE")
+            for listener in job.listeners:
+                if self.peers[listener].exceptions:
+                    self.outbox[listener].append(Raised(self.handle(job)))
+                else:
+                    self._send(listener, packet("WORK_FAIL", self.handle(job)))
+            self.counters[job.function]["failed"] += 1
+            self._remember(peer, job)
+            self.jobs.remove(job)
+        elif not former:
+            self._hang_up(peer, Refusal(b"ARGUMENT_TOO_LARGE"))
+            return False
+        peer.skip = max(12 + size - len(peer.buffer), 0)
+        peer.buffer = peer.buffer[12 + size :]
+        return True
+
     def _tell(self, job: NaiveJob, told: bytes) -> None:
         """Every client of the job gets the packet; who knows no exceptions gets WORK_FAIL in their place."""
         for listener in job.listeners:
@@ -567,6 +630,8 @@ class NaiveServer:
         job.numerator = job.denominator = 0
         counters = self.counters[job.function]
         counters["lost"] += 1
+        self.losses += 1
+        self.last_lost[job.function] = self.losses
         if not job.background and not job.listeners:
             counters["abandoned"] += 1
             self.jobs.remove(job)
@@ -574,6 +639,9 @@ class NaiveServer:
             counters["failed"] += 1
             self._tell(job, packet("WORK_FAIL", self.handle(job)))
             self.jobs.remove(job)
+        elif job.attempts > 1:
+            job.state = "delayed"
+            job.due = self.wall + min(2 ** (job.attempts - 2), 60)
         else:
             self._enqueue(job)
 

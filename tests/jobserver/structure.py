@@ -92,6 +92,9 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> N
         assert queue.count == len(members)
         expected = {job.number for job in jobs if job.state == QUEUED and job.priority == priority}
         assert {job.number for job in members} == expected
+        has_lost = [job.attempts > 0 for job in members]
+        assert has_lost == sorted(has_lost)
+        assert queue.first_lost is next((job for job in members if job.attempts), None)
     assert {unique: job.number for unique, job in function.uniques.items()} == {
         job.unique: job.number for job in jobs if job.unique not in (b"", b"-")
     }

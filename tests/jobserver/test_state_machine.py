@@ -32,6 +32,7 @@ class Histories(RuleBasedStateMachine):
     """Six connections at most; each may be client, worker and administrator at once."""
 
     options: dict[str, Any] = {}  # noqa: RUF012 - set by the subclasses below
+    max_body = 1000
 
     @initialize(
         workers=st.lists(st.tuples(st.lists(functions, max_size=4), st.booleans()), min_size=2, max_size=4),
@@ -39,7 +40,7 @@ class Histories(RuleBasedStateMachine):
     )
     def begin(self, workers: list[tuple[list[bytes], bool]], jobs: list[tuple[str, bytes]]) -> None:
         """Some connections, most of which can do something, some of them asleep already, and some jobs."""
-        self.world = World(**self.options)
+        self.world = World(max_body=self.max_body, **self.options)
         for number, (abilities, sleeps) in enumerate(workers):
             self.world.connect(f"peer {number}")
             can_do = [request("CAN_DO", function) for function in abilities]
@@ -157,6 +158,13 @@ class Histories(RuleBasedStateMachine):
     @rule(who=names, what=st.sampled_from(REPORTS), about=st.integers(0, 100), data=workloads, whole=st.booleans())
     def a_worker_reports_on_any_job(self, who: int, what: str, about: int, data: bytes, whole: bool) -> None:
         self.send(who, request(what, self.number(about), *([data] if whole else [])))
+
+    @rule(who=names, what=st.sampled_from(REPORTS), about=st.integers(0, 100), own=st.booleans(), cuts=cuts)
+    def a_worker_reports_too_much(self, who: int, what: str, about: int, own: bool, cuts: list[int]) -> None:
+        held = self.world.naive.running(self.world.naive.peers[self.name(who)]) if self.is_open(who) else []
+        handle = b"H:t:%d" % held[0].number if own and held else self.number(about)
+        too_much = request(what, handle, b"1", bytes(self.max_body))
+        self.send(who, too_much, request("ECHO_REQ", b"behind"), cuts=cuts)
 
     @rule(who=names)
     def a_worker_works_till_it_may_sleep(self, who: int) -> None:

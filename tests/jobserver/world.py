@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
-from naive import NaiveServer, Options, Refusal
+from naive import NaiveServer, Options, Raised, Refusal
 from structure import check
 
 from conversation import PACKETS, told
@@ -110,7 +110,8 @@ class World:
             stored = self.stored.get(change.number)
             if stored is not None:
                 stored.place, stored.attempts = change.place, change.attempts
-                assert (change.due, change.priority) == (stored.due, stored.priority)
+                stored.due = change.due
+                assert change.priority == stored.priority
         for number in batch.removed:
             self.stored.pop(number, None)
 
@@ -206,7 +207,8 @@ class World:
         for name in self.naive.functions:
             line = [job for job in self.naive.queued(name) if job.background and not job.due]
             assert [job.number for job in line] == [
-                job.number for job in sorted(line, key=lambda job: (job.priority, self.stored[job.number].place))
+                job.number
+                for job in sorted(line, key=lambda job: (job.priority, job.attempts > 0, self.stored[job.number].place))
             ]
 
     def _check_deadline(self) -> None:
@@ -221,19 +223,22 @@ class World:
         assert deadline == 0 or deadline > self.now - SOON, "it would be called again and again"
 
 
-def _length_of(expected: bytes | Refusal, got: bytes) -> int:
+def _length_of(expected: bytes | Refusal | Raised, got: bytes) -> int:
     """How many bytes at the start of ``got`` are what was expected; 0 if they are something else."""
     if isinstance(expected, bytes):
         return len(expected) if got.startswith(expected) else 0
+    size = 12 + int.from_bytes(got[8:12], "big")
+    name, nul, text = got[12:size].partition(b"\0")
+    is_whole = nul and text and len(got) >= size
+    if isinstance(expected, Raised):
+        head = struct.pack(">4sI", b"\0RES", PACKETS["WORK_EXCEPTION"][0])
+        return size if got.startswith(head) and is_whole and name == expected.handle else 0
     if expected.line:
         line, end, _ = got.partition(b"\r\n")
         return len(line) + len(end) if end and line.startswith(b"ERR " + expected.code + b" ") else 0
-    if not got.startswith(struct.pack(">4sI", b"\0RES", PACKETS["ERROR"][0])):
-        return 0
-    size = int.from_bytes(got[8:12], "big")
-    code, nul, text = got[12 : 12 + size].partition(b"\0")
-    return 12 + size if nul and text and code == expected.code and len(got) >= 12 + size else 0
+    head = struct.pack(">4sI", b"\0RES", PACKETS["ERROR"][0])
+    return size if got.startswith(head) and is_whole and name == expected.code else 0
 
 
-def _shown(expected: bytes | Refusal) -> str:
+def _shown(expected: bytes | Refusal | Raised) -> str:
     return told(expected) if isinstance(expected, bytes) else repr(expected)

@@ -16,10 +16,22 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conversation import PACKETS
-from geartrain.errors import RemoteProtocolError
+from geartrain.errors import PacketTooLargeError, RemoteProtocolError
 from geartrain.wire import LAYOUTS, Packet, Parser, pack_request, pack_response, packet_name
-from geartrain.wire.packets import ECHO_REQ, JOB_ASSIGN, LENIENT, NOOP, SUBMIT_JOB, WORK_COMPLETE, WORK_STATUS
-from geartrain.wire.parser import BROKEN, LARGE, LINE, MORE
+from geartrain.wire.packets import (
+    ABOUT_A_JOB,
+    ECHO_REQ,
+    FROM_SERVER,
+    JOB_ASSIGN,
+    LENIENT,
+    NOOP,
+    SUBMIT_JOB,
+    TO_SERVER,
+    WORK_COMPLETE,
+    WORK_DATA,
+    WORK_STATUS,
+)
+from geartrain.wire.parser import BROKEN, LARGE, LINE, MORE, TOO_LARGE
 
 EVERY_TYPE = pytest.mark.parametrize("number", LAYOUTS, ids=packet_name)
 Message = tuple[object, ...]
@@ -27,6 +39,10 @@ Message = tuple[object, ...]
 
 def packet(number: int, body: bytes, magic: bytes = b"\0REQ") -> bytes:
     return struct.pack(">4sII", magic, number, len(body)) + body
+
+
+def is_about_a_job(magic: bytes, number: int) -> bool:
+    return number in ABOUT_A_JOB and bool(LAYOUTS[number][1] & (TO_SERVER if magic == b"\0REQ" else FROM_SERVER))
 
 
 def read_plainly(data: bytes, max_body: int = 1 << 30, max_line: int = 8192) -> list[Message]:
@@ -46,11 +62,18 @@ def read_plainly(data: bytes, max_body: int = 1 << 30, max_line: int = 8192) -> 
             magic, number, size = struct.unpack(">4sII", data[:12])
             if magic not in (b"\0REQ", b"\0RES"):
                 return [*found, ("broken", "INVALID_MAGIC")]
-            if size > max_body:
+            if size > max_body and not is_about_a_job(magic, number):
                 return [*found, ("broken", "ARGUMENT_TOO_LARGE")]
+            if size > max_body:
+                names = len(LAYOUTS[number][2]) - 1
+                head = data[12 : min(12 + size, LARGE)]
+                is_known = head.count(b"\0") >= names or len(head) == min(size, LARGE - 12)
+                if is_known:
+                    found.append(("too large", magic, number, size, head.split(b"\0")[:names]))
             if len(data) < 12 + size:
                 break
-            found.append(("packet", magic, number, data[12 : 12 + size]))
+            if size <= max_body:
+                found.append(("packet", magic, number, data[12 : 12 + size]))
             rest = data[12 + size :]
         data = rest
     return found
@@ -66,6 +89,15 @@ def read(parser: Parser) -> Iterator[Message]:
             assert parser.trouble
             yield "broken", parser.trouble_code
             return
+        if type == TOO_LARGE:
+            assert parser.trouble_code == "ARGUMENT_TOO_LARGE"
+            size, number = parser.end - parser.body, parser.type
+            head = parser.data[parser.body : min(parser.end, parser.body - 12 + LARGE)]
+            assert parser.argument_end(parser.body) == (head.index(b"\0") + parser.body if b"\0" in head else -1)
+            names = head.split(b"\0")[: len(LAYOUTS[number][2]) - 1]
+            yield "too large", parser.magic.to_bytes(4, "big"), number, size, names
+            parser.skip()
+            continue
         if type == LINE:
             yield "line", parser.data[parser.body : parser.end]
         else:
@@ -210,6 +242,62 @@ def test_a_client_gets_packets_or_the_one_error(data: bytes, places: list[int]) 
         with suppress(RemoteProtocolError):
             while (got := parser.next_packet()) is not None:
                 assert len(got.arguments) == len(LAYOUTS[got.type][2])
+
+
+@pytest.mark.parametrize("number", ABOUT_A_JOB, ids=packet_name)
+@pytest.mark.parametrize("step", [1, 7, 1000, LARGE, 1 << 20])
+@pytest.mark.parametrize("size", [200, 5000, LARGE - 12, LARGE, 100_000])
+def test_a_packet_about_a_job_above_the_limit_is_told_and_skipped(number: int, step: int, size: int) -> None:
+    names = [name.encode() for name in LAYOUTS[number][2][:-1]]
+    body = (b"\0".join([*names, b""]) + pattern(size, 1))[:size]
+    magic = b"\0REQ" if LAYOUTS[number][1] & TO_SERVER else b"\0RES"
+    large = packet(number, body, magic)
+    data = packet(ECHO_REQ, b"before") + large + packet(ECHO_REQ, b"behind") + large
+    parser = Parser(max_body=150)
+    found = read_pieces(parser, cut(data, range(0, len(data), step)))
+    told = ("too large", magic, number, size, names)
+    assert found == [
+        ("packet", b"\0REQ", ECHO_REQ, b"before"),
+        told,
+        ("packet", b"\0REQ", ECHO_REQ, b"behind"),
+        told,
+    ]
+    assert not parser.waiting
+    assert not parser.skipping
+
+
+def test_what_is_skipped_is_not_kept() -> None:
+    parser = Parser(max_body=1000)
+    tracemalloc.start()
+    try:
+        parser.feed(packet(WORK_DATA, b"H:t:1\0" + bytes(64_000_000))[: 1 << 16])
+        assert parser.advance() == TOO_LARGE
+        assert parser.advance() == TOO_LARGE, "until it is skipped"
+        parser.skip()
+        tracemalloc.reset_peak()
+        for _ in range(900):
+            parser.feed(bytes(1 << 16))
+            assert parser.advance() == MORE
+            assert parser.waiting
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500_000
+
+
+def test_a_client_is_told_of_a_packet_above_its_limit_and_goes_on() -> None:
+    parser = Parser(max_body=100)
+    parser.feed(packet(JOB_ASSIGN, b"H:t:1\0f\0" + bytes(1000), b"\0RES") + packet(NOOP, b""))
+    with pytest.raises(
+        PacketTooLargeError, match="JOB_ASSIGN of 1008 bytes for H:t:1 is above the limit of 100"
+    ) as told:
+        parser.next_packet()
+    assert (told.value.arguments, told.value.size, told.value.limit) == ((b"H:t:1", b"f"), 1008, 100)
+    assert parser.next_packet() == Packet(NOOP, ())
+    parser.feed(packet(ECHO_REQ, bytes(101)))
+    with pytest.raises(RemoteProtocolError) as broken:
+        parser.next_packet()
+    assert not isinstance(broken.value, PacketTooLargeError)
 
 
 def test_a_broken_stream_stays_broken() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from geartrain.wire.packets import (
@@ -20,6 +23,7 @@ from geartrain.wire.packets import (
     pack_request,
 )
 from geartrain.wire.parser import Packet, Parser
+from geartrain.worker import AsyncWorker, Worker
 from servers import RunningServer
 
 ENDS = (WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION)
@@ -100,3 +104,28 @@ def until(condition: Callable[[], Any], what: str = "", seconds: float = 15) -> 
         assert time.monotonic() < deadline, f"did not come about in {seconds} s: {what or condition}"
         time.sleep(0.01)
     return value
+
+
+@contextlib.contextmanager
+def working(worker: Worker | AsyncWorker) -> Iterator[None]:
+    """Have either kind work in the background."""
+    if isinstance(worker, Worker):
+        with worker:
+            yield
+        return
+    started, done = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async with worker:
+            started.set()
+            await asyncio.to_thread(done.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(30)
+        assert not thread.is_alive()

@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 from caller import Caller, until
 
-from servers import RunningServer, free_port, running_geartrain
+from geartrain.wire.packets import SUBMIT_JOB_BG, SUBMIT_JOB_HIGH_BG
+from servers import RunningServer, free_port, running_gearmand, running_geartrain
 
 HEAD = """
-import asyncio, logging, os, sys, threading, time
+import asyncio, ctypes, logging, os, sys, threading, time
 from geartrain.worker import AsyncWorker, Worker
 logging.basicConfig(level=logging.INFO)
 worker = {kind}(sys.argv[1], answer_within=2.0)
@@ -168,16 +169,60 @@ def test_a_process_that_crashes_at_once_is_started_with_pauses(run: Run) -> None
     crash = """
         def crash(**_):
             with open(sys.argv[0] + ".starts", "a") as file:
-                file.write("x")
+                file.write(f"{time.monotonic()}\\n")
             raise RuntimeError("can't begin")
         worker.start = crash
     """
     with run("Worker", crash, "processes=1") as program:
         starts = Path(str(program.log.with_suffix(".py")) + ".starts")
-        until(lambda: starts.exists() and len(starts.read_text()) >= 2)
-        time.sleep(1)  # the time in which a loop without pauses would start very many
-        assert len(starts.read_text()) <= 4
+        until(lambda: starts.exists() and starts.read_text().count("\n") >= 3)
+        first, second, third = map(float, starts.read_text().split()[:3])
+        assert second - first >= 0.25
+        assert third - second >= 0.5
         assert "can't begin" in program.text()
+
+
+@pytest.mark.parametrize("submission", [SUBMIT_JOB_BG, SUBMIT_JOB_HIGH_BG])
+@pytest.mark.parametrize("broker", ["geartrain", "gearmand"])
+def test_a_job_that_kills_each_process_keeps_nobody_waiting(run: Run, broker: str, kind: str, submission: int) -> None:
+    """Also behind a job server that gives it to one process after the other without a pause."""
+    poison = f"""
+        @worker.function()
+        {"async " if kind == "AsyncWorker" else ""}def poison(job):
+            ctypes.string_at(0)
+    """
+    running = {"geartrain": running_geartrain, "gearmand": running_gearmand}[broker]
+    with running() as server, run(kind, poison, "processes=2", server.address) as program, Caller(server) as caller:
+        caller.run("pid")
+        handle = caller.submit("poison", type=submission).decode()
+        until(lambda: program.text().count("was killed by SIGSEGV") >= 3)
+        if broker == "geartrain":
+            slowest = 0.0
+            for _ in range(30):
+                began = time.monotonic()
+                caller.run("pid")
+                slowest = max(slowest, time.monotonic() - began)
+            assert slowest < 3
+        text = program.text()
+        killed = text.count("was killed by SIGSEGV")
+        assert text.count(f"was killed by SIGSEGV while it did poison {handle}") == killed
+
+
+def test_a_function_that_forks_leaves_no_second_worker(run: Run, kind: str, caller: Caller) -> None:
+    forks = f"""
+        @worker.function()
+        {"async " if kind == "AsyncWorker" else ""}def forks(job):
+            pid = os.fork()
+            if pid:
+                os.waitpid(pid, 0)
+            return b"%d" % pid
+    """
+    with run(kind, forks, "processes=1") as program:
+        process = int(caller.run("pid"))
+        for _ in range(3):
+            assert int(caller.run("forks")) != 0
+        assert program.children() == {process}
+        assert program.text().count("came back from the function") == 3
 
 
 @pytest.mark.parametrize("way", ["plain", "coroutine"])
@@ -198,7 +243,7 @@ def test_a_hard_limit_kills_what_nothing_else_can_stop(run: Run, kind: str, call
     """
     with run(kind, stuck, "processes=2") as program:
         assert caller.run("stuck", str(program.log.parent / "once").encode()) == b"better"
-        assert "is over a hard time limit" in program.text()
+        assert "is over a hard time limit with stuck H:" in program.text()
         assert caller.run("pid")
 
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from caller import Caller
 
-from geartrain.worker import AssignedJob, AsyncWorker, SoftTimeLimit, Worker
+from geartrain.errors import SoftTimeLimitError
+from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from geartrain.worker.soft_limit import Alarms, limited
 from servers import RunningServer, running_geartrain
 
@@ -32,7 +33,7 @@ def spin(seconds: float = 10) -> str:
 def test_a_call_that_takes_too_long_is_interrupted() -> None:
     alarms = Alarms()
     started = time.monotonic()
-    with pytest.raises(SoftTimeLimit):
+    with pytest.raises(SoftTimeLimitError):
         alarms.call(0.05, spin)
     assert time.monotonic() - started < 5
 
@@ -55,7 +56,7 @@ def test_alarms_close_to_the_end_of_a_call_hit_nothing_but_the_call() -> None:
             seconds = 5.0 if number % 100 == 0 else 0.0005 + number % 10 * 0.0001
             try:
                 outcomes.add(alarms.call(0.001, functools.partial(spin, seconds)))
-            except SoftTimeLimit:
+            except SoftTimeLimitError:
                 outcomes.add("limit")
             for _ in range(100):  # it would be raised here
                 pass
@@ -78,9 +79,9 @@ def test_a_coroutine_is_cancelled() -> None:
     async def outer_timeout_is_its_own() -> None:
         with pytest.raises(TimeoutError) as raised:
             await limited(60, asyncio.wait_for(asyncio.sleep(60), 0.01))
-        assert not isinstance(raised.value, SoftTimeLimit)
+        assert not isinstance(raised.value, SoftTimeLimitError)
 
-    with pytest.raises(SoftTimeLimit):
+    with pytest.raises(SoftTimeLimitError):
         asyncio.run(limited(0.01, asyncio.sleep(60)))
     asyncio.run(outer_timeout_is_its_own())
 
@@ -90,7 +91,7 @@ def declare(worker: Worker | AsyncWorker) -> None:
     def plain(job: AssignedJob) -> bytes:
         try:
             spin()
-        except SoftTimeLimit:
+        except SoftTimeLimitError:
             job.warn(b"tidied up")
             raise
         return b""
@@ -119,7 +120,7 @@ def play(server: RunningServer) -> None:
     with Caller(server) as caller:
         for function in ("plain", "parts", "later", "later_parts"):
             said = caller.packets(function)
-            assert b"SoftTimeLimit" in said[-1].arguments[1]
+            assert b"SoftTimeLimitError" in said[-1].arguments[1]
             if function != "later":
                 assert said[0].arguments[1] in (b"a", b"tidied up")
             assert caller.run("quick") == b"quick"

@@ -22,8 +22,8 @@ from caller import Caller
 from geartrain.client import AsyncClient, Client
 from geartrain.contrib.eager import EagerClient
 from geartrain.contrib.local_server import LocalServer
-from geartrain.errors import GeartrainError, JobRaisedError
-from geartrain.worker import ArgumentsError, AssignedJob, AsyncWorker, Worker
+from geartrain.errors import ArgumentsError, GeartrainError, JobRaisedError
+from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, running_geartrain
 
 

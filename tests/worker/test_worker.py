@@ -285,7 +285,7 @@ def test_sigterm_lets_the_job_at_hand_finish(our_server: RunningServer) -> None:
             caller.submit("slow")
             started.wait(10)
             os.kill(os.getpid(), signal.SIGTERM)
-            until(lambda: worker.hands[0].is_leaving)
+            until(lambda: worker.threads[0].is_leaving)
             go_on.set()
             outcome.append(caller.follow()[-1].arguments[1])
 
@@ -310,7 +310,7 @@ def test_a_job_that_does_not_finish_goes_back(our_server: RunningServer, how: st
         started.wait(10)
         os.kill(os.getpid(), signal.SIGTERM)
         if how == "a second signal":
-            until(lambda: worker.hands[0].is_leaving)
+            until(lambda: worker.threads[0].is_leaving)
             os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=play)
@@ -364,15 +364,3 @@ def test_a_hard_limit_without_a_supervisor_is_warned_of(
     worker.stop()
     assert worker.join(10)
     assert "hard limits (of ['limited']) need a process that can be killed" in caplog.text
-
-
-def test_a_packet_above_the_limit_ends_the_connection(our_server: RunningServer) -> None:
-    worker = make_worker(our_server, max_packet=1000)
-    worker.function("small")(lambda job: job.workload)
-    with worker, Caller(our_server) as caller:
-        assert caller.run("small", b"x" * 900) == b"x" * 900
-        caller.submit("small", b"x" * 2000)
-        other = make_worker(our_server)
-        other.function("small")(lambda job: job.workload)
-        with other:
-            assert len(caller.follow()[-1].arguments[1]) == 2000

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from caller import Caller, until
+from caller import Caller, until, working
 
 from certificates import tls_contexts
 from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
@@ -31,31 +31,6 @@ KINDS = {"Worker": Worker, "AsyncWorker": AsyncWorker}
 def server(request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     with {"geartrain": running_geartrain, "gearmand": running_gearmand}[request.param]() as server:
         yield server
-
-
-@contextlib.contextmanager
-def working(worker: Worker | AsyncWorker) -> Iterator[None]:
-    """Have either kind work in the background."""
-    if isinstance(worker, Worker):
-        with worker:
-            yield
-        return
-    started, done = threading.Event(), threading.Event()
-
-    async def main() -> None:
-        async with worker:
-            started.set()
-            await asyncio.to_thread(done.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),))
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 class CuttingProxy:

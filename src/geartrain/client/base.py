@@ -11,7 +11,7 @@ from geartrain.client.submission import JobHandle, Priority, Submission, When
 from geartrain.link import parse_addresses
 from geartrain.link.address import Servers as ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
-from geartrain.wire.parser import DEFAULT_MAX_BODY
+from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
 
 Text = str | bytes  # of a function's name or a unique key; str is sent as UTF-8
 
@@ -31,7 +31,7 @@ class BaseClient:
         answer_timeout: float = ANSWER_SECONDS,
         exceptions: bool = True,
         tls: ssl.SSLContext | None = None,
-        max_packet: int = DEFAULT_MAX_BODY,
+        max_packet: int = DEFAULT_MAX_RECEIVED,
     ) -> None:
         """All times are in seconds.
 
@@ -60,7 +60,7 @@ class BaseClient:
         ``tls``
             An ``ssl.SSLContext`` for encrypted connections.
         ``max_packet``
-            The longest packet that is accepted, in bytes.
+            The longest packet that is accepted, in bytes. A job with a larger result fails with PacketTooLargeError.
         """
         if namespace and prefix:
             raise ValueError("a client has a namespace (libgearman's) or a prefix (Perl's), not both")

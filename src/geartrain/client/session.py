@@ -18,6 +18,7 @@ from geartrain.errors import (
     ConnectionLostError,
     JobFailedError,
     JobRaisedError,
+    PacketTooLargeError,
     QueueFullError,
     RemoteProtocolError,
     ServerError,
@@ -37,11 +38,13 @@ from geartrain.wire.packets import (
     WORK_WARNING,
     packet_name,
 )
-from geartrain.wire.parser import DEFAULT_MAX_BODY, Packet, Parser
+from geartrain.wire.parser import DEFAULT_MAX_RECEIVED, Packet, Parser
 
 ANSWER_SECONDS = 30.0
 
 _ANSWERS = frozenset((JOB_CREATED, ERROR, STATUS_RES, STATUS_RES_UNIQUE, OPTION_RES, ECHO_RES))
+_ENDS = frozenset((WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION))
+_PARTS = frozenset((WORK_DATA, WORK_STATUS, WORK_WARNING))
 
 
 class ClientSession:
@@ -58,7 +61,7 @@ class ClientSession:
         *,
         answer_seconds: float = ANSWER_SECONDS,
         exceptions: bool = True,
-        max_body: int = DEFAULT_MAX_BODY,
+        max_body: int = DEFAULT_MAX_RECEIVED,
     ) -> None:
         self.answer_seconds = answer_seconds
         self.has_heard = False  # anything at all from this server
@@ -105,12 +108,19 @@ class ClientSession:
         self._is_fresh = self.has_heard = True
         self._parser.feed(data)
         touched: list[Request[Any]] = []
-        while (packet := self._parser.next_packet()) is not None:
+        while True:
+            try:
+                packet = self._parser.next_packet()
+            except PacketTooLargeError as error:
+                self._lose_part(error, touched)
+                continue
+            if packet is None:
+                break
             if packet.type in _ANSWERS:
                 touched.append(self._answer(packet))
-            elif packet.type in (WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION):
+            elif packet.type in _ENDS:
                 self._end_job(packet, touched)
-            elif packet.type in (WORK_DATA, WORK_STATUS, WORK_WARNING):
+            elif packet.type in _PARTS:
                 self._add_event(packet, touched)
             else:
                 raise RemoteProtocolError(f"the job server sent {packet_name(packet.type)}, which is not for clients")
@@ -187,6 +197,18 @@ class ClientSession:
             else:
                 job.fail(JobRaisedError(packet.arguments[1]))
             touched.append(job)
+
+    def _lose_part(self, error: PacketTooLargeError, touched: list[Request[Any]]) -> None:
+        """A result, or a part of one, is above our limit: its submissions fail, and what follows finds nobody."""
+        if error.type not in _ENDS | _PARTS:
+            raise error
+        for job in self._jobs.get(error.arguments[0], ()):
+            if not job.done:
+                job.fail(error)
+                touched.append(job)
+        if error.type in _ENDS:
+            self._jobs.pop(error.arguments[0], None)
+            self._turns.pop(error.arguments[0], None)
 
     def _add_event(self, packet: Packet, touched: list[Request[Any]]) -> None:
         """Job servers send each packet once for each submission, so coalesced submissions take them in turn."""

@@ -28,7 +28,7 @@ def watch_half_sent(state: State, peer: Peer, whole: bool) -> bool:
         if not state.half_sent:
             state.half_sent_checked_at = state.now
         state.half_sent[peer] = None
-    size = came(peer)
+    size = 0 if peer.parser.skipping else came(peer)
     state.half_sent_size += size - peer.half_sent
     peer.half_sent = size
     limit: i64 = state.settings.max_half_sent

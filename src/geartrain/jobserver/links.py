@@ -10,13 +10,28 @@ from typing import Final
 from geartrain.jobserver.model import Ability, Function, Job, Peer, Queue, Subscriber
 from geartrain.native import i64
 
+MAX_PASSED: Final = 100  # jobs that may pass one that has lost a worker
 FEW: Final = 8  # abilities that are looked through faster than looked up, and without a dict for each worker
 
 # ── jobs in a queue ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def append_job(queue: Queue, job: Job) -> None:
-    """Put a job at the end of a queue."""
+    """Put a job at the end of a queue; one that has lost no worker goes before those that have."""
+    lost = queue.first_lost
+    if lost is not None and job.attempts == 0:
+        before = lost.previous
+        job.previous = before
+        job.next = lost
+        lost.previous = job
+        if before is None:
+            queue.first = job
+        else:
+            before.next = job
+        queue.count += 1
+        return
+    if lost is None and job.attempts > 0:
+        queue.first_lost = job
     last = queue.last
     job.previous = last
     job.next = None
@@ -28,10 +43,27 @@ def append_job(queue: Queue, job: Job) -> None:
     queue.count += 1
 
 
+def take_next(queue: Queue) -> Job:
+    """Take out the job whose turn it is; there must be one."""
+    job = queue.first
+    assert job is not None
+    lost = queue.first_lost
+    if lost is not None:
+        if job is lost or queue.passed >= MAX_PASSED:
+            job = lost
+            queue.passed = 0
+        else:
+            queue.passed += 1
+    remove_job(queue, job)
+    return job
+
+
 def remove_job(queue: Queue, job: Job) -> None:
     """Take a job out of the queue it stands in."""
     previous = job.previous
     following = job.next
+    if job is queue.first_lost:
+        queue.first_lost = following
     if previous is None:
         queue.first = following
     else:

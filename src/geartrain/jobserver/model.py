@@ -131,11 +131,17 @@ class Subscriber:
 
 @final
 class Queue:
-    """Jobs in the order in which they will be assigned."""
+    """Jobs in the order in which they will be assigned.
+
+    A job that has lost a worker may be what ended it, so it stands behind all that have not, also behind those that
+    come later. It is passed over so often and no oftener: a good job whose worker was stopped must not wait for ever.
+    """
 
     def __init__(self) -> None:
         self.first: Job | None = None
         self.last: Job | None = None
+        self.first_lost: Job | None = None  # of those that have lost a worker
+        self.passed: i64 = 0  # how often those were passed over since one was taken
         self.count: i64 = 0
 
 
@@ -165,6 +171,7 @@ class Function:
         self.max_normal: i64 = 0
         self.max_low: i64 = 0
 
+        self.last_lost: i64 = 0  # the last loss of a worker, as a count of all losses at the server; 0: never
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more
         self.said_seconds: bool = False  # a time limit below a second has been remarked upon
@@ -250,6 +257,7 @@ class Peer(Outbox):
         self.first_ability: Ability | None = None  # the one whose turn it is
         self.last_ability: Ability | None = None
         self.ability_count: i64 = 0
+        self.had_turn: bool = False  # whether it has been given a job in turn
         self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a few
         self.running: Job | None = None
         self.revoked: dict[int, None] | None = None  # numbers of jobs that were taken from it

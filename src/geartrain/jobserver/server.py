@@ -41,7 +41,7 @@ from geartrain.jobserver.rules.assignment import grab
 from geartrain.jobserver.rules.departure import hang_up, retire
 from geartrain.jobserver.rules.forgetting import IdleFunctions
 from geartrain.jobserver.rules.long_work import LongWork, resume
-from geartrain.jobserver.rules.outcome import TimeLimits, report
+from geartrain.jobserver.rules.outcome import TimeLimits, report, report_too_large
 from geartrain.jobserver.rules.slow_packets import SlowPackets
 from geartrain.jobserver.rules.submission import DelayedJobs, submit
 from geartrain.jobserver.rules.waking import WokenWorkers, fall_asleep
@@ -59,7 +59,7 @@ from geartrain.wire.packets import (
     SUBMIT_JOB_BG,
     WORK_COMPLETE,
 )
-from geartrain.wire.parser import LINE, MORE, Parser
+from geartrain.wire.parser import LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +91,7 @@ class JobServer(State):
     def connect(self, host: str, fd: int, rights: int = EVERYTHING) -> Peer:
         """A new connection from ``host``; ``fd`` is shown by the text command `workers`."""
         settings = self.settings
-        parser = Parser(settings.max_body, settings.max_line)
+        parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
         peer = Peer(self.touched, host, fd, rights, parser, settings.exceptions)
         self.peers[peer] = None
         return peer
@@ -141,7 +141,7 @@ class JobServer(State):
                             return
                         peer.greeted = bool(line.strip())
                     answer(self, peer, line)
-                else:
+                elif type != TOO_LARGE or not report_too_large(self, peer):
                     self._break_off(peer)
                 if peer.closing:
                     return

@@ -60,6 +60,7 @@ class State:
 
         self.peers: dict[Peer, None] = {}
         self.abilities_registered: i64 = 0
+        self.losses: i64 = 0  # workers that were lost with a job
         self.touched: list[Outbox] = []
         self.first_woken: Peer | None = None
         self.last_woken: Peer | None = None
@@ -144,6 +145,12 @@ class State:
         """Tell a peer that there is no room for what it sent."""
         peer.send_error(b"QUEUE_ERROR", b"The job server's memory is full")
         self.event("memory_full", peer, {"memory": self.memory, "limit": self.max_memory})
+
+    def set_due(self, job: Job, due: float) -> None:
+        """A job is to wait until ``due``, a Unix time."""
+        self.memory -= job.cost()
+        job.due = due
+        self.memory += job.cost()
 
     def revoke(self, peer: Peer, number: i64) -> None:
         """The job with this number was taken from this worker: late reports on it are no error."""

@@ -8,6 +8,8 @@ the sender.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from typing import cast
 from geartrain.errors import ConnectError
 from geartrain.link.address import Address
 from geartrain.link.blocking import CONNECT_SECONDS
+from geartrain.link.fork import abandon_when_forked
 from geartrain.link.tuning import tune, unconfirmed
 
 HIGH_WATER = 1024 * 1024  # unsent bytes above which drain() waits
@@ -118,8 +121,21 @@ class AsyncLink(asyncio.Protocol):
             self._transport.abort()
         self._release()
 
+    def abandon(self) -> None:
+        """Let go of the connection in a forked child, without ending it for the parent."""
+        self.closed = True
+        sock: socket.socket | None = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            # Its descriptor stays taken, since the loop will close it by its number.
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, sock.fileno(), inheritable=False)
+            os.close(null)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not descend from it
+        abandon_when_forked(self)
         sock: socket.socket | None = transport.get_extra_info("socket")
         if sock is not None:
             tune(sock)

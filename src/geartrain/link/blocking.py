@@ -17,6 +17,7 @@ from typing import Any
 
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
 from geartrain.link.address import Address
+from geartrain.link.fork import abandon_when_forked
 from geartrain.link.tuning import tune, unconfirmed
 
 READ_SIZE = 256 * 1024
@@ -49,6 +50,7 @@ class BlockingLink:
         self._any.register(sock, select.POLLIN | select.POLLOUT)
         self._writable = select.poll()
         self._writable.register(sock, select.POLLOUT)
+        abandon_when_forked(self)
 
     @classmethod
     def connect(

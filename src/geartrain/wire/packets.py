@@ -127,6 +127,20 @@ LAYOUTS: Final[dict[int, tuple[str, int, tuple[str, ...]]]] = {
 # (the Perl library sends such packets).
 LENIENT: Final = frozenset((WORK_STATUS, WORK_COMPLETE, WORK_EXCEPTION, WORK_DATA, WORK_WARNING))
 
+# Packets that carry a job or a part of its result, its handle first: of one that is too large the job is known.
+ABOUT_A_JOB: Final = frozenset(
+    (
+        JOB_ASSIGN,
+        JOB_ASSIGN_UNIQ,
+        JOB_ASSIGN_ALL,
+        WORK_STATUS,
+        WORK_COMPLETE,
+        WORK_EXCEPTION,
+        WORK_DATA,
+        WORK_WARNING,
+    )
+)
+
 _REQUEST_HEADS: Final[list[bytes]] = [b"\0REQ" + number.to_bytes(4, "big") for number in range(LAST_TYPE + 1)]
 _RESPONSE_HEADS: Final[list[bytes]] = [b"\0RES" + number.to_bytes(4, "big") for number in range(LAST_TYPE + 1)]
 _SIZES: Final[list[bytes]] = [size.to_bytes(4, "big") for size in range(1024)]

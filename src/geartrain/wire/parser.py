@@ -7,6 +7,9 @@ for a packet: the job server's rules read ``type``, ``body`` and ``end`` and cut
 A body longer than ``LARGE`` is collected in the pieces in which it arrived and put together once, when its last
 argument is asked for. An announced length allocates nothing: only bytes that came are kept.
 
+A body above the limit ends the stream, unless the packet is about a job: then its first arguments are given out, so
+that the job can be failed by name, and ``skip`` drops the rest as it comes.
+
 Sections 1.2 to 1.6 of the protocol.
 """
 
@@ -14,14 +17,17 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from geartrain.errors import RemoteProtocolError
+from geartrain.errors import PacketTooLargeError, RemoteProtocolError
 from geartrain.native import i64
 from geartrain.wire.packets import (
+    ABOUT_A_JOB,
+    FROM_SERVER,
     HEADER_SIZE,
     LAYOUTS,
     LENIENT,
     REQUEST_MAGIC,
     RESPONSE_MAGIC,
+    TO_SERVER,
     packet_name,
 )
 from geartrain.wire.primitives import find_nul, read_u32
@@ -29,11 +35,16 @@ from geartrain.wire.primitives import find_nul, read_u32
 MORE: Final = -1  # no whole message yet
 LINE: Final = -2  # a text line: data[body:end], without its line end
 BROKEN: Final = -3  # the stream can't be followed any more: see trouble_code and trouble
+TOO_LARGE: Final = -4  # the same, unless skip() is called: a packet about a job, all but its last argument is here
 
 LARGE: Final = 16 * 1024  # all arguments but the last fit in this; only larger bodies are collected in pieces
 _SMALL_PIECE: Final = 64 * 1024  # smaller pieces are joined, so that a trickle costs no more than its bytes
 
 DEFAULT_MAX_BODY: Final = 256 * 1024 * 1024
+# What comes from a job server may be longer than what was sent to it, by a handle and a function's name.
+DEFAULT_MAX_RECEIVED: Final = DEFAULT_MAX_BODY + LARGE
+# A job server that takes longer bodies could not pass them on: with the handle they no longer fit in 32 bits.
+LARGEST_BODY: Final = 0xFFFFFFFF - LARGE
 DEFAULT_MAX_LINE: Final = 8192
 
 
@@ -76,6 +87,7 @@ class Parser:
         self.end: i64 = 0  # ... and, if end > size, goes on in the pieces
         self.pieces: list[bytes] | None = None
         self.missing: i64 = 0  # bytes of the packet in pieces that have not come; negative: bytes behind it
+        self.skipping: bool = False  # what comes of the packet in pieces is not kept
         self.trouble_code = ""
         self.trouble = ""
 
@@ -84,7 +96,9 @@ class Parser:
         pieces = self.pieces
         if pieces is not None and self.at < self.end:
             # What follows the collected packet stays within the last piece.
-            if pieces and (self.missing <= 0 or len(pieces[-1]) + len(data) <= _SMALL_PIECE):
+            if self.skipping and len(data) <= self.missing:
+                pass
+            elif pieces and (self.missing <= 0 or len(pieces[-1]) + len(data) <= _SMALL_PIECE):
                 pieces[-1] = pieces[-1] + data
             else:
                 pieces.append(data)
@@ -110,7 +124,8 @@ class Parser:
                 if self.missing > 0:
                     return MORE
                 self.at = self.end
-                return self.type
+                if not self.skipping:
+                    return self.type
             self._leave_pieces()
         data = self.data
         at: i64 = self.at
@@ -130,15 +145,13 @@ class Parser:
             return self._break("INVALID_MAGIC", f"{data[at : at + 4]!r} does not start a packet")
         type: i64 = read_u32(data, at + 4)
         length: i64 = read_u32(data, at + 8)
-        if length > self.max_body:
-            return self._break(
-                "ARGUMENT_TOO_LARGE", f"a packet of {length} bytes is above the limit of {self.max_body}"
-            )
         self.magic = magic
         self.type = type
         self.body = at + HEADER_SIZE
         end: i64 = at + HEADER_SIZE + length
         self.end = end
+        if length > self.max_body:
+            return self._too_large(length)
         if end <= self.size:
             self.at = end
             return type
@@ -146,6 +159,20 @@ class Parser:
             self.pieces = []
             self.missing = end - self.size
         return MORE
+
+    def skip(self) -> None:
+        """Go on behind the packet that is TOO_LARGE; what is still to come of it is dropped."""
+        self.trouble_code = self.trouble = ""
+        if self.end <= self.size:
+            self.at = self.end
+            return
+        self.missing = self.end - self.size
+        self.end -= self.at
+        self.at = 0
+        self.data = b""
+        self.size = 0
+        self.pieces = []
+        self.skipping = True
 
     def release(self) -> None:
         """Let go of the memory of a packet that has been dealt with, if the next one is not asked for at once."""
@@ -175,7 +202,8 @@ class Parser:
     def next_packet(self) -> Packet | None:
         """The next packet from a job server, or None until more bytes come.
 
-        Raises RemoteProtocolError for anything that is not a well-formed packet.
+        Raises RemoteProtocolError for anything that is not a well-formed packet, and PacketTooLargeError for a packet
+        about a job that is above the limit: only after that one the stream can be followed further.
         """
         type = self.advance()
         if type == MORE:
@@ -185,6 +213,14 @@ class Parser:
             raise RemoteProtocolError(f"the job server sent a text line instead of a packet: {line[:80]!r}")
         if type == BROKEN:
             raise RemoteProtocolError(self.trouble)
+        if type == TOO_LARGE:
+            size: i64 = self.end - self.body
+            self.end = self._known_end()
+            packet = self.packet()
+            self.end = self.body + size
+            self.skip()
+            arguments = packet.arguments[:-1]
+            raise PacketTooLargeError(packet_name(packet.type), packet.type, arguments, int(size), int(self.max_body))
         return self.packet()
 
     def packet(self) -> Packet:
@@ -215,10 +251,37 @@ class Parser:
         assert pieces is not None
         data = pieces[-1][self.missing :] if self.missing < 0 else b""
         self.pieces = None
+        self.skipping = False
         self.missing = 0
         self.data = data
         self.size = len(data)
         self.at = 0
+
+    def _too_large(self, length: i64) -> i64:
+        """What to make of a body above the limit."""
+        type = int(self.type)
+        sender = TO_SERVER if self.magic == REQUEST_MAGIC else FROM_SERVER
+        is_about_a_job = type in ABOUT_A_JOB and LAYOUTS[type][1] & sender != 0
+        if is_about_a_job:
+            names: i64 = len(LAYOUTS[type][2]) - 1
+            limit: i64 = self._known_end()
+            start: i64 = self.body
+            nul: i64 = 0
+            while names > 0 and nul >= 0:
+                nul = find_nul(self.data, start, limit)
+                start = nul + 1
+                names -= 1
+            if nul < 0 and limit == self.size and limit < self.end and limit < self.body - HEADER_SIZE + LARGE:
+                return MORE
+        self._break("ARGUMENT_TOO_LARGE", f"a packet of {length} bytes is above the limit of {self.max_body}")
+        return TOO_LARGE if is_about_a_job else BROKEN
+
+    def _known_end(self) -> i64:
+        """Where those bytes of the current packet's first LARGE end that are here."""
+        end: i64 = self.body - HEADER_SIZE + LARGE
+        if self.end < end:
+            end = self.end
+        return self.size if self.size < end else end
 
     def _line(self) -> i64:
         """A text line ends in LF, or CR LF (section 1.4)."""

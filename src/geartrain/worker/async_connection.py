@@ -10,8 +10,8 @@ from collections.abc import Callable
 from geartrain.errors import ConnectError, GeartrainError, ServerError
 from geartrain.link import Address, AsyncLink, Backoff
 from geartrain.worker.job import AssignedJob
-from geartrain.worker.progress import Progress
 from geartrain.worker.session import WorkerSession
+from geartrain.worker.stall import StallWatch
 
 logger = logging.getLogger("geartrain.worker")
 
@@ -47,11 +47,11 @@ class AsyncConnection:
         self._backoff = Backoff()
         self._connecting: asyncio.Task[None] | None = None
         self._try_at = 0.0
-        self._progress: Progress | None = None
+        self._stall: StallWatch | None = None
 
     def tick(self, now: float) -> float | None:
         """Do what is due at ``now``; returns when something will be due."""
-        if self.link is None or self._progress is None:
+        if self.link is None or self._stall is None:
             if self._connecting is not None:
                 return None
             if now < self._try_at:
@@ -59,7 +59,7 @@ class AsyncConnection:
             self._connecting = asyncio.create_task(self._connect(), name=f"connect to {self.address}")
             return None
         try:
-            self._progress.tick(now, is_waiting=self.link.is_full)
+            self._stall.tick(now, is_waiting=self.link.is_full)
             return self.session.tick(now)
         except GeartrainError as error:
             self._drop(error)
@@ -145,7 +145,7 @@ class AsyncConnection:
         else:
             made.append(link)
             self.link = link
-            self._progress = Progress(link, self.session, self._send_within)
+            self._stall = StallWatch(link, self.session, self._send_within)
         finally:
             self._connecting = None
         self._on_change()

@@ -13,21 +13,21 @@ import functools
 import logging
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import AsyncGeneratorType
 from typing import Any, Unpack
 
 from geartrain.errors import GeartrainError
 from geartrain.worker.async_connection import AsyncConnection
+from geartrain.worker.attempt import Attempt
 from geartrain.worker.base import BaseWorker
-from geartrain.worker.board import NO_DEADLINE, Place
-from geartrain.worker.failure import failure_text
+from geartrain.worker.fork import OneProcess
 from geartrain.worker.functions import Function, call_plain
+from geartrain.worker.heartbeat import WorkerProcess
 from geartrain.worker.job import AssignedJob
-from geartrain.worker.leaving import leave_signals
 from geartrain.worker.middleware import Around
-from geartrain.worker.pool import Options
+from geartrain.worker.pool import PoolOptions
+from geartrain.worker.signals import leave_signals
 from geartrain.worker.slots import Slots
 from geartrain.worker.soft_limit import Alarms, limited
 from geartrain.worker.threads import Threads
@@ -55,24 +55,24 @@ class AsyncWorker(BaseWorker):
     def _set_up(self) -> None:
         self._is_running = False
 
-    def run(self, *, processes: int | None = None, concurrency: int = 100, **options: Unpack[Options]) -> None:
+    def run(self, *, processes: int | None = None, concurrency: int = 100, **options: Unpack[PoolOptions]) -> None:
         """Work until SIGTERM or SIGINT: in this process or, with ``processes``, in so many that are supervised.
 
         Each process has an event loop of its own (uvloop's where that is installed) with up to ``concurrency`` jobs
         underway. The first signal lets the jobs at hand finish within ``grace`` seconds; what is not done by then, or
         at a second signal, is given up and goes back to its job server, and SystemExit is raised. For the other
-        options see ``geartrain.worker.pool.Options``.
+        options see ``geartrain.worker.pool.PoolOptions``.
         """
         self.check(concurrency)
         grace = options.get("grace", 30.0)
-        self.supervise(lambda place: self._work(place, concurrency, grace), processes, 1, options)
+        self.supervise(lambda process: self._work(process, concurrency, grace), processes, concurrency, options)
 
-    def _work(self, place: Place, concurrency: int, grace: float) -> None:
+    def _work(self, process: WorkerProcess, concurrency: int, grace: float) -> None:
         """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
-        self.place = place
+        self.process = process
         with asyncio.Runner(loop_factory=_uvloop()) as runner:
-            if not runner.run(self._run(concurrency, grace if place.is_alone else None)):
-                if not place.is_alone:
+            if not runner.run(self._run(concurrency, grace if process.is_alone else None)):
+                if not process.is_alone:
                     os._exit(1)  # no job's refusal to be cancelled must hold us back
                 raise SystemExit(1)
 
@@ -81,15 +81,13 @@ class AsyncWorker(BaseWorker):
         self.check(concurrency)
         if self._is_running:
             raise GeartrainError("this worker is running already")
-        if self.place.is_alone:
+        if self.process.is_alone:
             self.warn_of_hard_limits()
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._by_name = {self.wire_name(function): function for function in self.functions.values()}
         self._jobs: dict[asyncio.Task[None], AssignedJob] = {}
         self._threads = Threads(self._loop)
         self._alarms = Alarms()
-        self._deadlines: dict[AssignedJob, float] = {}
         self._jobs_done = 0
         self._is_running = True
         self.is_leaving = False
@@ -157,7 +155,7 @@ class AsyncWorker(BaseWorker):
         groups = [(unlimited, slots)] if unlimited else []
         for function in self.functions.values():
             if function.limits.concurrency is not None:
-                groups.append(([function], Slots(self.place.share(function.limits.concurrency), within=slots)))
+                groups.append(([function], Slots(self.process.share(function.limits.concurrency), within=slots)))
         return [
             AsyncConnection(
                 address,
@@ -182,7 +180,7 @@ class AsyncWorker(BaseWorker):
                 now = self._loop.time()
                 deadlines = [connection.tick(now) for connection in self.connections]
                 self._flush()
-                self.place.board.report(is_ready=self.is_ready, is_leaving=self.is_leaving)
+                self.process.heartbeat.report(is_ready=self.is_ready, is_leaving=self.is_leaving)
                 wake_at = min((one for one in deadlines if one is not None), default=now + HEARTBEAT)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(min(wake_at, now + HEARTBEAT)):
@@ -240,58 +238,34 @@ class AsyncWorker(BaseWorker):
             session.post(job, type, *arguments)
             self._flush_soon()
 
-        if job.lost:  # its connection ended with it: somebody else does it
-            session.fail(job)
+        attempt = Attempt(self, session, job, post)
+        if not attempt.begin():
             return
-        job.post = post
-        try:
-            function = self._by_name[job.function]
-            job.function = function.name
-            with Around(self.middleware, job), self._within_hard_limit(function, job):
-                perform = self._perform if function.is_async else self._perform_in_thread
-                result = await perform(connection, function, job)
-        except BaseException as error:
-            self._count_job()
-            text = failure_text(error) if self.exceptions else None
-            if text is None:
-                session.fail(job)
-            else:
-                session.raised(job, text)
-        else:
-            self._count_job()
-            session.complete(job, result)
+        with attempt, Around(self.middleware, job):
+            function = attempt.function()
+            perform = self._perform if function.is_async else self._perform_in_thread
+            attempt.result = await perform(connection, function, attempt)
+        self._count_job()
+        attempt.end()
         self._flush_soon()
 
     def _count_job(self) -> None:
         self._jobs_done += 1
-        if self._jobs_done == self.place.max_jobs:
+        if self._jobs_done == self.process.max_jobs:
             logger.info("%d jobs are done: leaving", self._jobs_done)
             self._leave()
 
-    def _within_hard_limit(self, function: Function, job: AssignedJob) -> contextlib.AbstractContextManager[None]:
-        limit = function.limits.hard_limit
-        return contextlib.nullcontext() if limit is None else self._deadline(job, limit)
+    async def _perform(self, connection: AsyncConnection, function: Function, attempt: Attempt) -> bytes:
+        job = attempt.job
+        with OneProcess(job):
+            value = function.start(job)
+            if isinstance(value, AsyncGeneratorType):
+                value = _send_all(connection, function, job, value)
+            limit = function.limits.soft_limit
+            return function.encode_result(await (value if limit is None else limited(limit, value)))
 
-    @contextlib.contextmanager
-    def _deadline(self, job: AssignedJob, seconds: float) -> Iterator[None]:
-        """Keep the earliest deadline on the board, where the supervisor looks."""
-        self._deadlines[job] = time.monotonic() + seconds
-        self.place.board.set_deadline(0, min(self._deadlines.values()))
-        try:
-            yield
-        finally:
-            del self._deadlines[job]
-            self.place.board.set_deadline(0, min(self._deadlines.values(), default=NO_DEADLINE))
-
-    async def _perform(self, connection: AsyncConnection, function: Function, job: AssignedJob) -> bytes:
-        value = function.start(job)
-        if isinstance(value, AsyncGeneratorType):
-            value = _send_all(connection, function, job, value)
-        limit = function.limits.soft_limit
-        return function.encode_result(await (value if limit is None else limited(limit, value)))
-
-    async def _perform_in_thread(self, connection: AsyncConnection, function: Function, job: AssignedJob) -> bytes:
-        post = job.post
+    async def _perform_in_thread(self, connection: AsyncConnection, function: Function, attempt: Attempt) -> bytes:
+        post = attempt.post
 
         async def post_and_drain(*arguments: Any) -> None:
             post(*arguments)
@@ -300,9 +274,9 @@ class AsyncWorker(BaseWorker):
         def post_from_thread(*arguments: Any) -> None:
             asyncio.run_coroutine_threadsafe(post_and_drain(*arguments), self._loop).result()
 
-        job.post = post_from_thread
+        attempt.post = post_from_thread
         limit = function.limits.soft_limit
-        call = functools.partial(call_plain, function, job)
+        call = functools.partial(call_plain, function, attempt.job)
         result: bytes = await self._threads.call(
             call if limit is None else functools.partial(self._alarms.call, limit, call)
         )

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Servers, parse_addresses
 from geartrain.systemd import Systemd
-from geartrain.wire.parser import DEFAULT_MAX_BODY
-from geartrain.worker.board import Place
+from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
 from geartrain.worker.calls import AsyncClientLike, ClientLike
 from geartrain.worker.declaration import Declaration
 from geartrain.worker.encoding import EncodingName
 from geartrain.worker.functions import Function, Limits
+from geartrain.worker.heartbeat import WorkerProcess
 from geartrain.worker.middleware import JobLog, Middleware
-from geartrain.worker.pool import Options, Pool, check_options
+from geartrain.worker.pool import Pool, PoolOptions, check_options
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
 
@@ -41,7 +41,7 @@ class BaseWorker:
 
     Times are in seconds: a connection must come about in ``connect_within``, an answer or progress in sending come in
     ``answer_within``, else the connection is given up; a sleeping worker asks for jobs again after ``regrab_after``.
-    A job larger than ``max_packet`` bytes ends the connection it comes over.
+    A job that comes in a packet of more than ``max_packet`` bytes fails with a text that says so.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BaseWorker:
         connect_within: float = 5.0,
         answer_within: float = 10.0,
         regrab_after: float = 10.0,
-        max_packet: int = DEFAULT_MAX_BODY,
+        max_packet: int = DEFAULT_MAX_RECEIVED,
     ) -> None:
         if namespace and prefix:
             raise ValueError("a worker has a namespace (libgearman's) or a prefix (Perl's), not both")
@@ -69,6 +69,7 @@ class BaseWorker:
         self.function_prefix = namespace or (prefix + "\t" if prefix else "")
         self.addresses = parse_addresses(servers)
         self.functions: dict[str, Function] = {}
+        self.by_wire_name: dict[str, Function] = {}
         self.middleware: list[Middleware] = [JobLog()] if middleware is None else list(middleware)
         self.id = id
         self.client = client
@@ -80,7 +81,7 @@ class BaseWorker:
         self.answer_within = answer_within
         self.regrab_after = regrab_after
         self.max_packet = max_packet
-        self.place = Place()
+        self.process = WorkerProcess()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -122,6 +123,7 @@ class BaseWorker:
         if function.name in self.functions:
             raise ValueError(f"this worker has a function {function.name!r} already")
         self.functions[function.name] = function
+        self.by_wire_name[self.wire_name(function)] = function
 
     # For those who run it.
 
@@ -132,13 +134,15 @@ class BaseWorker:
         if room < 1:
             raise ValueError(f"a worker needs room for at least one job, not {room}")
 
-    def supervise(self, work: Callable[[Place], None], processes: int | None, slots: int, options: Options) -> None:
+    def supervise(
+        self, work: Callable[[WorkerProcess], None], processes: int | None, slots: int, options: PoolOptions
+    ) -> None:
         """Call ``work`` in this process or, where anything asks for it, in processes with a supervisor."""
         check_options(options)
         limits = [function.limits for function in self.functions.values()]
         needs = any(value for name, value in options.items() if name != "grace")
         if processes is None and not needs and not any(one.hard_limit for one in limits) and not Systemd():
-            work(Place(slots=slots))
+            work(WorkerProcess(slots=slots))
             return
         Pool(
             work,

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from geartrain.errors import GeartrainError, ServerError
 from geartrain.link import Address, Backoff, BlockingLink
 from geartrain.worker.job import AssignedJob
-from geartrain.worker.progress import Progress
 from geartrain.worker.session import WorkerSession
+from geartrain.worker.stall import StallWatch
 
 logger = logging.getLogger("geartrain.worker")
 
@@ -55,7 +55,7 @@ class Connection:
         self._is_closed = False
         self._try_at = 0.0
         self._unsent: deque[memoryview] = deque()
-        self._progress: Progress | None = None
+        self._stall: StallWatch | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -64,9 +64,9 @@ class Connection:
 
     def tick(self, now: float) -> float | None:
         """Do what is due at ``now``; returns when something will be due."""
-        if self.link is not None and self._progress is not None:
+        if self.link is not None and self._stall is not None:
             try:
-                self._progress.tick(now, is_waiting=bool(self._unsent))
+                self._stall.tick(now, is_waiting=bool(self._unsent))
                 return self.session.tick(now)
             except GeartrainError as error:
                 self._drop(error)
@@ -126,10 +126,10 @@ class Connection:
 
     def flush_all(self) -> None:
         """Send what the session has to say, waiting for room as long as anything moves."""
-        while self.flush() and self._unsent and self.link is not None and self._progress is not None:
+        while self.flush() and self._unsent and self.link is not None and self._stall is not None:
             self.link.wait_to_send(1.0)
             try:
-                self._progress.tick(time.monotonic(), is_waiting=True)
+                self._stall.tick(time.monotonic(), is_waiting=True)
             except GeartrainError as error:
                 self._drop(error)
 
@@ -179,6 +179,6 @@ class Connection:
             link.close()
             return
         self.link = link
-        self._progress = Progress(link, self.session, self._send_within)
+        self._stall = StallWatch(link, self.session, self._send_within)
         self._watch(self, link, selectors.EVENT_READ)
         self.flush()

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import traceback
 
-from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
+from geartrain.errors import ArgumentsError, JobFailedError, JobRaisedError, PacketTooLargeError
 
 _OWN_MODULES = __name__.rpartition(".")[0] + "."
-
-
-class SoftTimeLimit(GeartrainError, TimeoutError):
-    """The job ran longer than its function's soft_limit; it may catch this, tidy up and leave."""
-
-
-class ArgumentsError(GeartrainError, TypeError):
-    """A function was to be called with arguments that it does not take."""
 
 
 def failure_text(error: BaseException) -> bytes | None:
@@ -29,6 +21,8 @@ def failure_text(error: BaseException) -> bytes | None:
         return None
     if isinstance(error, ArgumentsError):
         return str(error).encode("utf-8", "backslashreplace")  # it is the client's mistake, not the function's
+    if isinstance(error, PacketTooLargeError):
+        return f"the worker can't take this job: {error}".encode("utf-8", "backslashreplace")
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(_OWN_MODULES):
         frames = frames.tb_next

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from geartrain.errors import ArgumentsError
 from geartrain.worker.calls import ClientHolder, Submittable
 from geartrain.worker.encoding import Encoding
-from geartrain.worker.failure import ArgumentsError
+from geartrain.worker.fork import OneProcess
 from geartrain.worker.hints import Check, Mismatch, check_for
 from geartrain.worker.job import AssignedJob
 
@@ -45,7 +46,7 @@ class Limits:
         How long the job server waits for a job before it gives it up (CAN_DO_TIMEOUT, section 3.6). gearmand 1.1 keeps
         to it only where a connection has one job at a time, as those of ``Worker`` have.
     ``soft_limit``
-        How long a job may run before SoftTimeLimit is raised in it.
+        How long a job may run before SoftTimeLimitError is raised in it.
     ``hard_limit``
         How long before its process is killed, so that the job goes back to the job server.
     ``concurrency``
@@ -248,26 +249,28 @@ class TypedFunction(Function, Submittable[P, R], Generic[F, P, R]):
 
 def call_plain(function: Function, job: AssignedJob) -> bytes:
     """Do ``job`` by a function that is not async; gives the bytes of its result, and sends what it yields."""
-    value = function.start(job)
-    if isinstance(value, GeneratorType):
-        while True:
-            try:
-                part = next(value)
-            except StopIteration as end:
-                value = end.value
-                break
-            job.send(function.encode_part(part))
-    return function.encode_result(value)
+    with OneProcess(job):
+        value = function.start(job)
+        if isinstance(value, GeneratorType):
+            while True:
+                try:
+                    part = next(value)
+                except StopIteration as end:
+                    value = end.value
+                    break
+                job.send(function.encode_part(part))
+        return function.encode_result(value)
 
 
 async def call_async(function: Function, job: AssignedJob) -> bytes:
     """The same by a function that is async."""
-    value = function.start(job)
-    if isinstance(value, AsyncGeneratorType):
-        async for part in value:
-            job.send(function.encode_part(part))
-        return function.encode_result(None)
-    return function.encode_result(await value)
+    with OneProcess(job):
+        value = function.start(job)
+        if isinstance(value, AsyncGeneratorType):
+            async for part in value:
+                job.send(function.encode_part(part))
+            return function.encode_result(None)
+        return function.encode_result(await value)
 
 
 def is_job(parameter: inspect.Parameter, function: Callable[..., Any]) -> bool:

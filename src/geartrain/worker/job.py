@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from geartrain.errors import GeartrainError
 from geartrain.wire.packets import WORK_DATA, WORK_STATUS, WORK_WARNING
 from geartrain.wire.parser import Packet
 
@@ -17,12 +18,13 @@ class AssignedJob:
 
     ``lost`` becomes true when the connection that brought the job has ended: the job server has given the job to
     another worker by then, and whatever this one says goes nowhere. A long function may look at it and stop.
+    ``error`` says why a job can't be run; such a job fails with it, and no function sees it.
 
     Made by hand a job needs no job server, so that a function can be called in a test, as in
     ``reverse(AssignedJob(b"hello"))``; what it says on its way is then kept in ``sent``.
     """
 
-    __slots__ = ("function", "handle", "lost", "post", "reducer", "sent", "unique", "workload")
+    __slots__ = ("error", "function", "handle", "lost", "post", "reducer", "sent", "unique", "workload")
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class AssignedJob:
         self.unique = unique
         self.reducer = reducer
         self.lost = False
+        self.error: GeartrainError | None = None
         self.sent: list[Packet] = []
         # How a packet about this job leaves: its type and its arguments behind the handle. Set by the worker.
         self.post: Callable[..., None] = self._keep

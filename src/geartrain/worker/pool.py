@@ -27,20 +27,22 @@ from typing import NoReturn, TypedDict
 
 from geartrain.link import Backoff
 from geartrain.systemd import Systemd
-from geartrain.worker.board import Place
-from geartrain.worker.leaving import LEAVE
+from geartrain.worker.heartbeat import WorkerProcess
 from geartrain.worker.readiness import ReadyFile, ReadyPort
 from geartrain.worker.reload import Sources, start_anew
+from geartrain.worker.signals import LEAVE
 
 logger = logging.getLogger("geartrain.worker")
 
 TICK = 0.25  # seconds between two looks at the processes
 SILENCE = 5.0  # seconds after which a process that reports nothing does not count as ready
-SHORT_LIFE = 2.0  # seconds; a process that ends sooner is started again with growing pauses
+SHORT_LIFE = 2.0  # seconds; a process that ends sooner without a job is started again with growing pauses
+JOB_PAUSE = 0.2  # seconds until a process that a job has ended is replaced
+NAMED_JOBS = 5  # of a process that has ended, in the log
 LAST_WORDS = 2.0  # seconds from the demand to leave now to the kill
 
 
-class Options(TypedDict, total=False):
+class PoolOptions(TypedDict, total=False):
     """How worker processes are looked after; any of these but ``grace`` brings a supervisor.
 
     ``grace``
@@ -64,11 +66,13 @@ class Options(TypedDict, total=False):
     reload: bool
 
 
-def check_options(options: Options) -> None:
+def check_options(options: PoolOptions) -> None:
     """Raises TypeError for an option that there is not, ValueError for one that makes no sense."""
     for name, value in options.items():
-        if name not in Options.__annotations__:
-            raise TypeError(f"a worker has no option {name!r} to run with; it has {', '.join(Options.__annotations__)}")
+        if name not in PoolOptions.__annotations__:
+            raise TypeError(
+                f"a worker has no option {name!r} to run with; it has {', '.join(PoolOptions.__annotations__)}"
+            )
         if name.startswith("max_") and isinstance(value, (int, float)) and value <= 0:
             raise ValueError(f"{name} must be above 0, not {value!r}; leave it out for no limit")
 
@@ -78,7 +82,7 @@ class Child:
     """One worker process."""
 
     pid: int
-    place: Place
+    process: WorkerProcess
     born_at: float
     old_at: float  # when it is to be replaced
     is_told: bool = False  # to leave
@@ -104,7 +108,7 @@ class Child:
 
 
 class Pool:
-    """``processes`` forks that each call ``work`` with their place and end when it returns.
+    """``processes`` forks that each call ``work``, told which of them they are, and end when it returns.
 
     ``has_narrow`` says that some function may run only so many times at once in all processes together: then no
     process is replaced before it is gone.
@@ -112,12 +116,12 @@ class Pool:
 
     def __init__(
         self,
-        work: Callable[[Place], None],
+        work: Callable[[WorkerProcess], None],
         *,
         processes: int,
         slots: int,
         has_narrow: bool,
-        options: Options,
+        options: PoolOptions,
     ) -> None:
         if processes < 1:
             raise ValueError(f"a worker needs at least one process, not {processes}")
@@ -170,30 +174,30 @@ class Pool:
     def _replace(self) -> None:
         """Start as many processes as are missing."""
         while not self._is_leaving and time.monotonic() >= self._start_at:
-            counted = [one for one in self._children if self._has_narrow or not one.place.board.is_leaving]
+            counted = [one for one in self._children if self._has_narrow or not one.process.heartbeat.is_leaving]
             if len(counted) >= self._processes:
                 return
-            taken = {one.place.index for one in counted}
+            taken = {one.process.index for one in counted}
             self._start(min(index for index in range(self._processes) if index not in taken))
 
     def _start(self, index: int) -> None:
-        place = Place(index, self._processes, self._slots, self._options.get("max_jobs"), is_alone=False)
+        process = WorkerProcess(index, self._processes, self._slots, self._options.get("max_jobs"), is_alone=False)
         sys.stdout.flush()  # or both of us will
         sys.stderr.flush()
         # What is meant for the child waits until it can listen.
         signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)
         pid = os.fork()
         if pid == 0:
-            self._be_child(place)
+            self._be_child(process)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE)
         now = time.monotonic()
         minutes = self._options.get("max_minutes")
         # Those that were started together need not all leave together.
         old_at = float("inf") if minutes is None else now + minutes * 60 * uniform(0.9, 1.1)
-        self._children.append(Child(pid, place, now, old_at))
+        self._children.append(Child(pid, process, now, old_at))
         logger.info("started process %d", pid)
 
-    def _be_child(self, place: Place) -> NoReturn:
+    def _be_child(self, process: WorkerProcess) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -210,7 +214,7 @@ class Pool:
             os.close(self._our_life)
             grace = self._options.get("grace", 30.0)
             threading.Thread(target=_outlive, args=(self._life, grace), name="geartrain life", daemon=True).start()
-            self._work(place)
+            self._work(process)
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -234,11 +238,25 @@ class Pool:
                 logger.info("process %d has left", pid)
                 continue
             how = f"ended with code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+            jobs = child.process.heartbeat.jobs
+            if jobs:
+                more = f" and {len(jobs) - NAMED_JOBS} more" if len(jobs) > NAMED_JOBS else ""
+                how += f" while it did {', '.join(jobs[:NAMED_JOBS])}{more}"
             logger.log(logging.INFO if self._is_leaving else logging.ERROR, "process %d %s", pid, how)
-            if time.monotonic() - child.born_at < SHORT_LIFE:
-                self._start_at = time.monotonic() + self._backoff.failed()
-            else:
-                self._backoff.succeeded()
+            self._pause_after(child, has_worked=bool(jobs))
+
+    def _pause_after(self, child: Child, *, has_worked: bool) -> None:
+        """Wait before the next process, longer and longer if the program can't start.
+
+        If it was a job that ended the process, the next job may be a good one, which must not wait for long.
+        """
+        now = time.monotonic()
+        if has_worked:
+            self._start_at = max(self._start_at, now + JOB_PAUSE)
+        elif now - child.born_at < SHORT_LIFE:
+            self._start_at = now + self._backoff.failed()
+        else:
+            self._backoff.succeeded()
 
     # What the supervisor sees to.
 
@@ -246,8 +264,9 @@ class Pool:
         for child in self._children:
             if child.is_killed:
                 continue
-            if child.place.board.is_overdue(now):
-                logger.error("process %d is over a hard time limit: killing it", child.pid)
+            if child.process.heartbeat.is_overdue(now):
+                jobs = ", ".join(child.process.heartbeat.jobs[:NAMED_JOBS])
+                logger.error("process %d is over a hard time limit with %s: killing it", child.pid, jobs)
                 child.kill()
             elif not child.is_told:
                 self._check_age(child, now)
@@ -262,7 +281,7 @@ class Pool:
             logger.info("starting anew: %s has changed", ", ".join(changed))
             self._leave(anew=True)
             return
-        ready = sum(child.place.board.is_ready(SILENCE) for child in self._children)
+        ready = sum(child.process.heartbeat.is_ready(SILENCE) for child in self._children)
         self._set_ready(ready >= self._processes)
         self._feed_watchdog(now)
 
@@ -270,7 +289,7 @@ class Pool:
         seconds = self._systemd.watchdog_seconds
         if seconds is None or now < self._watchdog_at:
             return
-        if all(child.place.board.is_alive(seconds) for child in self._children):
+        if all(child.process.heartbeat.is_alive(seconds) for child in self._children):
             self._watchdog_at = now + seconds / 4
             self._systemd.tell(WATCHDOG=1)
 

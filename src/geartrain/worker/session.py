@@ -20,7 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from geartrain.errors import LocalProtocolError, RemoteProtocolError, ServerError, TimedOutError
+from geartrain.errors import (
+    LocalProtocolError,
+    PacketTooLargeError,
+    RemoteProtocolError,
+    ServerError,
+    TimedOutError,
+)
 from geartrain.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -44,7 +50,7 @@ from geartrain.wire.packets import (
     WORK_FAIL,
     pack_request,
 )
-from geartrain.wire.parser import DEFAULT_MAX_BODY, Packet, Parser
+from geartrain.wire.parser import DEFAULT_MAX_RECEIVED, Packet, Parser
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.slots import Slots
 
@@ -62,7 +68,8 @@ class WorkerSession:
     one named first is served first where the job server keeps to an order. ``slots`` is shared by all sessions of a
     worker. ``id`` is what the job server lists the worker as. A sleeping worker asks again after ``regrab_after``
     seconds, since job servers forget to wake (section 3.5). A job server that leaves a request without any answer for
-    ``answer_within`` seconds is given up, and so is one that sends a packet of more than ``max_packet`` bytes.
+    ``answer_within`` seconds is given up. A job in a packet of more than ``max_packet`` bytes comes with an ``error``
+    in place of its workload.
     """
 
     def __init__(
@@ -72,7 +79,7 @@ class WorkerSession:
         *,
         id: bytes = b"",
         reducers: bool = False,
-        max_packet: int = DEFAULT_MAX_BODY,
+        max_packet: int = DEFAULT_MAX_RECEIVED,
         regrab_after: float = 10.0,
         answer_within: float = 10.0,
     ) -> None:
@@ -114,8 +121,18 @@ class WorkerSession:
         self._silent_since = None
         self._parser.feed(data)
         events: list[AssignedJob | ServerError] = []
-        while (packet := self._parser.next_packet()) is not None:
-            event = self._read(packet)
+        while True:
+            try:
+                packet = self._parser.next_packet()
+            except PacketTooLargeError as error:
+                packet = Packet(error.type, (*error.arguments, b""))
+                event = self._read(packet)
+                if isinstance(event, AssignedJob):
+                    event.error = error
+            else:
+                if packet is None:
+                    break
+                event = self._read(packet)
             if event is not None:
                 events.append(event)
         self._settle()

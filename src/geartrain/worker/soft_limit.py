@@ -16,20 +16,20 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from geartrain.worker.failure import SoftTimeLimit
+from geartrain.errors import SoftTimeLimitError
 
 R = TypeVar("R")
 
 
 async def limited(seconds: float, job: Awaitable[R]) -> R:
-    """Await ``job`` for at most ``seconds``; then cancel it and raise SoftTimeLimit."""
+    """Await ``job`` for at most ``seconds``; then cancel it and raise SoftTimeLimitError."""
     scope = asyncio.timeout(seconds)
     try:
         async with scope:
             return await job
     except TimeoutError:
         if scope.expired():
-            raise SoftTimeLimit from None
+            raise SoftTimeLimitError from None
         raise
 
 
@@ -43,7 +43,7 @@ class Alarms:
         self._clock: threading.Thread | None = None
 
     def call(self, seconds: float, job: Callable[[], R]) -> R:
-        """Call ``job`` in this thread; if it takes longer than ``seconds``, SoftTimeLimit is raised in it."""
+        """Call ``job`` in this thread; if it takes longer than ``seconds``, SoftTimeLimitError is raised in it."""
         alarm = _Alarm()
         with self._condition:
             if self._clock is None:
@@ -56,7 +56,7 @@ class Alarms:
                 return job()
             finally:
                 alarm.stop()
-        except SoftTimeLimit:  # it may have come in the middle of stopping
+        except SoftTimeLimitError:  # it may have come in the middle of stopping
             alarm.stop()
             raise
 
@@ -89,7 +89,7 @@ class _Alarm:
         with self._lock:
             if not self.is_over:
                 self._has_rung = True
-                _raise_in(self._thread, SoftTimeLimit)
+                _raise_in(self._thread, SoftTimeLimitError)
 
     def stop(self) -> None:
         """From here on it does not ring; if it rang and was not heard yet, it will not be heard."""

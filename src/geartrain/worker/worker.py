@@ -12,11 +12,11 @@ from typing import Unpack
 
 from geartrain.errors import GeartrainError
 from geartrain.worker.base import BaseWorker
-from geartrain.worker.board import Place
 from geartrain.worker.functions import Function
-from geartrain.worker.hand import Hand
-from geartrain.worker.leaving import leave_signals
-from geartrain.worker.pool import Options
+from geartrain.worker.heartbeat import WorkerProcess
+from geartrain.worker.job_thread import JobThread
+from geartrain.worker.pool import PoolOptions
+from geartrain.worker.signals import leave_signals
 from geartrain.worker.soft_limit import Alarms
 
 logger = logging.getLogger("geartrain.worker")
@@ -40,24 +40,24 @@ class Worker(BaseWorker):
     """
 
     def _set_up(self) -> None:
-        self.hands: tuple[Hand, ...] = ()
+        self.threads: tuple[JobThread, ...] = ()
         # Signals to leave, by their numbers, and None for something to report.
         self._events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
 
-    def run(self, *, processes: int | None = None, threads: int = 1, **options: Unpack[Options]) -> None:
+    def run(self, *, processes: int | None = None, threads: int = 1, **options: Unpack[PoolOptions]) -> None:
         """Work until SIGTERM or SIGINT: in this process or, with ``processes``, in so many that are supervised.
 
         Each process has ``threads`` threads, each with a job of its own. The first signal lets the jobs at hand finish
         within ``grace`` seconds; what is not done by then, or at a second signal, is given up and goes back to its job
-        server, and SystemExit is raised. For the other options see ``geartrain.worker.pool.Options``.
+        server, and SystemExit is raised. For the other options see ``geartrain.worker.pool.PoolOptions``.
         """
         self.check(threads)
         grace = options.get("grace", 30.0)
-        self.supervise(lambda place: self._work(place, threads, grace), processes, threads, options)
+        self.supervise(lambda process: self._work(process, threads, grace), processes, threads, options)
 
-    def _work(self, place: Place, threads: int, grace: float) -> None:
+    def _work(self, process: WorkerProcess, threads: int, grace: float) -> None:
         """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
-        self.place = place
+        self.process = process
         with leave_signals(self._events.put):
             self.start(threads=threads)
             is_told, give_up_at = False, float("inf")
@@ -70,40 +70,40 @@ class Worker(BaseWorker):
                     logger.info("%s: finishing the jobs at hand", signal.Signals(number).name)
                     self.stop()
                     is_told = True
-                    if place.is_alone:
+                    if process.is_alone:
                         give_up_at = time.monotonic() + grace
                 elif number is not None or time.monotonic() >= give_up_at:
                     self._give_up()
                     raise SystemExit(1)
 
     def _report(self) -> None:
-        is_leaving = any(hand.is_leaving for hand in self.hands)
-        self.place.board.report(is_ready=all(hand.is_ready for hand in self.hands), is_leaving=is_leaving)
+        is_leaving = any(thread.is_leaving for thread in self.threads)
+        self.process.heartbeat.report(is_ready=all(thread.is_ready for thread in self.threads), is_leaving=is_leaving)
 
     def _count_job(self) -> None:
-        """Called by each hand after each job."""
-        if next(self._jobs_done) == self.place.max_jobs:
-            logger.info("%d jobs are done: leaving", self.place.max_jobs)
+        """Called by each thread after each job."""
+        if next(self._jobs_done) == self.process.max_jobs:
+            logger.info("%d jobs are done: leaving", self.process.max_jobs)
             self.stop()
 
     def _give_up(self) -> None:
-        busy = [hand.job for hand in self.hands if hand.is_alive() and hand.job is not None]
+        busy = [thread.job for thread in self.threads if thread.is_alive() and thread.job is not None]
         logger.warning("leaving now, giving up %s", busy or "nothing")
-        for hand in self.hands:
-            hand.give_up()
+        for thread in self.threads:
+            thread.give_up()
 
     def start(self, *, threads: int = 1) -> None:
         """Begin to work in ``threads`` threads in the background."""
         self.check(threads)
         if not self.join(0):
             raise GeartrainError("this worker is running already")
-        if self.place.is_alone:
-            self.place = Place(slots=threads)
+        if self.process.is_alone:
+            self.process = WorkerProcess(slots=threads)
             self.warn_of_hard_limits()
         alarms = Alarms()
         self._jobs_done = itertools.count(1)
-        self.hands = tuple(
-            Hand(
+        self.threads = tuple(
+            JobThread(
                 self,
                 index,
                 self._functions_of(index, threads),
@@ -113,21 +113,21 @@ class Worker(BaseWorker):
             )
             for index in range(threads)
         )
-        for hand in self.hands:
-            hand.start()
+        for thread in self.threads:
+            thread.start()
 
     def _functions_of(self, index: int, threads: int) -> list[Function]:
-        """A limit on a function's concurrency holds because so many hands, and no more, can do it."""
+        """A limit on a function's concurrency holds because so many threads, and no more, can do it."""
         return [
             function
             for function in self.functions.values()
-            if index < self.place.share(function.limits.concurrency or threads * self.place.processes)
+            if index < self.process.share(function.limits.concurrency or threads * self.process.processes)
         ]
 
     def stop(self) -> None:
         """Grab no more jobs and end when those at hand are done; returns at once."""
-        for hand in self.hands:
-            hand.leave()
+        for thread in self.threads:
+            thread.leave()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended, at most ``timeout`` seconds; returns whether they have.
@@ -135,13 +135,13 @@ class Worker(BaseWorker):
         Raises what ended a thread that did not end in good order.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        for hand in self.hands:
-            hand.join(None if deadline is None else max(deadline - time.monotonic(), 0))
-        for hand in self.hands:
-            if hand.error is not None:
+        for thread in self.threads:
+            thread.join(None if deadline is None else max(deadline - time.monotonic(), 0))
+        for thread in self.threads:
+            if thread.error is not None:
                 self.stop()
-                raise hand.error
-        return not any(hand.is_alive() for hand in self.hands)
+                raise thread.error
+        return not any(thread.is_alive() for thread in self.threads)
 
     def __enter__(self) -> Worker:
         self.start()

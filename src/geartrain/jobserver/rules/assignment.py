@@ -12,9 +12,9 @@ from geartrain.jobserver.links import (
     find_ability,
     give_job,
     remove_ability,
-    remove_job,
     remove_sleeper,
     rotate,
+    take_next,
 )
 from geartrain.jobserver.model import ABILITY_COST, HIGH, RUNNING, SPILLED, Ability
 from geartrain.jobserver.outbox import BIG_PIECE
@@ -59,7 +59,11 @@ def grab(state: State, peer: Peer, type: i64) -> None:
 
 
 def choose(state: State, peer: Peer) -> Ability | None:
-    """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0)."""
+    """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0).
+
+    A new connection begins with the function whose last loss of a worker is longest ago. Where a job ends each process
+    that runs it, and each new process would begin with its function, no other function would ever have a turn.
+    """
     if state.draining and state.durable:
         return None  # what waits is safe, and may wait for the server's next life
     only = peer.first_ability
@@ -70,6 +74,7 @@ def choose(state: State, peer: Peer) -> Ability | None:
     state.cost += peer.ability_count
     best: Ability | None = None
     best_priority: i64 = 99
+    is_careful = state.losses > 0 and not peer.had_turn
     while ability is not None:
         function = ability.function
         if function.ready > 0:
@@ -79,20 +84,26 @@ def choose(state: State, peer: Peer) -> Ability | None:
             if priority < best_priority:
                 best = ability
                 best_priority = priority
-                if priority == HIGH:
+                if priority == HIGH and not is_careful:
                     break
+            elif (
+                is_careful
+                and best is not None
+                and priority == best_priority
+                and function.last_lost < best.function.last_lost
+            ):
+                best = ability
         ability = ability.next
-    if best is not None and best.next is not None:
-        rotate(best)
+    if best is not None:
+        peer.had_turn = True
+        if best.next is not None:
+            rotate(best)
     return best
 
 
 def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
     function = ability.function
-    queue = function.queue(function.best_priority())
-    job = queue.first
-    assert job is not None
-    remove_job(queue, job)
+    job = take_next(function.queue(function.best_priority()))
     function.queued -= 1
     start(state, peer, job)
     if job.stored == SPILLED:

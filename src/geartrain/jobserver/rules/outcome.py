@@ -13,10 +13,12 @@ from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.links import remove_job, take_job, unsubscribe
 from geartrain.jobserver.model import DELAYED, ENDED, QUEUED, RUNNING, SUBSCRIBER_COST, UNSTORED, Job
 from geartrain.jobserver.outbox import BIG_PIECE
-from geartrain.jobserver.rules.submission import BY_WORKLOAD, enqueue
+from geartrain.jobserver.rules.submission import BY_WORKLOAD, delay, enqueue
 from geartrain.native import i64
 from geartrain.wire.packets import (
     HEADER_SIZE,
+    LAYOUTS,
+    REQUEST_MAGIC,
     WORK_COMPLETE,
     WORK_DATA,
     WORK_EXCEPTION,
@@ -38,6 +40,8 @@ TIMED_OUT: Final = 2
 CANCELLED: Final = 3
 ABANDONED: Final = 4  # a foreground job that no client waits for any more
 REFUSED: Final = 5  # the store has not taken it, so it was never accepted
+
+LONGEST_PAUSE: Final = 60.0  # seconds between two tries of a job that loses its workers
 
 _RES: Final = b"\0RES"
 _KEPT: Final = 1000  # entries of a table of keys that is not worth making smaller
@@ -83,6 +87,53 @@ def report(state: State, peer: Peer, type: i64) -> None:
     elif type == WORK_EXCEPTION:
         state.revoke(peer, number)  # Perl workers send WORK_FAIL after it and die of an ERROR
         finish(state, job, FAILED)
+
+
+def report_too_large(state: State, peer: Peer) -> bool:
+    """A report above the limit of a packet: its job fails, since what its clients have can't be completed any more.
+
+    Its worker hears of it and goes on, with the rest of the report left out. Returns False, and does nothing, if the
+    packet is no report of a worker on a job that it has or had.
+    """
+    parser = peer.parser
+    body: i64 = parser.body
+    cut: i64 = parser.argument_end(body)
+    if cut < 0:
+        cut = parser.end
+    type = int(parser.type)
+    if parser.magic != REQUEST_MAGIC or cut > parser.size:
+        return False
+    number: i64 = state.handles.parse(parser.data, body, cut)
+    job = state.jobs.get(number) if number >= 0 else None
+    if job is None or job.worker is not peer:
+        revoked = peer.revoked
+        if revoked is None or number < 0 or number not in revoked:
+            return False
+    else:
+        size = int(parser.end - body)
+        limit = int(parser.max_body)
+        handle = state.handles.make(number)
+        what = (LAYOUTS[type][0].encode(), size, handle, job.function.name, limit)
+        text = (
+            b"%b of %d bytes for %b (%b) is above the job server's limit of %d (--max-packet): the job has failed"
+            % what
+        )
+        peer.send_error(b"ARGUMENT_TOO_LARGE", text)
+        fields: dict[str, object] = {
+            "handle": state.shown_handle(job),
+            "function": job.function.shown.decode("utf-8", "replace"),
+            "size": size,
+            "limit": limit,
+        }
+        state.event("report_too_large", peer, fields)
+        subscriber = job.subscribers
+        if subscriber is not None:
+            head = response_head(WORK_EXCEPTION, len(handle) + 1 + len(text)) + handle + b"\0"
+            _forward(state, subscriber, WORK_EXCEPTION, head, text)
+        state.revoke(peer, number)
+        finish(state, job, FAILED)
+    parser.skip()
+    return True
 
 
 def _forward(state: State, first: Subscriber, type: i64, head: bytes, payload: bytes) -> None:
@@ -194,9 +245,17 @@ def _forget_key(function: Function, job: Job) -> None:
 
 
 def lose(state: State, job: Job) -> None:
-    """A running job has lost its worker: it goes to the end of its queue, unless nobody wants it (section 3.8)."""
-    counters = job.function.counters
+    """A running job has lost its worker: it goes to the end of its queue, unless nobody wants it (section 3.8).
+
+    From the second loss on it may well be the job that ends its workers: it waits before the next try, longer and
+    longer, so that those who share its workers find them alive, and whoever watches those is not called all the time.
+    """
+    function = job.function
+    worker = job.worker
+    counters = function.counters
     counters.lost += 1
+    state.losses += 1
+    function.last_lost = state.losses
     counters.ran += state.now - job.started_at
     release(state, job)
     job.state = ENDED  # it stands nowhere
@@ -211,9 +270,23 @@ def lose(state: State, job: Job) -> None:
         tell_failure(state, job)
         finish(state, job, FAILED)
     else:
+        pause = 0.0
+        if job.attempts >= 2:
+            pause = min(2.0 ** min(job.attempts - 2, 20), LONGEST_PAUSE)
+            state.set_due(job, state.wall + pause)
+            fields: dict[str, object] = {
+                "handle": state.shown_handle(job),
+                "function": function.shown.decode("utf-8", "replace"),
+                "lost_workers": job.attempts,
+                "next_try_in": pause,
+            }
+            state.event("worker_lost", worker, fields)
         if job.stored != UNSTORED:
             state.changes.move_behind(job, state.next_number)
-        enqueue(state, job)
+        if pause > 0:
+            delay(state, job)
+        else:
+            enqueue(state, job)
 
 
 def release(state: State, job: Job) -> None:

@@ -8,7 +8,6 @@ from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.links import find_ability
 from geartrain.jobserver.model import (
-    DELAYED_COST,
     ENDED,
     RUNNING,
     SPILLED,
@@ -196,9 +195,7 @@ def undelivered(state: State, read: Read, lost_for_good: bool) -> None:
             finish(state, job, FAILED)
         else:
             release(state, job)
-            if job.due == 0:
-                state.memory += DELAYED_COST
-            job.due = state.wall + READ_AGAIN_AFTER
+            state.set_due(job, state.wall + READ_AGAIN_AFTER)
             delay(state, job)
     reply.open = True
     reply.outbox.touch()

@@ -1,4 +1,4 @@
-"""A hand: one thread of a worker, with connections of its own to every job server and room for one job.
+"""One thread of a worker, with connections of its own to every job server and room for one job.
 
 It waits for all its servers at once, grabs from whichever has work, runs the job and answers, all in this one thread:
 nothing is handed over, so nothing waits for a lock or a queue.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import queue
 import selectors
@@ -20,10 +19,9 @@ from collections.abc import Callable, Sequence
 
 from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
+from geartrain.worker.attempt import Attempt
 from geartrain.worker.base import BaseWorker
-from geartrain.worker.board import NO_DEADLINE
 from geartrain.worker.connection import Connection
-from geartrain.worker.failure import failure_text
 from geartrain.worker.functions import Function, call_async, call_plain
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.middleware import Around
@@ -33,13 +31,13 @@ from geartrain.worker.soft_limit import Alarms, limited
 
 logger = logging.getLogger("geartrain.worker")
 
-HEARTBEAT = 1.0  # seconds; the longest a hand waits without a look around
+HEARTBEAT = 1.0  # seconds; the longest a thread waits without a look around
 
 
-class Hand(threading.Thread):
-    """The thread that is hand number ``index`` of ``worker``, able to do ``functions``.
+class JobThread(threading.Thread):
+    """Thread number ``index`` of ``worker``, able to do ``functions``.
 
-    ``on_done`` is called after each job, before its end is sent; ``on_change`` when the hand is registered, or is no
+    ``on_done`` is called after each job, before its end is sent; ``on_change`` when the thread is registered, or is no
     longer, or ends.
     """
 
@@ -53,12 +51,10 @@ class Hand(threading.Thread):
         on_done: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
-        super().__init__(name=f"geartrain hand {index}", daemon=True)
+        super().__init__(name=f"geartrain worker {index}", daemon=True)
         self._worker = worker
-        self._index = index
         self._on_done = on_done
         self._on_change = on_change
-        self._functions = {worker.wire_name(function): function for function in functions}
         self._alarms = alarms
         self.is_leaving = False
         self._jobs: deque[tuple[Connection, AssignedJob]] = deque()
@@ -100,7 +96,7 @@ class Hand(threading.Thread):
 
     @property
     def is_ready(self) -> bool:
-        """Whether at least one job server knows this hand's functions, and it polls or is busy."""
+        """Whether at least one job server knows this thread's functions, and it polls or is busy."""
         is_polling = self.job is not None or time.monotonic() - self._looked_around_at < 3 * HEARTBEAT
         return self._is_registered() and is_polling and self.is_alive()
 
@@ -209,39 +205,19 @@ class Hand(threading.Thread):
                 session.post(job, type, *arguments)
                 connection.flush_all()
 
-        if job.lost:  # its connection ended with it: somebody else does it
-            session.fail(job)
+        attempt = Attempt(self._worker, session, job, post)
+        if not attempt.begin():
             return
-        job.post = post
         self.job = job
-        try:
-            function = self._functions[job.function]
-            job.function = function.name
-            with Around(self._worker.middleware, job):
-                result = self._within_hard_limit(function, job)
-        except BaseException as error:
-            text = failure_text(error) if self._worker.exceptions else None
-            end = functools.partial(session.fail, job) if text is None else functools.partial(session.raised, job, text)
-        else:
-            end = functools.partial(session.complete, job, result)
+        with attempt, Around(self._worker.middleware, job):
+            attempt.result = self._perform(attempt.function(), job)
         self._on_done()
         with self._lock:
             if self.is_leaving:
                 self._drain()
-            end()
+            attempt.end()
             self._flush()
         self.job = None
-
-    def _within_hard_limit(self, function: Function, job: AssignedJob) -> bytes:
-        limit = function.limits.hard_limit
-        if limit is None:
-            return self._perform(function, job)
-        board = self._worker.place.board
-        board.set_deadline(self._index, time.monotonic() + limit)
-        try:
-            return self._perform(function, job)
-        finally:
-            board.set_deadline(self._index, NO_DEADLINE)
 
     def _perform(self, function: Function, job: AssignedJob) -> bytes:
         limit = function.limits.soft_limit

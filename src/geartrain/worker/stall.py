@@ -21,7 +21,7 @@ class Confirming(Protocol):
     def confirmed(self) -> int: ...
 
 
-class Progress:
+class StallWatch:
     """Watches one link for ``session``; bytes that do not move for ``within`` seconds end it."""
 
     def __init__(self, link: Confirming, session: WorkerSession, within: float) -> None:
