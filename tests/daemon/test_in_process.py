@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -133,3 +134,37 @@ def test_an_extension_is_told_of_the_daemons_life() -> None:
 
     within(act, recorder)
     assert recorder.told == ["start", "reload", "flush", "leave", "flush", "give up", "flush", "stop"]
+
+
+def test_what_a_connection_leaves_is_freed_without_the_garbage_collector() -> None:
+    """The daemon's collector looks at young objects alone, so nothing old may hang in a circle."""
+
+    async def act(daemon: Daemon, port: int) -> None:
+        async def talk() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(pack_request(p.CAN_DO, b"f") + pack_request(p.SUBMIT_JOB, b"f", b"u", b"x"))
+            writer.write(pack_request(p.GRAB_JOB) + b"status\n")
+            while b".\n" not in await reader.read(1000):
+                pass
+            writer.close()
+            await writer.wait_closed()
+
+        await talk()
+        gc.collect()
+        gc.disable()
+        try:
+            before = counted()
+            for _ in range(50):
+                await talk()
+            while daemon.server.peers:
+                await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert counted() <= before
+        finally:
+            gc.enable()
+
+    def counted() -> int:
+        return sum(type(each).__name__ in ("Peer", "Connection", "Ability", "Job") for each in gc.get_objects())
+
+    within(act)

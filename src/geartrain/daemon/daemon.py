@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
@@ -294,6 +295,16 @@ def show_address(name: object, family: int) -> str:
         return f"unix:{os.fsdecode(cast(bytes, name))}"
     host, port = cast(tuple[str, int], name)[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look at young objects alone: a full pass over a million of them stops all for 100 ms.
+
+    What the job server drops is freed by counting references, since whatever leaves a list is unlinked.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 1_000_000)
 
 
 def keep_freed_memory() -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geartrain.daemon.daemon import Daemon, keep_freed_memory
+from geartrain.daemon.daemon import Daemon, keep_freed_memory, spare_the_collector
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.log import Log
@@ -83,6 +83,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
+        spare_the_collector()
         ready()
         await daemon.run()
 

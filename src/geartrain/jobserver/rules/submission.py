@@ -305,7 +305,7 @@ def _epoch(state: State, peer: Peer, text: bytes) -> float:
 
 def _schedule(state: State, peer: Peer, fields: list[bytes]) -> float:
     """The time that SUBMIT_JOB_SCHED means, or -1 if it means none: ERROR was sent."""
-    state.cost += 300
+    state.cost += 1000
     try:
         return next_match(fields, state.wall, state.settings.zone)
     except ValueError as error:
