@@ -33,7 +33,7 @@ class Keeper(Extension):
         self.server = server
         self.store = store
         self.timeout = timeout
-        self.writer: Writer | None = None
+        self.writer: Writer[Read] | None = None
         self.enter: Callable[[], None] = lambda: None
         self.post: Callable[..., object] = lambda *_: None
         # The writer waits for a store that is down; this bounds the wait for one that hangs.

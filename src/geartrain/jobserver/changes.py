@@ -38,6 +38,16 @@ class Read:
         self.type: i64 = type
         self.assignment: i16 = assignment
 
+    @property
+    def number(self) -> int:
+        """Whose workload it is."""
+        return self.job.number
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.reply.open
+
 
 @final
 class Changes:

@@ -16,19 +16,30 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
-from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
 
 log = logging.getLogger("geartrain.store")
 
+R = TypeVar("R", bound="Read", contravariant=True)
+T = TypeVar("T", bound="Read")
+
 FIRST_PAUSE: Final = 0.05  # seconds until a store that is down is tried again ...
 LONGEST_PAUSE: Final = 2.0  # ... doubling up to this
 
 
-class Outcomes(Protocol):
+class Read(Protocol):
+    """A workload to be read: that of the job ``number``, unless it is ``given_up`` before its turn comes."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def given_up(self) -> bool: ...
+
+
+class Outcomes(Protocol[R]):
     """What the writer tells, each from within the shell's thread."""
 
     def written(self, batch: Batch) -> None:
@@ -43,24 +54,24 @@ class Outcomes(Protocol):
     def back(self) -> None:
         """The store answers again."""
 
-    def deliver(self, read: Read, workload: bytes) -> None:
+    def deliver(self, read: R, workload: bytes) -> None:
         """A workload has been read."""
 
-    def undelivered(self, read: Read, lost_for_good: bool) -> None:
+    def undelivered(self, read: R, lost_for_good: bool) -> None:
         """A workload could not be read."""
 
 
-class Writer:
+class Writer(Generic[T]):
     """Commits batches and reads workloads, in threads of its own."""
 
-    def __init__(self, store: Store, outcomes: Outcomes, post: Callable[..., object], patience: float) -> None:
+    def __init__(self, store: Store, outcomes: Outcomes[T], post: Callable[..., object], patience: float) -> None:
         self.store = store
         self.outcomes = outcomes
         self._post = post  # post(function, *arguments), as call_soon_threadsafe
         self.patience = patience
         self.down = False
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
-        self._reads: SimpleQueue[Read | None] = SimpleQueue()
+        self._reads: SimpleQueue[T | None] = SimpleQueue()
         self._closing = threading.Event()
         self._rebuilding: tuple[list[StoredJob], int] | None = None  # what to fill an emptied store with, once told
         self._threads = [
@@ -74,13 +85,14 @@ class Writer:
         """Have a batch committed; its outcome is posted."""
         self._batches.put(batch)
 
-    def read(self, read: Read) -> None:
+    def read(self, read: T) -> None:
         """Have a workload read; its outcome is posted."""
         self._reads.put(read)
 
     def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
-        """Have the store, which is down since it was taken away, made anew with these jobs."""
-        self._rebuilding = jobs, next_number
+        """Have the store made anew with these jobs, if it is down."""
+        if self.down:
+            self._rebuilding = jobs, next_number
 
     def close(self, seconds: float) -> bool:
         """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
@@ -139,6 +151,7 @@ class Writer:
 
     def _refuse(self, batch: Batch, reason: str, down: bool) -> None:
         self.down = down
+        self._rebuilding = None
         self._post(self.outcomes.refused, batch, reason, down)
         pause = FIRST_PAUSE
         while self.down and not self._closing.wait(pause):
@@ -176,10 +189,10 @@ class Writer:
                 return
             self._fetch(read)
 
-    def _fetch(self, read: Read) -> None:
-        if read.reply.open:
+    def _fetch(self, read: T) -> None:
+        if read.given_up:
             return  # it was given up while others were read
-        number = read.job.number
+        number = read.number
         try:
             workload = self.store.read(number)
         except KeyError as error:
