@@ -109,7 +109,7 @@ class World:
         for change in batch.changed:
             stored = self.stored.get(change.number)
             if stored is not None:
-                stored.place, stored.attempts = change.place, change.attempts
+                stored.position, stored.attempts = change.position, change.attempts
                 assert (change.due, change.priority) == (stored.due, stored.priority)
         for number in batch.removed:
             self.stored.pop(number, None)
@@ -206,7 +206,7 @@ class World:
         for name in self.naive.functions:
             line = [job for job in self.naive.queued(name) if job.background and not job.due]
             assert [job.number for job in line] == [
-                job.number for job in sorted(line, key=lambda job: (job.priority, self.stored[job.number].place))
+                job.number for job in sorted(line, key=lambda job: (job.priority, self.stored[job.number].position))
             ]
 
     def _check_deadline(self) -> None:

@@ -61,7 +61,7 @@ class Keeper(Extension):
                 server.restore(found)
                 jobs += 1
             else:
-                log.error("job_set_aside", extra={"fields": {"number": found.number, "reason": found.reason}})
+                log.error("job_quarantined", extra={"fields": {"number": found.number, "reason": found.reason}})
             if jobs % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})

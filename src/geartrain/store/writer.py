@@ -1,11 +1,11 @@
 """The threads between a job server that never waits and a store that makes one wait.
 
-One thread commits, one batch at a time, one reads workloads. What came of it is handed to ``post``, which the shell
+One thread commits, one batch at a time, one reads workloads. What came of it is handed to ``post``, which the driver
 makes to run a function in its own thread. Everything that one commit's duration brings becomes the next batch, so the
 batches grow with the load and a commit's price is shared.
 
-A store that is down is waited for, for ``patience`` seconds with growing pauses; then the batch is refused, and the
-shell is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
+A store that is down is waited for, for ``timeout`` seconds with growing pauses; then the batch is refused, and the
+driver is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
 be done in any case: nobody knows how much of it arrived.
 """
 
@@ -19,7 +19,7 @@ from queue import SimpleQueue
 from typing import Final, Generic, Protocol, TypeVar
 
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
+from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError
 
 log = logging.getLogger("geartrain.store")
 
@@ -40,7 +40,7 @@ class Read(Protocol):
 
 
 class Outcomes(Protocol[R]):
-    """What the writer tells, each from within the shell's thread."""
+    """What the writer tells, each from within the driver's thread."""
 
     def written(self, batch: Batch) -> None:
         """The batch is kept."""
@@ -64,11 +64,11 @@ class Outcomes(Protocol[R]):
 class Writer(Generic[T]):
     """Commits batches and reads workloads, in threads of its own."""
 
-    def __init__(self, store: Store, outcomes: Outcomes[T], post: Callable[..., object], patience: float) -> None:
+    def __init__(self, store: Store, outcomes: Outcomes[T], post: Callable[..., object], timeout: float) -> None:
         self.store = store
         self.outcomes = outcomes
         self._post = post  # post(function, *arguments), as call_soon_threadsafe
-        self.patience = patience
+        self.timeout = timeout
         self.down = False
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._reads: SimpleQueue[T | None] = SimpleQueue()
@@ -113,20 +113,20 @@ class Writer(Generic[T]):
             batch = self._batches.get()
             if batch is None:
                 return
-            self._settle(batch)
+            self._commit(batch)
 
-    def _settle(self, batch: Batch) -> None:
-        give_up_at = time.monotonic() + (0.0 if self.down else self.patience)
+    def _commit(self, batch: Batch) -> None:
+        give_up_at = time.monotonic() + (0.0 if self.down else self.timeout)
         pause = FIRST_PAUSE
         while True:
             try:
                 self.store.commit(batch)
-            except JobTooLarge as error:
+            except JobTooLargeError as error:
                 log.warning("job_too_large", extra={"fields": {"number": error.number, "reason": str(error)}})
                 batch.added = [job for job in batch.added if job.number != error.number]
                 self._post(self.outcomes.too_large, batch, error.number, str(error))
                 continue
-            except StoreFull as error:
+            except StoreFullError as error:
                 log.error("store_full", extra={"fields": {"reason": str(error)}})
                 # What takes nothing more may still forget, and must, or it never has room again.
                 forgets = bool(batch.added) and self._takes(taken_back(batch))
@@ -137,7 +137,7 @@ class Writer(Generic[T]):
                 if not isinstance(error, StoreError):
                     log.exception("store_failed", extra={"fields": {"batch": repr(batch)}})
                 elif pause == FIRST_PAUSE:
-                    log.error("store_down", extra={"fields": {"reason": reason, "patience": self.patience}})
+                    log.error("store_down", extra={"fields": {"reason": reason, "timeout": self.timeout}})
                 left = give_up_at - time.monotonic()
                 if left > 0 and not self._closing.wait(min(pause, left)):
                     pause = min(pause * 2, LONGEST_PAUSE)
@@ -199,9 +199,9 @@ class Writer(Generic[T]):
             reason = str(error.args[0])
             log.error("workload_unreadable", extra={"fields": {"number": number, "reason": reason}})
             try:
-                self.store.set_aside(number, reason)
+                self.store.quarantine(number, reason)
             except Exception as second:
-                log.error("not_set_aside", extra={"fields": {"number": number, "reason": str(second)}})
+                log.error("not_quarantined", extra={"fields": {"number": number, "reason": str(second)}})
             self._post(self.outcomes.undelivered, read, True)
         except Exception as error:
             log.error("read_failed", extra={"fields": {"number": number, "reason": str(error)}})
