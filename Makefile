@@ -15,7 +15,7 @@ TESTS ?= tests
 RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted lint format types check bench bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted lint format types check bench bench-latency bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -50,6 +50,9 @@ bench: $(NATIVE)/.installed ## our job server beside gearmand; BENCH="--only dra
 	mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
 	$(PYTHON) bench/compare.py --python $(NATIVE)/bin/python $(BENCH)
+
+bench-latency: $(NATIVE)/.installed ## how long others wait beside the longest works that a peer can ask for
+	$(PYTHON) bench/latency.py --python $(NATIVE)/bin/python $(BENCH)
 
 bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes
 	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)

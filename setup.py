@@ -32,7 +32,7 @@ def extension_modules() -> list[Extension]:
     try:
         from mypyc.build import mypycify
 
-        files = [str(path) for ring in RINGS for path in sorted(Path("src/geartrain", ring).glob("*.py"))]
+        files = [str(path) for ring in RINGS for path in sorted(Path("src/geartrain", ring).rglob("*.py"))]
         # What the rings import from others is not checked here, where none of the others' libraries are installed.
         files.insert(0, "--follow-imports=silent")
         extensions = mypycify(files, opt_level="3", group_name="geartrain_rings", target_dir=folder)

@@ -64,7 +64,7 @@ class History:
         pick = self.random.choice
         return {
             "durable": pick((False, False, True)),
-            "job_retries": pick((0, 0, 1, 2)),
+            "job_retries": pick((-1, -1, 0, 1, 2)),
             "worker_wakeup": pick((1, 1, 1, 0, 2)),
             "listed_order": pick((False, False, True)),
             "exceptions": pick((False, True)),
@@ -72,8 +72,10 @@ class History:
             "max_line": pick((20, 100, 8192)),
             "max_function": pick((5, 512)),
             "max_unique": pick((2, 64)),
-            "max_functions": pick((3, 1000)),
-            "max_memory": pick((0, 0, 2000, 100_000)),
+            "max_abilities": pick((2, 1000)),
+            "forget_after": pick((1e9, 1e9, 0.5, 3.0)),
+            "exact_timeouts": pick((False, True)),
+            "max_memory": pick((0, 0, 8000, 100_000)),
         }
 
     # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -24,7 +24,7 @@ import geartrain.daemon.process  # noqa: F401 (for the forked daemons)
 from conversation import HEADER, Conversation, Message, Step, told
 from geartrain.cli.main import main
 from geartrain.jobserver import JobServer
-from geartrain.jobserver.peer import Peer
+from geartrain.jobserver.model import Peer
 from geartrain.jobserver.settings import Settings
 from servers import free_port, wait_until
 
@@ -252,6 +252,8 @@ def settings_from(options: list[str]) -> Settings:
                 settings.worker_wakeup = int(next(words))
             case "--exceptions":
                 settings.exceptions = True
+            case "--exact-timeouts":
+                settings.exact_timeouts = True
             case "--function-order":
                 settings.listed_order = next(words) == "listed"
             case "--max-packet":

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mypy_extensions import i16, i32, i64, mypyc_attr
+    from mypy_extensions import i16, i32, i64, mypyc_attr, u8
 else:
     try:
-        from mypy_extensions import i16, i32, i64, mypyc_attr
+        from mypy_extensions import i16, i32, i64, mypyc_attr, u8
     except ImportError:
-        i16 = i32 = i64 = int
+        i16 = i32 = i64 = u8 = int
 
         def mypyc_attr(**_):
             return lambda marked: marked
 
 
-__all__ = ["i16", "i32", "i64", "mypyc_attr"]
+__all__ = ["i16", "i32", "i64", "mypyc_attr", "u8"]

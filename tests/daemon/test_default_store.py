@@ -66,7 +66,7 @@ def test_jobs_are_kept_without_a_word(tmp_path: Path) -> None:
 def test_the_second_server_is_told_to_use_a_place_of_its_own(tmp_path: Path) -> None:
     with serving(tmp_path) as server:
         told = refusal(tmp_path)
-    assert f"in use by another job server (geartrain, process {server.process.pid} on " in told
+    assert f"in use by another job server (process {server.process.pid} on " in told
     assert f"--store sqlite:///{tmp_path}/second.sqlite" in told
 
 

@@ -150,7 +150,7 @@ def test_more_connections_than_open_files() -> None:
         stack.close()
         wait_until(lambda: connections_of(server) <= 3, "there is room again")
         log = server.log.read_text()
-        assert re.search(r"connection_refused limit=\d\d\n", log)
+        assert re.search(r"connection_refused host=127.0.0.1 limit=\d\d\n", log)
         assert "Too many open files" not in log
 
 

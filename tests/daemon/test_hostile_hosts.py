@@ -24,6 +24,7 @@ from daemon_peer import DaemonPeer
 from geartrain.daemon.config import Config
 from geartrain.wire.packets import (
     CAN_DO,
+    ECHO_REQ,
     GRAB_JOB,
     JOB_ASSIGN,
     JOB_CREATED,
@@ -96,7 +97,7 @@ class Hosts:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path) -> Iterator[Hosts]:
+def hosts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
     hosts = Hosts()
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and ip (package iproute2), to make network namespaces")
@@ -107,6 +108,7 @@ def hosts(tmp_path: Path) -> Iterator[Hosts]:
             pytest.skip(f"needs network namespaces, which can't be made here: {error.stderr.decode().strip()}")
         log = tmp_path / "log"
         command = [sys.executable, "-m", "geartrain", "serve", f"--listen={SERVER}", f"--port={PORT}", *PATIENCE]
+        command += getattr(request, "param", ())
         process = subprocess.Popen(
             ["ip", "netns", "exec", hosts.server, *command, "--store=memory:", f"--log-file={log}"],
             stdin=subprocess.DEVNULL,
@@ -150,6 +152,23 @@ def test_a_dead_host_is_found_while_much_is_sent_to_it(hosts: Hosts) -> None:
             return len(hosts.ask(b"workers")) < before
 
         wait_until(is_gone, "the client is gone", 30)
+
+
+@pytest.mark.parametrize("hosts", [("--max-connections=6", "--reserved-connections=2")], indirect=True)
+def test_when_all_connections_are_taken_some_are_left_for_the_own_machine(hosts: Hosts) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            other = stack.enter_context(hosts.connect(hosts.other))
+            other.send(pack_request(ECHO_REQ, b"in"))
+            assert other.receive().arguments == (b"in",)
+        with hosts.connect(hosts.other) as fifth:
+            assert fifth.is_closed()
+        for _ in range(2):
+            operator = stack.enter_context(hosts.connect(hosts.server))
+            operator.send(pack_request(ECHO_REQ, b"in"))
+            assert operator.receive().arguments == (b"in",)
+        with hosts.connect(hosts.server) as seventh:
+            assert seventh.is_closed()
 
 
 def test_by_default_it_takes_less_than_a_minute() -> None:

@@ -134,7 +134,10 @@ def test_a_client_that_does_not_read_its_results_is_cut_off() -> None:
             sent += len(data)
             assert sent < 200 * MIB
             assert memory_of(server) < before + 50 * MIB
-        assert re.search(r"WARN +peer_cut_off host=127.0.0.1 fd=\d+ unsent=\d+ limit=8388608\n", server.log.read_text())
+        assert re.search(
+            r"WARN +peer_cut_off host=127.0.0.1 fd=\d+ unread=\d+ limit=8388608 ",
+            server.log.read_text(),
+        )
         wait_until(lambda: len(server.ask("workers")) == 4, "it is gone: the pair, the worker and the one who asks")
         worker.send(pack_request(WORK_COMPLETE, job.arguments[0], b""))
         wait_until(lambda: server.jobs_of("f") == (0, 0), "its job ended")

@@ -52,7 +52,7 @@ class SilentStore:
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[SilentStore]:
-    with running(Redis) as service, running_geartrain("--store-patience=30s", store=service.url("silent")) as server:
+    with running(Redis) as service, running_geartrain("--store-timeout=30s", store=service.url("silent")) as server:
         server.ask("version")  # it has loaded what the store kept
         yield SilentStore(service, server)
 

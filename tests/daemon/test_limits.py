@@ -47,7 +47,7 @@ def test_connections_above_the_limit_are_closed_and_the_others_stay() -> None:
                 assert three.is_closed()
         one.send(pack_request(ECHO_REQ, b"still here"))
         assert one.receive().arguments == (b"still here",)
-        wait_until(lambda: "connection_refused limit=2" in server.log.read_text(), "a line in the log")
+        wait_until(lambda: "connection_refused host=127.0.0.1 limit=2" in server.log.read_text(), "a line in the log")
 
 
 def test_memory_for_jobs_is_bounded() -> None:

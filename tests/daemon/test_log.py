@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from geartrain.daemon.log import FloodGate, JsonFormatter, Log, TextFormatter, quote
+from geartrain.daemon.log import FloodGate, JsonFormatter, LineWriter, Log, TextFormatter, quote
 from geartrain.errors import ConfigError
 
 log = logging.getLogger("geartrain.daemon")
@@ -149,7 +150,7 @@ def test_the_log_follows_a_file_that_is_moved_away(tmp_path: Path, root_level: N
     finally:
         output.close()
     assert [line.split()[-1] for line in (tmp_path / "old").read_text().splitlines()] == ["first", "second"]
-    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["third"]
+    assert [line.split()[-1] for line in path.read_text().splitlines()] == ["log_reopened", "third"]
 
 
 def test_a_file_that_can_not_be_reopened_is_kept_and_it_is_said(tmp_path: Path, root_level: None) -> None:
@@ -193,3 +194,58 @@ def test_a_log_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
         Log(f"{tmp_path}/missing/log")
     with pytest.raises(ConfigError, match=r"--syslog needs .*missing"):
         Log("none", syslog=True, system_log=f"{tmp_path}/missing")
+
+
+# ── what is not read ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pipe_that_nobody_reads_stops_nobody(tmp_path: Path, root_level: None) -> None:
+    reader, writer = os.pipe()
+    target = logging.StreamHandler(os.fdopen(writer, "w"))
+    lines = LineWriter([target], most=100)
+    try:
+        for number in range(3000):
+            lines.handle(record(f"{number} " + "x" * 1000))
+        assert lines.dropped > 2000
+        read = b""
+        while b"log_lines_dropped" not in read:
+            read += os.read(reader, 1 << 20)
+        told = read.decode().splitlines()
+        numbers = [int(line.split()[0]) for line in told if "xxx" in line]
+        assert numbers == sorted(numbers)
+        assert numbers[0] == 0
+        assert len(numbers) + lines.dropped < 3000, "what was dropped has been told"
+        lines.handle(record("later"))
+        assert lines.finish()
+        assert b"later" in os.read(reader, 1 << 20)
+    finally:
+        os.close(reader)
+        target.close()
+
+
+def test_an_end_waits_for_a_log_that_hangs_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geartrain.daemon.log.LAST_LINES_SECONDS", 0.1)
+    reader, writer = os.pipe()
+    lines = LineWriter([logging.StreamHandler(os.fdopen(writer, "w"))])
+    for _ in range(200):
+        lines.handle(record("x" * 1000))
+    assert not lines.finish()
+    os.close(reader)
+
+
+def test_a_pipe_without_a_reader_is_refused_as_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="can't be opened"):
+        Log(str(tmp_path / "pipe"))
+
+
+def test_nobody_else_may_read_it(tmp_path: Path, root_level: None) -> None:
+    path = tmp_path / "log"
+    Log(str(path)).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == ""
+    path.chmod(0o640)
+    Log(str(path)).close()
+    (line,) = path.read_text().splitlines()
+    assert "log_readable_by_others" in line
+    assert "mode=640" in line

@@ -190,7 +190,7 @@ def test_more_open_files_than_allowed_are_refused() -> None:
 
 def test_gearmands_options_are_understood(tmp_path: Path) -> None:
     file = tmp_path / "gearmand.conf"
-    file.write_text("--job-handle-prefix=H:old\n--backlog=77 --threads=2\n")
+    file.write_text('# our job server\n--job-handle-prefix="H:our farm"\n\n  # more\n--backlog=77 --threads=2\n')
     gearmands = "-R -t 8 --hashtable-buckets 100 --coredump -j 2 -w 0 -q builtin --keepalive --keepalive-idle -1"
     with (
         running_geartrain(f"--config-file={file}", "--job-handle-prefix=H:t", *gearmands.split()) as server,
@@ -201,6 +201,68 @@ def test_gearmands_options_are_understood(tmp_path: Path) -> None:
         log = server.log.read_text()
     for option in ("--threads", "--round-robin", "--hashtable-buckets", "--coredump"):
         assert log.count(f"option_without_meaning option={option} ") == 1
+
+
+def test_zero_retries_are_remarked_upon() -> None:
+    with running_geartrain("--job-retries=0") as server:
+        assert 'WARN  option_has_changed option="--job-retries 0"' in server.log.read_text()
+    with running_geartrain() as server:
+        assert "option_has_changed" not in server.log.read_text()
+
+
+def test_a_pid_file_of_a_dead_process_is_replaced_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with running_geartrain(f"--pid-file={pid_file}") as server:
+        assert pid_file.read_text() == f"{server.process.pid}\n"
+        assert pid_file.stat().st_mode & 0o777 == 0o644
+        done = serve("--port=0", f"--pid-file={pid_file}")
+        assert done.returncode == 1
+        assert f"which names process {server.process.pid}, and that runs" in done.stderr
+        server.process.kill()
+        server.process.wait()
+    assert pid_file.exists()
+    with running_geartrain(f"--pid-file={pid_file}") as server:
+        assert pid_file.read_text() == f"{server.process.pid}\n"
+    assert not pid_file.exists()
+
+
+def test_a_pid_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "pid").symlink_to(victim)
+    for path in (tmp_path / "pid", Path("/dev/null")):
+        done = serve("--port=0", f"--pid-file={path}")
+        assert done.returncode == 1
+        assert "no ordinary file: remove it, or choose another" in done.stderr
+    assert victim.read_text() == "precious"
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize(("option", "mode"), [((), 0o600), (("--socket-mode=666",), 0o666)])
+def test_a_unix_socket_has_the_mode_it_was_told(tmp_path: Path, option: tuple[str, ...], mode: int) -> None:
+    path = tmp_path / "socket"
+    with running_geartrain(f"--listen=unix:{path}", *option):
+        assert path.stat().st_mode & 0o777 == mode
+
+
+SECRET = "Sesame-77"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        'store = ["{url}"]', '[store]\nurl = "{url}"', 'stor = "{url}"', 'store = "{url}', "store = {url}",
+        'listen = "{url}"', 'max_memory = "{url}"',
+    ],
+)  # fmt: skip
+def test_no_message_about_a_file_tells_a_password(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(written.format(url=f"postgresql://user:{SECRET}@127.0.0.1:1/db") + "\n")
+    done = serve("--check-args", f"--config={file}", GEARTRAIN_STORE="")
+    if not written.startswith("listen"):
+        assert done.returncode == 1
+        assert str(file) in done.stderr
+    assert SECRET not in done.stderr + done.stdout
 
 
 @pytest.mark.parametrize(

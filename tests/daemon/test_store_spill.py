@@ -15,7 +15,7 @@ from geartrain.wire import packets as p
 from servers import wait_until
 
 SPILL = "--spill-above=1KiB"
-PATIENCE = "--store-patience=200ms"
+PATIENCE = "--store-timeout=200ms"
 MEGABYTE = 1 << 20
 
 

@@ -17,7 +17,8 @@ from datetime import UTC, datetime, timedelta
 from conversation import NAMES, PACKETS
 
 FIRST_BYTES = 16 * 1024  # all arguments but the last must end within so many bytes of a packet
-JOB_COST, LISTENER_COST = 200, 100
+JOB_COST, KEY_COST, REDUCER_COST, DELAYED_COST, SUBSCRIBER_COST = 200, 100, 50, 150, 100
+FUNCTION_COST, ABILITY_COST, REVOKED_COST = 1000, 250, 100
 FORMER = 1000
 TO_SERVER = {
     "CAN_DO", "CANT_DO", "RESET_ABILITIES", "PRE_SLEEP", "SUBMIT_JOB", "GRAB_JOB", "WORK_STATUS", "WORK_COMPLETE",
@@ -37,17 +38,20 @@ class Options:
     """The settings that the model knows."""
 
     handle_prefix: bytes = b"H:t"
-    job_retries: int = 0
+    job_retries: int = -1
     worker_wakeup: int = 1
     listed_order: bool = False
     exceptions: bool = False
-    wake_patience: float = 1.0
+    wake_timeout: float = 1.0
     max_body: int = 1 << 20
     max_line: int = 8192
     max_function: int = 512
     max_unique: int = 64
     max_functions: int = 100_000
     max_memory: int = 0
+    max_abilities: int = 1000
+    forget_after: float = 1e9
+    exact_timeouts: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class NaiveServer:
         self.jobs: list[NaiveJob] = []
         self.peers: dict[str, NaivePeer] = {}
         self.functions: dict[bytes, tuple[int, int, int]] = {}  # and their limits
-        self.early_limits: dict[bytes, tuple[int, int, int]] = {}
+        self.idle: dict[bytes, float] = {}  # functions without jobs, workers and limits: since when
         self.counters: dict[bytes, Counter[str]] = defaultdict(Counter)
         self.outbox: dict[str, list[bytes | Refusal | Raised]] = {}
         self.closed: set[str] = set()
@@ -184,8 +188,13 @@ class NaiveServer:
 
     @property
     def memory(self) -> int:
-        return sum(
-            len(job.workload) + len(job.unique) + JOB_COST + LISTENER_COST * len(job.listeners) for job in self.jobs
+        return (
+            sum(
+                _cost(job.unique, job.workload, job.reducer, job.due) + SUBSCRIBER_COST * len(job.listeners)
+                for job in self.jobs
+            )
+            + sum(FUNCTION_COST + len(name) for name in self.functions)
+            + sum(ABILITY_COST * len(peer.abilities) + REVOKED_COST * len(peer.former) for peer in self.peers.values())
         )
 
     # ── the four verbs ──────────────────────────────────────────────────────────────────────────────────────────
@@ -201,10 +210,12 @@ class NaiveServer:
         peer.buffer += data[peer.skip :]
         peer.skip = max(peer.skip - len(data), 0)
         while name in self.peers and peer.buffer and self._message(peer):
-            pass
+            self._note_idle()
+        self._note_idle()
 
     def lost(self, name: str) -> None:
         self._leave(name)
+        self._note_idle()
         self.outbox.pop(name)
         self.closed.discard(name)
 
@@ -226,6 +237,23 @@ class NaiveServer:
         due = [job for job in self.jobs if job.state == "delayed" and job.due <= wall]
         for job in sorted(due, key=lambda job: (job.due, job.number)):
             self._enqueue(job)
+        self._note_idle()
+        for name in [name for name, since in self.idle.items() if since + self.options.forget_after <= now]:
+            self._forget(name)
+
+    def _note_idle(self) -> None:
+        for name, limits in self.functions.items():
+            if any(limits) or self.count(name) or self._workers_of(name):
+                self.idle.pop(name, None)
+            else:
+                self.idle.setdefault(name, self.now)
+
+    def _forget(self, name: bytes) -> None:
+        del self.functions[name]
+        self.idle.pop(name, None)
+        self.counters.pop(name, None)
+        self.passed.pop(name, None)
+        self.last_lost.pop(name, None)
 
     # ── messages ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -270,18 +298,19 @@ class NaiveServer:
                 self._can_do(peer, body, 0.0)
             case "CAN_DO_TIMEOUT":
                 function, nul, text = body.partition(b"\0")
-                milliseconds = _whole_number(text)
+                milliseconds = _whole_number(text.strip(b"\0 \t\r\n"))
+                if milliseconds is None or milliseconds > 10**15:
+                    milliseconds = 0  # no limit
+                elif 0 < milliseconds < 1000 and not self.options.exact_timeouts:
+                    milliseconds = 1000
                 if not nul:
                     self._refuse(peer, b"INVALID_PACKET")
-                elif milliseconds is None or milliseconds > 10**15:
-                    self._refuse(peer, b"INVALID_ARGUMENT")
                 else:
                     self._can_do(peer, function, max(milliseconds, 0) / 1000)
             case "CANT_DO":
                 self._cant_do(peer, body)
             case "RESET_ABILITIES":
-                for function in list(peer.abilities):
-                    self._cant_do(peer, function)
+                self._reset_abilities(peer)
             case "PRE_SLEEP":
                 self._fall_asleep(peer)
             case "GRAB_JOB" | "GRAB_JOB_UNIQ" | "GRAB_JOB_ALL":
@@ -354,7 +383,7 @@ class NaiveServer:
         if job is not None:
             if background:
                 job.background = True
-            elif self._is_full(LISTENER_COST):
+            elif self._is_full(SUBSCRIBER_COST):
                 counters["refused"] += 1
                 return self._refuse(peer, b"QUEUE_ERROR")
             else:
@@ -364,7 +393,7 @@ class NaiveServer:
 
         priority = HIGH if "_HIGH" in name else LOW if "_LOW" in name else NORMAL
         limit = self.functions[function][priority]
-        cost = len(workload) + len(unique) + JOB_COST + (0 if background else LISTENER_COST)
+        cost = _cost(unique, workload, reducer, due if due > self.wall else 0) + (0 if background else SUBSCRIBER_COST)
         if (0 < limit <= self.count(function)) or self.draining or self._is_full(cost):
             counters["refused"] += 1
             return self._refuse(peer, b"QUEUE_ERROR")
@@ -391,15 +420,25 @@ class NaiveServer:
             return True
         if len(function) > self.options.max_function:
             self._refuse(peer, b"ARGUMENT_TOO_LARGE")
-        elif len(self.functions) >= self.options.max_functions:
+        elif not self._may_create(function):
             self._refuse(peer, b"QUEUE_ERROR")
         else:
             self._create(function)
         return function in self.functions
 
+    def _may_create(self, function: bytes) -> bool:
+        """Whether the limits let it be made; for that the function that is idle for longest may be forgotten."""
+        if len(function) > self.options.max_function:
+            return False
+        if len(self.functions) >= self.options.max_functions:
+            if not self.idle:
+                return False
+            self._forget(next(iter(self.idle)))
+        return not self._is_full(FUNCTION_COST + len(function))
+
     def _create(self, function: bytes) -> None:
-        if function not in self.functions:
-            self.functions[function] = self.early_limits.pop(function, (0, 0, 0))
+        self.functions.setdefault(function, (0, 0, 0))
+        self._note_idle()
 
     def _enqueue(self, job: NaiveJob) -> None:
         self.events += 1
@@ -423,7 +462,7 @@ class NaiveServer:
         self.events += 1
         peer.asleep = None
         peer.woken_for = function
-        peer.woken_until = self.now + self.options.wake_patience
+        peer.woken_until = self.now + self.options.wake_timeout
         peer.woken_at = self.events
         self._send(peer.name, packet("NOOP"))
 
@@ -442,15 +481,19 @@ class NaiveServer:
 
     def _can_do(self, peer: NaivePeer, function: bytes, timeout: float) -> None:
         if function not in peer.abilities:
+            if len(peer.abilities) >= self.options.max_abilities:
+                return self._refuse(peer, b"QUEUE_ERROR")
             if not self._know(peer, function):
-                return
+                return None
+            if self._is_full(ABILITY_COST):
+                return self._refuse(peer, b"QUEUE_ERROR")
             peer.abilities.insert(0, function)
             peer.registered.insert(0, function)
             if peer.asleep is not None:
                 self.events += 1
                 peer.asleep[function] = self.events
         peer.timeouts[function] = timeout
-        self._wake(function)
+        return self._wake(function)
 
     def _cant_do(self, peer: NaivePeer, function: bytes) -> None:
         if function not in peer.abilities:
@@ -466,6 +509,17 @@ class NaiveServer:
         if peer.woken_for == function:
             peer.woken_for = None
             self._wake(function)
+
+    def _reset_abilities(self, peer: NaivePeer) -> None:
+        peer.abilities.clear()
+        peer.registered.clear()
+        if peer.asleep is not None:
+            peer.asleep.clear()
+        for job in self.running(peer):
+            self._remember(peer, job)
+            self._lose(job)
+        was, peer.woken_for = peer.woken_for, None
+        self._wake(was)
 
     def _grab(self, peer: NaivePeer, name: str) -> None:
         was, peer.woken_for = peer.woken_for, None
@@ -581,7 +635,7 @@ class NaiveServer:
         if not job.background and not job.listeners:
             counters["abandoned"] += 1
             self.jobs.remove(job)
-        elif 0 < self.options.job_retries <= job.attempts:
+        elif self.options.job_retries >= 0 and job.attempts >= max(self.options.job_retries, 1):
             counters["failed"] += 1
             self._tell(job, packet("WORK_FAIL", self.handle(job)))
             self.jobs.remove(job)
@@ -625,12 +679,13 @@ class NaiveServer:
             answer = b"".join(line + b"\n" for line in [*answer, b"."])
         self._send(peer.name, answer)
 
-    def _answer(self, peer: NaivePeer, first: bytes, words: list[bytes]) -> bytes | list[bytes]:
+    def _answer(self, peer: NaivePeer, first: bytes, words: list[bytes]) -> bytes | list[bytes] | Refusal:
         command = first.lower()
         match [command, *words]:
             case [b"status", *_]:
                 return [
-                    b"%b\t%d\t%d\t%d" % (name, self.count(name), self.count(name, "running"), self._workers_of(name))
+                    b"%b\t%d\t%d\t%d"
+                    % (_shown(name), self.count(name), self.count(name, "running"), self._workers_of(name))
                     for name in self.functions
                 ]
             case [b"prioritystatus", *_]:
@@ -638,7 +693,12 @@ class NaiveServer:
             case [b"workers", *_]:
                 return [
                     b"%d %b %b :%b"
-                    % (peer.fd, peer.host.encode(), peer.id or b"-", b"".join(b" " + name for name in peer.registered))
+                    % (
+                        peer.fd,
+                        peer.host.encode(),
+                        _shown(peer.id) or b"-",
+                        b"".join(b" " + _shown(name) for name in peer.registered),
+                    )
                     for peer in self.peers.values()
                 ]
             case [b"show", word] if word.lower() == b"jobs":
@@ -647,7 +707,7 @@ class NaiveServer:
                     for job in self.jobs
                 ]
             case [b"show", one, two] if (one.lower(), two.lower()) == (b"unique", b"jobs"):
-                return [job.unique for job in self.jobs]
+                return [_shown(job.unique) for job in self.jobs]
             case [b"show", _, *_]:
                 return b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"
             case [b"version", *_]:
@@ -657,8 +717,7 @@ class NaiveServer:
             case [b"verbose", *_]:
                 return b"OK ERROR\n"
             case [b"create", word, name] if word.lower() == b"function":
-                full = name not in self.functions and len(self.functions) >= self.options.max_functions
-                if len(name) > self.options.max_function or full:
+                if name not in self.functions and not self._may_create(name):
                     return b"ERR CREATE_FUNCTION %b\r\n" % name
                 self._create(name)
                 return b"OK\r\n"
@@ -680,7 +739,7 @@ class NaiveServer:
     def _priority_line(self, name: bytes) -> bytes:
         high, normal, low = (self.count(name, "queued", priority) for priority in (HIGH, NORMAL, LOW))
         normal += self.count(name, "delayed")
-        return b"%b\t%d\t%d\t%d\t%d" % (name, high, normal, low, self._workers_of(name))
+        return b"%b\t%d\t%d\t%d\t%d" % (_shown(name), high, normal, low, self._workers_of(name))
 
     def _drop(self, name: bytes) -> bytes:
         if name not in self.functions:
@@ -689,21 +748,19 @@ class NaiveServer:
             return b"ERR there are still connected workers or executing clients\r\n"
         for job in self.queued(name) + [job for job in self.jobs if job.function == name and job.state == "delayed"]:
             self._cancel(job)
-        del self.functions[name]
-        self.counters.pop(name, None)
-        self.passed.pop(name, None)
-        self.last_lost.pop(name, None)
+        self._forget(name)
         return b"OK\r\n"
 
-    def _maxqueue(self, name: bytes, words: list[bytes]) -> bytes:
+    def _maxqueue(self, name: bytes, words: list[bytes]) -> bytes | Refusal:
         limits = [min(int(word), 2**32) if word.isdigit() and len(word) < 20 else 0 for word in words]
         if len(limits) == 1:
             limits *= 3
         high, normal, low = (*limits, 0, 0, 0)[:3]
-        if name in self.functions:
-            self.functions[name] = (high, normal, low)
-        elif name in self.early_limits or len(self.early_limits) < self.options.max_functions:
-            self.early_limits[name] = (high, normal, low)
+        if name not in self.functions and not any((high, normal, low)):
+            return b"OK\r\n"
+        if name not in self.functions and not self._may_create(name):
+            return Refusal(b"MAXQUEUE", line=True)
+        self.functions[name] = (high, normal, low)
         return b"OK\r\n"
 
     def _cancel(self, job: NaiveJob | None) -> bytes:
@@ -718,7 +775,7 @@ class NaiveServer:
 
     # ── output ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _send(self, name: str, data: bytes) -> None:
+    def _send(self, name: str, data: bytes | Refusal) -> None:
         self.outbox[name].append(data)
 
     def _refuse(self, peer: NaivePeer, code: bytes) -> None:
@@ -733,6 +790,25 @@ def _split(body: bytes, count: int) -> tuple[list[bytes], bytes]:
         arguments.append(body[start:end])
         start = end + 1
     return arguments, body[start:]
+
+
+def _cost(unique: bytes, workload: bytes, reducer: bytes, due: float) -> int:
+    """What a job takes of the memory limit, its clients aside."""
+    cost = JOB_COST + len(workload)
+    if unique:
+        cost += len(unique) + KEY_COST
+    if reducer:
+        cost += len(reducer) + REDUCER_COST
+    return cost + (DELAYED_COST if due else 0)
+
+
+def _shown(name: bytes) -> bytes:
+    """A name as listings have it, with its control characters escaped."""
+    names = {9: b"\\t", 10: b"\\n", 13: b"\\r"}
+    shown = b"".join(names.get(byte, b"\\x%02x" % byte) if byte < 32 or byte == 127 else bytes([byte]) for byte in name)
+    for second in range(0x80, 0xA0):
+        shown = shown.replace(b"\xc2" + bytes([second]), b"\\x%02x" % second)
+    return shown
 
 
 def _whole_number(text: bytes) -> int | None:

@@ -9,12 +9,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from geartrain.jobserver.job import DELAYED, HIGH, JOB_COST, LISTENER_COST, LOW, NORMAL, QUEUED, RUNNING
+from geartrain.jobserver.links import find_ability, registered_abilities
+from geartrain.jobserver.model import (
+    ABILITY_COST,
+    DELAYED,
+    FUNCTION_COST,
+    HIGH,
+    LOW,
+    NORMAL,
+    QUEUED,
+    REVOKED_COST,
+    RUNNING,
+    SUBSCRIBER_COST,
+)
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer, Peer
-    from geartrain.jobserver.function import Function
-    from geartrain.jobserver.job import Job
+    from geartrain.jobserver.model import Function, Job
 
 
 def check(server: JobServer) -> None:
@@ -26,15 +37,14 @@ def check(server: JobServer) -> None:
     for peer in server.peers:
         _check_peer(server, peer, jobs)
     assert not [job for job in jobs if job.state == RUNNING and job.worker not in server.peers]
-    _check_listeners(server, jobs)
+    _check_subscribers(server, jobs)
     _check_woken(server)
     _check_deadlines(server, jobs)
-    assert server.memory == sum(
-        len(job.workload) + len(job.unique) + JOB_COST + LISTENER_COST * _count(job.listeners, "next_of_job")
-        for job in jobs
-    )
-    assert all(peer in server.peers and peer.partial_since > 0 for peer in server.partials)
-    assert {peer for peer in server.peers if peer.partial_since > 0} == set(server.partials)
+    assert server.memory == sum(job.cost() + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
+        FUNCTION_COST + len(name) for name in server.functions
+    ) + sum(ABILITY_COST * peer.ability_count + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers)
+    assert all(peer in server.peers and peer.half_sent_since > 0 for peer in server.half_sent)
+    assert {peer for peer in server.peers if peer.half_sent_since > 0} == set(server.half_sent)
 
 
 def _linked(first: Any, last: Any, following: str, previous: str) -> Iterator[Any]:
@@ -67,7 +77,7 @@ def _check_table(server: JobServer, jobs: list[Job]) -> None:
         assert 0 < job.number < server.next_number
         assert job.state in (QUEUED, RUNNING, DELAYED)
         assert (job.worker is not None) == (job.state == RUNNING)
-        assert job.background or job.listeners is not None or job.state == RUNNING, f"nobody wants {job}"
+        assert job.background or job.subscribers is not None or job.state == RUNNING, f"nobody wants {job}"
 
 
 def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> None:
@@ -76,22 +86,22 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> N
     assert function.running == in_state[RUNNING]
     assert function.delayed == in_state[DELAYED]
     assert function.total == len(jobs)
-    lines = {HIGH: function.high, NORMAL: function.normal, LOW: function.low}
-    for priority, line in lines.items():
-        members = list(_linked(line.first, line.last, "next", "previous"))
-        assert line.count == len(members)
+    queues = {HIGH: function.high, NORMAL: function.normal, LOW: function.low}
+    for priority, queue in queues.items():
+        members = list(_linked(queue.first, queue.last, "next", "previous"))
+        assert queue.count == len(members)
         expected = {job.number for job in jobs if job.state == QUEUED and job.priority == priority}
         assert {job.number for job in members} == expected
         has_lost = [job.attempts > 0 for job in members]
         assert has_lost == sorted(has_lost)
-        assert line.first_lost is next((job for job in members if job.attempts), None)
+        assert queue.first_lost is next((job for job in members if job.attempts), None)
     assert {unique: job.number for unique, job in function.uniques.items()} == {
         job.unique: job.number for job in jobs if job.unique not in (b"", b"-")
     }
     assert {workload: job.number for workload, job in function.workloads.items()} == {
         job.workload: job.number for job in jobs if job.unique == b"-" and job.workload
     }
-    able = [peer for peer in server.peers for ability in peer.list_abilities() if ability.function is function]
+    able = [peer for peer in server.peers for ability in registered_abilities(peer) if ability.function is function]
     assert function.workers == len(able) == len(set(able))
     sleepers = list(_linked(function.first_sleeper, function.last_sleeper, "next_sleeper", "previous_sleeper"))
     assert all(ability.function is function for ability in sleepers)
@@ -101,8 +111,9 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> N
     if sleepers and function.queued:
         enough = function.queued * server.worker_wakeup if server.worker_wakeup else 1 << 60
         assert function.woken >= enough, f"jobs of {function} wait beside sleepers, {function.woken} woken"
-    ended = function.completed + function.failed + function.cancelled + function.abandoned
-    assert function.submitted == ended + function.total
+    counters = function.counters
+    ended = counters.completed + counters.failed + counters.cancelled + counters.abandoned
+    assert counters.submitted == ended + function.total
 
 
 def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
@@ -113,28 +124,29 @@ def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
     assert peer.ability_count == len(ring) == len({ability.function.name for ability in ring})
     for ability in ring:
         assert server.functions.get(ability.function.name) is ability.function
-        assert peer.ability(ability.function.name) is ability
+        assert find_ability(peer, ability.function.name) is ability
     running = list(_linked(peer.running, ..., "next", "previous"))
     assert {job.number for job in running} == {job.number for job in jobs if job.worker is peer}
     assert peer.unsent == sum(map(len, peer.pieces))
     if peer.woken_for is not None:
         assert not peer.sleeping
         assert peer.woken_for in [ability.function for ability in ring]
-    assert peer.last_function is None or server.functions.get(peer.last_function.name) is peer.last_function
-    assert peer.former is None or len(peer.former) <= 1000
+    last = peer.last_function
+    assert last is None or last.forgotten or server.functions.get(last.name) is last
+    assert peer.revoked is None or len(peer.revoked) <= 1000
 
 
-def _check_listeners(server: JobServer, jobs: list[Job]) -> None:
+def _check_subscribers(server: JobServer, jobs: list[Job]) -> None:
     of_jobs: defaultdict[int, Counter[Peer]] = defaultdict(Counter)
     for job in jobs:
-        for listener in _linked(job.listeners, ..., "next_of_job", "previous_of_job"):
-            assert listener.job is job
-            of_jobs[job.number][listener.peer] += 1
+        for subscriber in _linked(job.subscribers, ..., "next_of_job", "previous_of_job"):
+            assert subscriber.job is job
+            of_jobs[job.number][subscriber.peer] += 1
     of_peers: defaultdict[int, Counter[Peer]] = defaultdict(Counter)
     for peer in server.peers:
-        for listener in _linked(peer.listening, ..., "next_of_peer", "previous_of_peer"):
-            assert listener.peer is peer
-            of_peers[listener.job.number][peer] += 1
+        for subscriber in _linked(peer.subscriptions, ..., "next_of_peer", "previous_of_peer"):
+            assert subscriber.peer is peer
+            of_peers[subscriber.job.number][peer] += 1
     assert of_jobs == of_peers
 
 
@@ -159,7 +171,8 @@ def _check_deadlines(server: JobServer, jobs: list[Job]) -> None:
 
 def _check_heap(deadlines: Any, expected: list[Job], is_meant: Callable[[Job, Any], bool]) -> None:
     assert deadlines.live == len(expected)
-    assert len(deadlines.heap) <= 2 * deadlines.live + 65
+    assert deadlines.old or len(deadlines.heap) <= 2 * deadlines.live + 65
+    entries = [*deadlines.heap, *deadlines.old]
     for job in expected:
-        meant = [entry for entry in deadlines.heap if entry[1] == job.number and is_meant(job, entry)]
+        meant = [entry for entry in entries if entry[1] == job.number and is_meant(job, entry)]
         assert meant, f"{job} is forgotten"

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from world import World, request
 
 from geartrain.jobserver import JobServer, Peer, Settings
-from geartrain.jobserver.function import Function
-from geartrain.jobserver.job import JOB_COST, LISTENER_COST, LOW, Job
-from geartrain.jobserver.server import MAX_NOTICES
+from geartrain.jobserver.model import (
+    ABILITY_COST,
+    FUNCTION_COST,
+    JOB_COST,
+    KEY_COST,
+    LOW,
+    SUBSCRIBER_COST,
+    Function,
+    Job,
+)
+from geartrain.jobserver.rules.submission import MAX_SUBSCRIBERS
+from geartrain.jobserver.state import MAX_EVENTS
 
 CREATED = b"\0RES\0\0\0\x08"
 
 
 def ask(server: JobServer, peer: Peer, data: bytes) -> bytes:
+    server.tick(server.now, server.wall)
     server.receive(peer, data)
     return b"".join(peer.take())
+
+
+F = FUNCTION_COST + 1  # what the function f takes
 
 
 def server_with(**options: object) -> JobServer:
@@ -34,17 +48,18 @@ def server_with(**options: object) -> JobServer:
 
 def test_the_memory_for_jobs_is_bounded_to_the_byte() -> None:
     cost = JOB_COST + 100
-    server = server_with(max_memory=3 * cost)
+    room = F + 3 * cost
+    server = server_with(max_memory=room)
     peer = server.connect("127.0.0.1", 1)
     job = request("SUBMIT_JOB_BG", b"f", b"", b"x" * 100)
     assert ask(server, peer, job * 3).count(CREATED) == 3
-    assert server.memory == 3 * cost
-    assert b"QUEUE_ERROR\0The job server's memory for jobs is full" in ask(server, peer, job)
-    assert server.take_notices() == [("memory_full", peer, {"memory": 3 * cost, "limit": 3 * cost})]
+    assert server.memory == room
+    assert b"QUEUE_ERROR\0The job server's memory is full" in ask(server, peer, job)
+    assert server.take_events() == [("memory_full", peer, {"memory": room, "limit": room})]
     ask(server, peer, b"cancel job H:localhost:2\n")
     assert ask(server, peer, request("SUBMIT_JOB_BG", b"f", b"", b"x" * 101)).count(CREATED) == 0
     assert ask(server, peer, job).count(CREATED) == 1
-    assert server.functions[b"f"].refused == 2
+    assert server.functions[b"f"].counters.refused == 2
 
 
 def test_half_sent_packets_of_all_peers_together_are_bounded() -> None:
@@ -57,25 +72,25 @@ def test_half_sent_packets_of_all_peers_together_are_bounded() -> None:
     assert peers[2].closing
     assert not peers[0].closing
     server.lost(peers[2])
-    assert server.partials_size == 2 * (len(head) + 450_000)
+    assert server.half_sent_size == 2 * (len(head) + 450_000)
     server.lost(peers[1])
     assert ask(server, peers[0], b"x" * (900_000 - 3 - 450_000)).startswith(CREATED)
-    assert server.partials_size == 0
+    assert server.half_sent_size == 0
 
 
 def test_clients_that_wait_cost_memory_too() -> None:
-    server = server_with(max_memory=JOB_COST + 1 + 3 * LISTENER_COST)
+    server = server_with(max_memory=F + JOB_COST + KEY_COST + 1 + 3 * SUBSCRIBER_COST)
     peer = server.connect("127.0.0.1", 1)
     job = request("SUBMIT_JOB", b"f", b"u", b"")
     assert ask(server, peer, job * 5).count(CREATED) == 3
-    assert server.functions[b"f"].coalesced == 2
-    assert server.functions[b"f"].refused == 2
+    assert server.functions[b"f"].counters.coalesced == 2
+    assert server.functions[b"f"].counters.refused == 2
     server.lost(peer)
-    assert server.memory == 0
+    assert server.memory == F
 
 
 def test_running_jobs_count_until_they_end() -> None:
-    server = server_with(max_memory=JOB_COST)
+    server = server_with(max_memory=F + ABILITY_COST + JOB_COST)
     peer = server.connect("127.0.0.1", 1)
     job = request("SUBMIT_JOB_BG", b"f", b"", b"")
     ask(server, peer, request("CAN_DO", b"f") + job + request("GRAB_JOB"))
@@ -96,6 +111,7 @@ def test_no_limit_is_no_limit() -> None:
 def test_functions_have_a_limited_name_and_a_limited_number(packet: str) -> None:
     server = server_with(max_functions=3, max_function=10)
     peer = server.connect("127.0.0.1", 1)
+    ask(server, peer, b"".join(b"maxqueue %b 100\n" % name for name in (b"x" * 10, b"b", b"c")))  # not idle
 
     def use(name: bytes) -> bytes:
         if packet == "create":
@@ -116,12 +132,86 @@ def test_functions_have_a_limited_name_and_a_limited_number(packet: str) -> None
 def test_limits_of_functions_not_seen_yet_are_kept_within_bounds() -> None:
     server = server_with(max_functions=3)
     peer = server.connect("127.0.0.1", 1)
-    for number in range(10):
+    for number in range(3):
         assert ask(server, peer, b"maxqueue f%d 1\n" % number) == b"OK\r\n"
-    assert list(server.limits) == [b"f0", b"f1", b"f2"]
+    assert ask(server, peer, b"maxqueue f3 1\n").startswith(b"ERR MAXQUEUE ")
+    assert ask(server, peer, b"maxqueue f3 0\n") == b"OK\r\n", "it has no limit, as asked"
+    assert ask(server, peer, b"maxqueue %b 1\n" % (b"x" * 513)).startswith(b"ERR MAXQUEUE ")
     job = request("SUBMIT_JOB_BG", b"f0", b"", b"x")
     assert ask(server, peer, job + job).count(CREATED) == 1
-    assert list(server.limits) == [b"f1", b"f2"]
+    assert list(server.functions) == [b"f0", b"f1", b"f2"]
+
+
+# ── what is forgotten ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_idle_function_is_forgotten_after_a_time() -> None:
+    server = server_with(forget_after=60.0)
+    peer = server.connect("127.0.0.1", 1)
+    ask(server, peer, b"create function idle\nmaxqueue limited 5\n")
+    ask(server, peer, request("CAN_DO", b"worked") + request("SUBMIT_JOB_BG", b"queued", b"", b"x"))
+    ask(server, peer, request("SUBMIT_JOB", b"done", b"", b"x") + b"cancel job H:localhost:2\n")
+    assert server.next_deadline() == 1060.0
+    server.tick(1059.9, 1_800_000_059.9)
+    assert len(server.functions) == 5
+    server.tick(1060.0, 1_800_000_060.0)
+    assert set(server.functions) == {b"limited", b"worked", b"queued"}
+    assert (server.forgotten.submitted, server.forgotten.cancelled) == (1, 1)
+    assert server.next_deadline() == 0
+    server.lost(peer)
+    ask(server, server.connect("127.0.0.1", 2), b"cancel job H:localhost:1\nmaxqueue limited 0\n")
+    server.tick(1120.0, 1_800_000_120.0)
+    assert server.functions == {}
+    assert server.memory == 0
+
+
+def test_the_function_that_is_idle_for_longest_makes_room() -> None:
+    server = server_with(max_functions=3)
+    peer = server.connect("127.0.0.1", 1)
+    for number in range(1000):  # people name the function of a reply after its request
+        name = b"reply to %d" % number
+        answer = ask(server, peer, request("CAN_DO", name) + request("SUBMIT_JOB_BG", name, b"", b"x"))
+        assert answer.startswith(CREATED)
+        ask(server, peer, request("GRAB_JOB") + request("WORK_COMPLETE", b"H:localhost:%d" % (number + 1), b""))
+        ask(server, peer, request("CANT_DO", name))
+    assert list(server.functions) == [b"reply to 997", b"reply to 998", b"reply to 999"]
+    assert server.forgotten.completed == 997
+
+
+def test_a_table_of_keys_that_was_large_does_not_stay_so() -> None:
+    server = server_with()
+    peer = server.connect("127.0.0.1", 1)
+    for start in range(0, 50_000, 500):
+        jobs = [request("SUBMIT_JOB_BG", b"f", b"u%d" % number, b"") for number in range(start, start + 500)]
+        ask(server, peer, b"".join(jobs))
+    function = server.functions[b"f"]
+    assert sys.getsizeof(function.uniques) > 1_000_000
+    for number in range(1, 50_001):
+        ask(server, peer, b"cancel job H:localhost:%d\n" % number)
+    assert sys.getsizeof(function.uniques) < 100_000
+    assert function.uniques == {}
+
+
+# ── what else a peer can make the server keep ───────────────────────────────────────────────────────────────────────
+
+
+def test_a_connection_has_a_limited_number_of_functions() -> None:
+    server = server_with(max_abilities=3)
+    peer = server.connect("127.0.0.1", 1)
+    for number in range(3):
+        assert ask(server, peer, request("CAN_DO", b"%d" % number) * 2) == b""
+    assert b"QUEUE_ERROR\0A connection may have 3 functions" in ask(server, peer, request("CAN_DO", b"3"))
+    assert ask(server, peer, request("CANT_DO", b"0") + request("CAN_DO", b"3")) == b""
+
+
+def test_clients_of_one_job_are_limited() -> None:
+    server = server_with()
+    peer = server.connect("127.0.0.1", 1)
+    job = request("SUBMIT_JOB", b"f", b"u", b"")
+    for _ in range(MAX_SUBSCRIBERS // 1000):
+        assert ask(server, peer, job * 1000).count(CREATED) == 1000
+    assert b"QUEUE_ERROR\x00100000 clients wait for this job already" in ask(server, peer, job)
+    assert server.functions[b"f"].counters.refused == 1
 
 
 @pytest.mark.parametrize("limit", [1, 64, 1000])
@@ -180,13 +270,13 @@ def test_a_draining_server_refuses_new_jobs_and_lets_the_others_end() -> None:
 def test_notices_are_bounded_and_taken_once() -> None:
     server = server_with()
     peer = server.connect("127.0.0.1", 1)
-    server.receive(peer, request("SUBMIT_JOB", b"f") * (MAX_NOTICES + 500))
-    notices = server.take_notices()
-    assert len(notices) == MAX_NOTICES
+    server.receive(peer, request("SUBMIT_JOB", b"f") * (MAX_EVENTS + 500))
+    notices = server.take_events()
+    assert len(notices) == MAX_EVENTS
     assert notices[0] == ("malformed_packet", peer, {"type": "SUBMIT_JOB"})
-    assert server.take_notices() == []
+    assert server.take_events() == []
     server.receive(peer, b"\0XYZ" + bytes(8))
-    assert [event for event, _, _ in server.take_notices()] == ["stream_broken"]
+    assert [event for event, _, _ in server.take_events()] == ["stream_broken"]
 
 
 # ── what is seen in a debugger ──────────────────────────────────────────────────────────────────────────────────────

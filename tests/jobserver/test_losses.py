@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from world import World, request
 
-from geartrain.jobserver.function import MAX_PASSED
-from geartrain.jobserver.outcome import LONGEST_PAUSE
+from geartrain.jobserver.links import MAX_PASSED
+from geartrain.jobserver.rules.outcome import LONGEST_PAUSE
 
 
 def lose(world: World, *functions: bytes) -> None:
@@ -53,11 +53,11 @@ def test_it_is_passed_by_so_many_and_then_has_its_turn(crowd: World) -> None:
 def test_pauses_grow_and_the_operator_is_told(crowd: World) -> None:
     submit(crowd, b"bad")
     lose(crowd, b"bad")
-    assert not crowd.real.take_notices(), "a lost worker is nothing unusual"
+    assert not crowd.real.take_events(), "a lost worker is nothing unusual"
     pauses = []
     for count in range(2, 11):
         lose(crowd, b"bad")
-        [(event, _, fields)] = crowd.real.take_notices()
+        [(event, _, fields)] = crowd.real.take_events()
         assert (event, fields["function"], fields["handle"]) == ("worker_lost", "bad", "H:t:1")
         assert fields["lost_workers"] == count
         pauses.append(fields["next_try_in"])

@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from world import request
+from world import go_on, request
 
 from geartrain.jobserver import JobServer, Peer, Settings
-from geartrain.jobserver.peer import BIG_PIECE
-from geartrain.jobserver.server import STALL_AT
+from geartrain.jobserver.chores import REQUEST_COST
+from geartrain.jobserver.outbox import BIG_PIECE, MAX_UNREAD_OUTPUT, SHARED_PIECE
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def take_all(server: JobServer, peer: Peer) -> bytes:
     """Everything that a peer is to get, as a shell would write it; checks that it never is much at once."""
     parts = peer.take()
     while peer.stalled:
-        server.receive(peer, b"")
+        go_on(server, peer)
         assert peer.unsent == sum(map(len, peer.pieces))
         parts += peer.take()
     return b"".join(parts)
@@ -50,7 +50,8 @@ def test_take_gives_all_bytes_in_order_in_few_buffers(sizes: list[int]) -> None:
     buffers = peer.take()
     assert b"".join(buffers) == b"".join(pieces)
     assert all(buffers), "an empty buffer"
-    big = {id(piece) for piece in pieces if len(piece) >= BIG_PIECE}
+    least = SHARED_PIECE if any(size >= BIG_PIECE for size in sizes) else BIG_PIECE
+    big = {id(piece) for piece in pieces if len(piece) >= least}
     assert {id(buffer) for buffer in buffers} >= big, "a large piece was copied"
     for one, next_one in pairwise(buffers):
         assert id(one) in big or id(next_one) in big, "two small buffers"
@@ -120,13 +121,13 @@ def test_a_listing_of_100_000_functions_is_made_as_it_is_read(server: JobServer)
     got = 0
     tail = b""
     while True:
-        assert peer.unsent < STALL_AT + 100_000
+        assert peer.unsent < MAX_UNREAD_OUTPUT + 100_000
         data = b"".join(peer.take())
         got += len(data)
         tail = (tail + data)[-200:]
         if not peer.stalled:
             break
-        server.receive(peer, b"")
+        go_on(server, peer)
     assert got == 3 * (count * len(b"f000000\t0\t0\t0\n") + len(b".\n")) + 12 + 3
     assert tail.endswith(b"f099999\t0\t0\t0\n.\n\0RES\0\0\0\x11\0\0\0\x03end")
 
@@ -140,24 +141,26 @@ def test_the_listing_of_workers_with_long_lines_is_no_larger(server: JobServer) 
     server.receive(peer, b"workers\n")
     lines = 0
     while True:
-        assert peer.unsent < 2 * STALL_AT
+        assert peer.unsent < 2 * MAX_UNREAD_OUTPUT
         data = b"".join(peer.take())
         lines += data.count(b"\n")
         if not peer.stalled:
             break
-        server.receive(peer, b"")
+        go_on(server, peer)
     assert lines == 302
 
 
 @pytest.mark.parametrize("size", [10, 1000, 100_000])
 def test_requests_wait_while_their_answers_are_not_taken(server: JobServer, size: int) -> None:
     peer = connect(server)
-    count = 4 * STALL_AT // size
+    count = 4 * MAX_UNREAD_OUTPUT // size
     server.receive(peer, request("ECHO_REQ", b"e" * size) * count)
     assert peer.stalled
-    assert STALL_AT <= peer.unsent < STALL_AT + size + 12
+    while server.cost >= REQUEST_COST and peer.unsent < MAX_UNREAD_OUTPUT:
+        go_on(server, peer)
+    assert MAX_UNREAD_OUTPUT <= peer.unsent < MAX_UNREAD_OUTPUT + size + 12
     server.receive(peer, request("ECHO_REQ", b"last"))
-    assert peer.unsent < STALL_AT + size + 12
+    assert peer.unsent < MAX_UNREAD_OUTPUT + size + 12
     answers = take_all(server, peer)
     assert answers.count(b"\0RES\0\0\0\x11") == count + 1
     assert answers.endswith(b"last")
@@ -169,7 +172,7 @@ def test_a_worker_that_grabs_much_at_once_gets_it_bit_by_bit(server: JobServer) 
         server.receive(client, request("SUBMIT_JOB_BG", b"f", b"", bytes(400_000)))
     worker = connect(server, 2)
     server.receive(worker, request("CAN_DO", b"f") + request("GRAB_JOB") * 20)
-    assert worker.unsent < STALL_AT + 500_000
+    assert worker.unsent < MAX_UNREAD_OUTPUT + 500_000
     assert server.functions[b"f"].running == 3
     assert len(take_all(server, worker)) > 8_000_000
     assert server.functions[b"f"].running == 20
@@ -185,6 +188,8 @@ def test_jobs_that_go_while_they_are_listed_do_no_harm(server: JobServer) -> Non
     data = b"".join(reader.take())
     assert reader.stalled
     server.receive(peer, b"drop function f\n")
+    assert len(server.jobs) > 90_000, "all at once"
+    take_all(server, peer)
     assert len(server.jobs) == 0
     data += take_all(server, reader)
     assert data.endswith(b".\n")
@@ -227,3 +232,18 @@ def test_settings_reach_the_parser() -> None:
         peer = connect(server)
         server.receive(peer, message)
         assert peer.closing
+
+
+def test_a_large_request_is_not_kept_beside_its_answer(server: JobServer) -> None:
+    peer = connect(server)
+    tracemalloc.start()
+    try:
+        data = request("ECHO_REQ", bytes(5_000_000))
+        for start in range(0, len(data), 100_000):
+            server.receive(peer, data[start : start + 100_000])
+        del data
+        assert peer.stalled
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 5_500_000

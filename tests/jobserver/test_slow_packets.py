@@ -46,7 +46,7 @@ def test_half_a_message_is_waited_for_so_long_and_no_longer(clock: Clock, half: 
     clock.wait(1.2)
     assert peer.closing
     assert b"TIMEOUT\0The packet did not come whole within 10 seconds" in b"".join(peer.take())
-    assert [event for event, _, _ in clock.server.take_notices()] == ["packet_too_slow"]
+    assert [event for event, _, _ in clock.server.take_events()] == ["packet_too_slow"]
     assert peer not in clock.server.peers
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from geartrain.jobserver import JobServer, Peer, Settings, storage
+from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver.model import ABILITY_COST, FUNCTION_COST
 from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.rules.storage import READ_AGAIN_AFTER
 from geartrain.wire import Packet, Parser, pack_request
 from geartrain.wire import packets as p
 
@@ -40,13 +42,13 @@ class Durable:
         return packets
 
     def batch(self) -> Batch:
-        batch = storage.take_batch(self.server)
+        batch = self.server.take_batch()
         assert batch is not None
         return batch
 
     def commit(self) -> Batch:
         batch = self.batch()
-        storage.written(self.server, batch)
+        self.server.written(batch)
         return batch
 
     def worker(self, function: bytes = b"f") -> Peer:
@@ -75,14 +77,14 @@ def test_an_acknowledgement_leaves_after_the_commit_and_holds_what_is_behind_it(
     assert durable.send(client, p.ECHO_REQ, b"behind") == []
     batch = durable.batch()
     assert durable.got(client) == []
-    storage.written(durable.server, batch)
+    durable.server.written(batch)
     assert durable.got(client) == [created(1), echo(b"behind")]
 
 
 def test_a_foreground_job_waits_for_nothing(durable: Durable) -> None:
     client = durable.peer()
     assert durable.send(client, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(1)]
-    assert storage.take_batch(durable.server) is None
+    assert durable.server.take_batch() is None
 
 
 def test_another_peer_is_not_held_up(durable: Durable) -> None:
@@ -97,12 +99,12 @@ def test_all_that_gathers_during_a_commit_is_the_next_batch(durable: Durable) ->
     first = durable.batch()
     for _ in range(5):
         durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
-    assert storage.take_batch(durable.server) is None
-    storage.written(durable.server, first)
+    assert durable.server.take_batch() is None
+    durable.server.written(first)
     assert durable.got(client) == [created(1)]
     second = durable.batch()
     assert [job.number for job in second.added] == [2, 3, 4, 5, 6]
-    storage.written(durable.server, second)
+    durable.server.written(second)
     assert durable.got(client) == [created(number) for number in range(2, 7)]
 
 
@@ -123,7 +125,7 @@ def test_a_job_that_ends_before_it_is_written_never_is(durable: Durable) -> None
     assert durable.send(worker, p.GRAB_JOB)[0].type == p.JOB_ASSIGN
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
     assert durable.got(client) == [created(1)]
-    batch = storage.take_batch(durable.server)
+    batch = durable.server.take_batch()
     assert batch is None or (batch.added == [] and batch.removed == [])
 
 
@@ -133,7 +135,7 @@ def test_a_job_that_ends_while_it_is_written_is_removed_with_the_next_batch(dura
     batch = durable.batch()
     durable.send(worker, p.GRAB_JOB)
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
-    storage.written(durable.server, batch)
+    durable.server.written(batch)
     assert durable.got(client) == [created(1)]
     assert durable.commit().removed == [1]
 
@@ -175,14 +177,14 @@ def test_a_refused_batch_is_told_to_its_submitters(durable: Durable) -> None:
     client = durable.peer()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     durable.send(client, p.ECHO_REQ, b"behind")
-    storage.refused(durable.server, durable.batch(), "the disk is full", down=False)
+    durable.server.refused(durable.batch(), "the disk is full", down=False)
     error, behind = durable.got(client)
     assert error.type == p.ERROR
     assert error.arguments[0] == b"QUEUE_ERROR"
     assert b"the disk is full" in error.arguments[1]
     assert behind == echo(b"behind")
     assert len(durable.server.jobs) == 0
-    assert durable.server.memory == 0
+    assert durable.server.memory == FUNCTION_COST + 1
     assert durable.commit().removed == [1]  # nobody knows whether it arrived
 
 
@@ -192,7 +194,7 @@ def test_what_a_refused_batch_would_have_removed_is_removed_by_the_next(durable:
     durable.commit()
     durable.send(worker, p.GRAB_JOB)
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
-    storage.refused(durable.server, durable.batch(), "gone", down=False)
+    durable.server.refused(durable.batch(), "gone", down=False)
     assert durable.commit().removed == [1]
 
 
@@ -200,7 +202,7 @@ def test_a_refused_job_goes_on_for_a_foreground_client(durable: Durable) -> None
     submitter, waiting, worker = durable.peer(), durable.peer(), durable.worker()
     durable.send(submitter, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     assert durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(1)]
-    storage.refused(durable.server, durable.batch(), "gone", down=False)
+    durable.server.refused(durable.batch(), "gone", down=False)
     assert durable.got(submitter)[0].type == p.ERROR
     durable.send(worker, p.GRAB_JOB)
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"done")
@@ -212,8 +214,8 @@ def test_one_job_that_is_too_large_does_not_harm_its_batch(durable: Durable) -> 
     for _ in range(2):
         durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
     batch = durable.batch()
-    storage.refuse_one(durable.server, 1, "above max_allowed_packet")
-    storage.written(durable.server, batch)
+    durable.server.refuse_one(1, "above max_allowed_packet")
+    durable.server.written(batch)
     first, second = durable.got(client)
     assert first.type == p.ERROR
     assert second == created(2)
@@ -222,7 +224,7 @@ def test_one_job_that_is_too_large_does_not_harm_its_batch(durable: Durable) -> 
 def test_a_store_in_trouble_refuses_at_once_and_lets_foreground_jobs_pass(durable: Durable) -> None:
     client = durable.peer()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"first")
-    storage.refused(durable.server, durable.batch(), "connection refused", down=True)
+    durable.server.refused(durable.batch(), "connection refused", down=True)
     durable.got(client)
     (error,) = durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
     assert error.arguments[0] == b"QUEUE_ERROR"
@@ -230,7 +232,7 @@ def test_a_store_in_trouble_refuses_at_once_and_lets_foreground_jobs_pass(durabl
     assert durable.send(client, p.SUBMIT_JOB, b"f", b"u", b"w") == [created(2)]
     (error,) = durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")  # nor can it make a foreground job durable
     assert error.arguments[0] == b"QUEUE_ERROR"
-    storage.back(durable.server)
+    durable.server.back()
     assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == []
     assert [job.number for job in durable.commit().added] == [2]
     assert durable.got(client) == [created(2)]
@@ -240,7 +242,7 @@ def test_a_refused_job_that_is_submitted_again_before_it_is_forgotten_is_kept(du
     client, waiting = durable.peer(), durable.peer()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w")
-    storage.refused(durable.server, durable.batch(), "full", down=False)
+    durable.server.refused(durable.batch(), "full", down=False)
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     batch = durable.commit()
     assert [job.number for job in batch.added] == [1]
@@ -252,7 +254,7 @@ def test_what_gathered_behind_a_batch_that_failed_is_refused_with_it(durable: Du
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"1")
     batch = durable.batch()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"2")
-    storage.refused(durable.server, batch, "gone", down=True)
+    durable.server.refused(batch, "gone", down=True)
     assert [packet.type for packet in durable.got(client)] == [p.ERROR, p.ERROR]
     assert len(durable.server.jobs) == 0
 
@@ -262,7 +264,7 @@ def test_joining_a_job_that_is_not_stored_yet_waits_too(durable: Durable) -> Non
     durable.send(first, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     batch = durable.batch()
     assert durable.send(second, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == []
-    storage.written(durable.server, batch)
+    durable.server.written(batch)
     assert durable.got(first) == durable.got(second) == [created(1)]
     assert durable.send(second, p.SUBMIT_JOB_BG, b"f", b"u", b"w") == [created(1)]
 
@@ -280,7 +282,7 @@ def test_a_submitter_that_leaves_before_the_commit_harms_nobody(durable: Durable
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
     batch = durable.batch()
     durable.server.lost(client)
-    storage.written(durable.server, batch)
+    durable.server.written(batch)
     assert durable.send(worker, p.GRAB_JOB)[0].arguments[2] == b"w"
 
 
@@ -303,9 +305,9 @@ def stored(number: int, **fields: object) -> StoredJob:
 
 def test_jobs_of_an_earlier_life_come_back_whole(durable: Durable) -> None:
     server = durable.server
-    storage.restore(server, stored(7, unique=b"u", attempts=2, reducer=b"red"))
-    storage.restore(server, stored(9, priority=0))
-    storage.restore(server, stored(12, due=1500.0))
+    server.restore(stored(7, unique=b"u", attempts=2, reducer=b"red"))
+    server.restore(stored(9, priority=0))
+    server.restore(stored(12, due=1500.0))
     worker, client = durable.worker(), durable.peer()
     assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"") == [Packet(p.JOB_CREATED, (b"H:t:7",))]
     assert durable.send(worker, p.GRAB_JOB_ALL) == [Packet(p.JOB_ASSIGN_UNIQ, (b"H:t:9", b"f", b"", b"w9"))]
@@ -332,10 +334,10 @@ def test_a_large_workload_leaves_memory_and_is_read_when_assigned(durable: Durab
     assert durable.send(worker, p.GRAB_JOB_UNIQ) == []
     assert durable.send(worker, p.ECHO_REQ, b"behind") == []
     (read,) = durable.server.reads
-    storage.deliver(durable.server, read, big)
+    durable.server.deliver(read, big)
     assert durable.got(worker) == [Packet(p.JOB_ASSIGN_UNIQ, (b"H:t:1", b"f", b"u", big)), echo(b"behind")]
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
-    assert durable.server.memory == 0
+    assert durable.server.memory == FUNCTION_COST + 1 + ABILITY_COST
 
 
 def test_a_time_limit_begins_when_the_workload_has_been_read(durable: Durable) -> None:
@@ -345,7 +347,7 @@ def test_a_time_limit_begins_when_the_workload_has_been_read(durable: Durable) -
     durable.send(worker, p.CAN_DO_TIMEOUT, b"f", b"1000")
     durable.send(worker, p.GRAB_JOB)
     durable.server.tick(10.0, 1009.0)
-    storage.deliver(durable.server, durable.server.reads.pop(), b"x" * 2000)
+    durable.server.deliver(durable.server.reads.pop(), b"x" * 2000)
     assert durable.got(worker)[0].type == p.JOB_ASSIGN
     durable.server.tick(10.9, 1009.9)
     assert len(durable.server.jobs) == 1
@@ -358,11 +360,11 @@ def test_a_workload_that_can_not_be_read_now_is_offered_again(durable: Durable) 
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
     durable.commit()
     durable.send(worker, p.GRAB_JOB)
-    storage.undelivered(durable.server, durable.server.reads.pop(), lost_for_good=False)
+    durable.server.undelivered(durable.server.reads.pop(), lost_for_good=False)
     assert durable.got(worker) == [Packet(p.NO_JOB, ())]
-    durable.server.tick(2.0, 1000.0 + storage.READ_AGAIN_AFTER)
+    durable.server.tick(2.0, 1000.0 + READ_AGAIN_AFTER)
     assert durable.send(worker, p.GRAB_JOB) == []
-    storage.deliver(durable.server, durable.server.reads.pop(), b"x" * 2000)
+    durable.server.deliver(durable.server.reads.pop(), b"x" * 2000)
     assert durable.got(worker)[0].type == p.JOB_ASSIGN
 
 
@@ -372,11 +374,11 @@ def test_a_workload_that_is_lost_for_good_fails_its_job(durable: Durable) -> Non
     durable.commit()
     durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"")
     durable.send(worker, p.GRAB_JOB)
-    storage.undelivered(durable.server, durable.server.reads.pop(), lost_for_good=True)
+    durable.server.undelivered(durable.server.reads.pop(), lost_for_good=True)
     assert durable.got(worker) == [Packet(p.NO_JOB, ())]
     assert durable.got(waiting) == [Packet(p.WORK_FAIL, (b"H:t:1",))]
     assert len(durable.server.jobs) == 0
-    assert storage.take_batch(durable.server) is None  # the store has it aside
+    assert durable.server.take_batch() is None  # the store has it aside
 
 
 def test_a_worker_that_dies_while_its_workload_is_read_gives_the_job_back(durable: Durable) -> None:
@@ -386,9 +388,9 @@ def test_a_worker_that_dies_while_its_workload_is_read_gives_the_job_back(durabl
     durable.send(first, p.GRAB_JOB)
     read = durable.server.reads.pop()
     durable.server.lost(first)
-    storage.deliver(durable.server, read, b"x" * 2000)
+    durable.server.deliver(read, b"x" * 2000)
     assert durable.send(second, p.GRAB_JOB) == []
-    storage.deliver(durable.server, durable.server.reads.pop(), b"x" * 2000)
+    durable.server.deliver(durable.server.reads.pop(), b"x" * 2000)
     assert durable.got(second)[0].type == p.JOB_ASSIGN
 
 
@@ -406,9 +408,9 @@ def test_a_refusal_in_the_place_of_an_answer_keeps_the_order(durable: Durable) -
     batch = durable.batch()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"2")
     durable.send(client, p.ECHO_REQ, b"end")
-    storage.refused(durable.server, batch, "no", down=False)
+    durable.server.refused(batch, "no", down=False)
     assert durable.got(client)[0].type == p.ERROR
-    storage.written(durable.server, durable.batch())
+    durable.server.written(durable.batch())
     assert durable.got(client) == [created(2), echo(b"end")]
 
 

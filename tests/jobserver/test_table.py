@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geartrain.jobserver.function import Function
-from geartrain.jobserver.job import NORMAL, Job
+from geartrain.jobserver.model import NORMAL, Function, Job
 from geartrain.jobserver.table import SHELF, JobTable
 
 FUNCTION = Function(b"f")

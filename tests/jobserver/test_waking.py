@@ -76,7 +76,7 @@ def test_a_woken_worker_that_takes_another_functions_job_leaves_nobody_waiting(w
 
 
 def test_no_patience_at_all_still_ends() -> None:
-    world = World(wake_patience=0.0)
+    world = World(wake_timeout=0.0)
     sleeping(world, *"abc")
     world.connect("client")
     world.send("client", JOB)

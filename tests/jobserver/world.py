@@ -20,7 +20,6 @@ from structure import check
 from conversation import PACKETS, told
 from geartrain.jobserver import JobServer, Peer, Settings
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.jobserver.storage import take_batch, written
 
 SOON = 1e-6
 
@@ -29,6 +28,12 @@ def request(name: str, *arguments: bytes) -> bytes:
     """A packet to the job server, from any arguments."""
     body = b"\0".join(arguments)
     return struct.pack(">4sII", b"\0REQ", PACKETS[name][0], len(body)) + body
+
+
+def go_on(server: JobServer, peer: Peer) -> None:
+    """What a driver does in its next iteration for a peer whose requests had to wait."""
+    server.tick(server.now, server.wall)
+    server.receive(peer, b"")
 
 
 def settings_for(options: Options) -> Settings:
@@ -81,7 +86,7 @@ class World:
     def hand_over(self) -> None:
         """What has gathered goes to the store, which thinks about it."""
         if self.batch is None:
-            self.batch = take_batch(self.real)
+            self.batch = self.real.take_batch()
 
     def commit(self) -> None:
         """The store has what was on its way, and all that has gathered since."""
@@ -90,11 +95,11 @@ class World:
             if self.batch is None:
                 break
             self._store(self.batch)
-            written(self.real, self.batch)
+            self.real.written(self.batch)
             self.batch = None
             self.compare()
         for name, peer in self.peers.items():
-            assert peer.first_slot is None, f"{name} is still held back"
+            assert peer.first_deferred is None, f"{name} is still held back"
         self._compare_store()
 
     def _store(self, batch: Batch) -> None:
@@ -141,7 +146,7 @@ class World:
                 else:
                     assert not data, f"{peer} is gone and gets {told(data)}"
                 if peer.stalled:
-                    self.real.receive(peer, b"")
+                    go_on(self.real, peer)
         for name, peer in self.peers.items():
             self._compare_output(name)
             assert peer.closing == (name in self.naive.closed)
@@ -152,7 +157,7 @@ class World:
     def _compare_output(self, name: str) -> None:
         got = self.received[name]
         outbox = self.naive.outbox[name]
-        held_back = self.peers[name].first_slot is not None
+        held_back = self.peers[name].first_deferred is not None
         count = 0
         for expected in outbox:
             if held_back and not got:
@@ -171,9 +176,9 @@ class World:
         assert real.next_number == naive.next_number
         assert list(real.functions) == list(naive.functions)
         for name, function in real.functions.items():
-            for priority, line in enumerate((function.high, function.normal, function.low)):
+            for priority, queue in enumerate((function.high, function.normal, function.low)):
                 numbers = []
-                job = line.first
+                job = queue.first
                 while job is not None:
                     numbers.append(job.number)
                     job = job.next
@@ -181,7 +186,7 @@ class World:
             counters = naive.counters[name]
             for counter in ("submitted", "coalesced", "refused", "completed", "failed", "timed_out", "cancelled",
                             "abandoned", "lost"):  # fmt: skip
-                assert getattr(function, counter) == counters[counter], f"{name!r} {counter}"
+                assert getattr(function.counters, counter) == counters[counter], f"{name!r} {counter}"
 
     def _compare_store(self) -> None:
         """Every background job that is alive, and nothing else, is in the store, in an order that a restart keeps.

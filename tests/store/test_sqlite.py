@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,33 @@ from sql_contract import SqlContract
 from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreDown, StoreError, StoreInUse, Unreadable, engine
 from geartrain.store.sql import SqlStore, sqlite
+
+HOLDS = """
+import sys
+from geartrain.store import StoreInUse, engine
+store = engine("sqlite:///" + sys.argv[1])
+try:
+    store.open()
+    print("held", flush=True)
+except StoreInUse:
+    print("in use", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held(file: Path) -> Iterator[int | None]:
+    """The store at ``file`` opened by another process: its number, or None if it could not have it."""
+    command = [sys.executable, "-c", HOLDS, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        yield other.pid if other.stdout.readline() == "held\n" else None
+        other.communicate("")
+
+
+def numbers_at(url: str) -> list[int]:
+    with opened(url) as store:
+        return numbers(store)
 
 
 class TestSQLite(SqlContract):
@@ -50,6 +81,100 @@ class TestSQLite(SqlContract):
     def test_two_servers_on_one_file_are_too_many(self, place: SqlitePlace, store: Store) -> None:
         with pytest.raises(StoreInUse):
             engine(place.other_url).open()
+
+    @pytest.mark.parametrize("name", ["the same", "symbolic link", "link to the folder", "hard link"])
+    @pytest.mark.parametrize("whose", ["another process", "this process"])
+    def test_the_file_is_held_under_every_name(self, tmp_path: Path, name: str, whose: str) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        file = folder / "jobs.sqlite"
+        with held(file) if whose == "another process" else opened(f"sqlite:///{file}"):
+            other = tmp_path / "other.sqlite"
+            if name == "the same":
+                other = file
+            elif name == "symbolic link":
+                other.symlink_to(file)
+            elif name == "hard link":
+                other.hardlink_to(file)
+            else:
+                (tmp_path / "other").symlink_to(folder)
+                other = tmp_path / "other" / "jobs.sqlite"
+            with pytest.raises(StoreInUse, match=r"process \d+"):
+                engine(f"sqlite:///{other}").open()
+
+    def test_a_second_hard_link_is_refused(self, place: SqlitePlace, tmp_path: Path) -> None:
+        """The write-ahead log goes by the name: what is in it would be lost under another one."""
+        with opened(place.url) as store:
+            store.commit(batch(job(1)))
+        (tmp_path / "other").hardlink_to(place.file)
+        with pytest.raises(StoreError, match="one of 2 hard links"):
+            engine(place.url).open()
+
+    def test_the_hold_outlives_other_descriptors_of_the_file(self, tmp_path: Path) -> None:
+        """An ordinary lock would go when any descriptor of the file is closed in the process that holds it."""
+        file = tmp_path / "jobs.sqlite"
+        with opened(f"sqlite:///{file}"):
+            file.read_bytes()
+            with held(file) as other:
+                assert other is None, "another process got it"
+
+    @pytest.mark.parametrize("how", ["removed", "replaced", "replaced by a copy", "log removed"])
+    def test_a_file_that_is_taken_away_takes_nothing_more(self, place: SqlitePlace, how: str) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1, b"one")))
+            log = place.file.with_name(place.file.name + "-wal")
+            away = place.file.with_name("away")
+            taken = log if how == "log removed" else place.file
+            taken.rename(away)
+            if how == "replaced":
+                taken.touch()
+            elif how == "replaced by a copy":
+                taken.write_bytes(away.read_bytes())
+            for number in (2, 3):
+                with pytest.raises(StoreError, match="removed, replaced or mounted over: put it back"):
+                    store.commit(batch(job(number)))
+            assert store.read(1) == b"one"
+            away.rename(taken)
+            store.commit(batch(job(4)))
+        assert set(numbers_at(place.url)) >= {1, 4}
+
+    def test_it_is_made_anew_from_what_is_known(self, place: SqlitePlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1, b"one"), job(2, b"large" * 1000), next_number=7))
+            known = [job(1, b"one"), job(2, b"large" * 1000)]
+            known[1].workload = None  # it is in the store alone
+            with pytest.raises(StoreError, match="there is a file of that name: move it away first"):
+                store.rebuild(known, 7)
+            for suffix in ("", "-wal", "-shm"):
+                place.file.with_name(place.file.name + suffix).unlink()
+            with pytest.raises(StoreError, match="removed"):
+                store.commit(batch(job(3)))
+            assert store.rebuild(known, 7) == 2
+            store.commit(batch(job(4, b"four")))
+            assert store.read(2) == b"large" * 1000
+            with pytest.raises(StoreInUse):
+                engine(place.other_url).open()
+        with opened(place.url) as store:
+            assert [(each[0], each[4]) for each in kept(store)] == [
+                (1, b"one"), (2, b"large" * 1000), (4, b"four"),
+            ]  # fmt: skip
+            assert store.next_number() == 7
+
+    def test_nobody_else_may_read_it(self, place: SqlitePlace, caplog: pytest.LogCaptureFixture) -> None:
+        before = os.umask(0o022)
+        try:
+            with opened(place.url) as store:
+                store.commit(batch(job(1)))
+                files = sorted(place.file.parent.glob("jobs.sqlite*"))
+                assert len(files) == 3
+                assert [file.stat().st_mode & 0o777 for file in files] == [0o600] * 3
+        finally:
+            os.umask(before)
+        assert "readable" not in caplog.text
+        place.file.chmod(0o644)
+        with opened(place.url):
+            pass
+        assert [record.message for record in caplog.records] == ["store_readable_by_others"]
 
     def test_another_program_that_has_the_file_locked_is_waited_for(
         self, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ way, such as encryption or a certain database, is refused: to start without it w
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,9 +70,18 @@ def refuse(given: Mapping[str, object]) -> None:
 
 
 def words_of_file(path: str) -> list[str]:
-    """The arguments in a file for gearmand's --config-file: words such as --port=4730, with blanks between them."""
+    """The arguments in a file for gearmand's --config-file: words such as --port=4730, with blanks between them.
+
+    A value with blanks stands in quotes, as in a shell; a line that begins with ``#`` is a comment.
+    """
     try:
-        return Path(path).read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"--config-file is {path!r}, which can't be read ({reason}): check the path") from None
+        lines = Path(path).read_text().splitlines()
+        return [word for line in lines if not line.lstrip().startswith("#") for word in shlex.split(line)]
+    except ValueError as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise ConfigError(f"--config-file is {path!r}, which is no text ({error}): check the path") from None
+        raise ConfigError(f"--config-file is {path!r}, where quotes are left open: close them") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--config-file is {path!r}, which can't be read ({error.strerror}): check the path"
+        ) from None

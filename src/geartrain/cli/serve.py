@@ -35,7 +35,8 @@ Examples:
 Signals:
   SIGTERM, SIGINT  stop: send what is owed, close the connections, exit 0
   SIGUSR1          refuse new jobs, let running ones end (--drain-timeout), then stop
-  SIGHUP           open the log file anew
+  SIGHUP           open the log file again; if the store was taken away, write
+                   what is still known here to a new one
 """
 
 _EPILOG = """gearmand's other options are understood too: --threads, --round-robin, --hashtable-buckets and others that
@@ -112,6 +113,8 @@ def _default_text(name: str, field: FieldInfo) -> str:
         default = default.human_readable(separator=" ").replace(".0", "")
     elif isinstance(default, list):
         default = ", ".join(default)
+    elif name == "socket_mode":
+        default = f"{default:o}"
     elif isinstance(default, float):
         default = f"{default:g}"
     return f"  [default: {default}]" if default not in ("", None) else ""

@@ -152,9 +152,9 @@ class LocalServer:
 
     def _take_turn(self) -> None:
         async def turn() -> None:
-            self._daemon.settle()  # the turn that was told the time before, if one is open
-            self._daemon.open_turn()
-            self._daemon.settle()
+            self._daemon.flush()  # the iteration that was told the time before, if one is open
+            self._daemon.open_iteration()
+            self._daemon.flush()
 
         self._call(turn)
 
@@ -191,8 +191,8 @@ class _Watched(Daemon):
         super().__init__(config, clock=clock)
         self._turned = turned
 
-    def settle(self) -> None:
-        super().settle()
+    def flush(self) -> None:
+        super().flush()
         self._turned()
 
 

@@ -43,6 +43,7 @@ class Flag:
     short: str = ""  # a single letter
     metavar: str = ""
     default: str = ""  # where the default is not a fixed value
+    is_secret: bool = False  # its value may hold a password, and is never shown
 
 
 def _read_seconds(value: object) -> object:
@@ -60,6 +61,16 @@ def _read_port(value: object) -> object:
     return value
 
 
+def _read_mode(value: object) -> object:
+    """The mode of a file as it is written everywhere: in octal digits."""
+    if isinstance(value, str):
+        digits = value.removeprefix("0o").lstrip("0") or "0"
+        if len(digits) > 3 or set(digits) - set("01234567"):
+            raise ValueError("write three octal digits, such as 660")
+        return int(digits, 8)
+    return value
+
+
 def _read_level(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -72,11 +83,22 @@ def _gearmand_default(default: int) -> BeforeValidator:
 Seconds = Annotated[float, BeforeValidator(_read_seconds), Ge(0), Le(10 * 365 * 86400)]
 Count = Annotated[int, Ge(0), Le(2**31 - 1)]
 Positive = Annotated[int, Ge(1), Le(2**31 - 1)]
+_Mode = Annotated[int, BeforeValidator(_read_mode), Ge(0), Le(0o777)]
 _Probing = Annotated[int, Ge(1), Le(32767)]
 
 _LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store", "Limits", "Process", "Log"
-_STATE_FOLDER = f"$STATE_DIRECTORY, else in {SYSTEM_FOLDER} for root, ~/.local/state/geartrain for others"
+_DEFAULT_STORE = (
+    f"queue.sqlite in $STATE_DIRECTORY, else in {SYSTEM_FOLDER} for root, ~/.local/state/geartrain for others"
+)
 THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
+
+
+_FOR_THE_RULES = (
+    "spill_above", "job_retries", "worker_wakeup", "wake_timeout", "exact_timeouts", "exceptions", "max_line",
+    "max_function", "max_unique", "max_functions", "max_abilities", "forget_after", "max_memory", "max_half_sent",
+    "packet_timeout",
+)  # fmt: skip
+"""Options that the job server's settings have by the same name and in the same form."""
 
 
 class Config(BaseSettings):
@@ -90,6 +112,9 @@ class Config(BaseSettings):
 
     listen: Annotated[list[str], NoDecode, BeforeValidator(_read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
         [LOOPBACK], min_length=1, description=f"Where to listen: {FORMS.removeprefix('write ')}. May be repeated."
+    )
+    socket_mode: Annotated[int, BeforeValidator(_read_mode), Ge(0), Le(0o777), Flag(_LISTENING, metavar="MODE")] = (
+        Field(0o600, description="Who may connect to a Unix socket: the mode of its file, such as 660 for a group.")
     )
     port: Annotated[int, BeforeValidator(_read_port), Ge(0), Le(65535), Flag(_LISTENING, "p", "PORT")] = Field(
         4730, description="The port, or its service's name, of each address that names none; 0 picks a free one."
@@ -110,19 +135,26 @@ class Config(BaseSettings):
         3, description="Unanswered probes that end a connection."
     )
 
-    job_retries: Annotated[Count, _gearmand_default(0), Flag(_JOBS, "j", "N")] = Field(
-        0, description="Lost workers after which a job fails instead of being given to another; 0 for no limit."
+    job_retries: Annotated[int, Ge(-1), Le(2**31 - 1), Flag(_JOBS, "j", "N")] = Field(
+        -1,
+        description="How many workers a job may lose before it fails instead of being given to another; 0 and 1: it "
+        "fails with the first one; -1: no limit.",
     )
     worker_wakeup: Annotated[Count, Flag(_JOBS, "w", "N")] = Field(
         1, description="Sleeping workers to wake for each job; 0 wakes all of them."
     )
-    wake_patience: Annotated[Seconds, Ge(0.01), Flag(_JOBS, metavar="SECONDS")] = Field(
+    wake_timeout: Annotated[Seconds, Ge(0.01), Flag(_JOBS, metavar="SECONDS")] = Field(
         1.0, description="How soon a woken worker must ask for a job before another one is woken."
     )
     function_order: Annotated[Literal["priority", "listed"], Flag(_JOBS)] = Field(
         "priority",
         description="Which of a worker's functions is served first: the one with the job of highest priority, or, as "
         "gearmand 1.x does, the one that the worker listed first.",
+    )
+    exact_timeouts: Annotated[bool, Flag(_JOBS)] = Field(
+        False,
+        description="Take a worker's time limit below a second as it is. Otherwise it counts as a second, since many "
+        "workers mean seconds where the protocol has milliseconds.",
     )
     exceptions: Annotated[bool, Flag(_JOBS)] = Field(
         False, description="Give every client the text of exceptions, as if it had asked for it."
@@ -134,13 +166,13 @@ class Config(BaseSettings):
         "", description="Time zone of jobs scheduled by minute and hour, such as Europe/Berlin."
     )
 
-    store: Annotated[str, Flag(_STORE, metavar="URL", default=f"queue.sqlite in {_STATE_FOLDER}")] = Field(
+    store: Annotated[str, Flag(_STORE, metavar="URL", default=_DEFAULT_STORE, is_secret=True)] = Field(
         default_factory=default_url,
         min_length=1,
         description="Where background jobs are kept so that they survive this process: sqlite:////path/to/file, or "
         "postgresql://, mysql://, redis://, memcached:// and so on; memory: keeps them nowhere.",
     )
-    store_patience: Annotated[Seconds, Flag(_STORE, metavar="SECONDS")] = Field(
+    store_timeout: Annotated[Seconds, Flag(_STORE, metavar="SECONDS")] = Field(
         5.0, description="How long a submission may wait for a store that is down before it is refused."
     )
     spill_above: Annotated[ByteSize, Flag(_STORE, metavar="SIZE")] = Field(
@@ -153,7 +185,7 @@ class Config(BaseSettings):
     max_memory: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE", default="half of this machine's memory")] = Field(
         default_factory=lambda: ByteSize(memory_bytes() // 2),
         le=2**62,
-        description="Memory for jobs; beyond it submissions are refused with QUEUE_ERROR. 0 for no limit.",
+        description="Memory for jobs, functions and abilities; beyond it peers get QUEUE_ERROR. 0 for no limit.",
     )
     max_half_sent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
         ByteSize(1024**3), le=2**62, description="Half-sent packets of all peers together; 0 for no limit."
@@ -163,8 +195,17 @@ class Config(BaseSettings):
         ge=64 * 1024,
         description="Unread bytes at which a peer that does not read is cut off.",
     )
+    max_unsent_total: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
+        ByteSize(1024**3),
+        ge=1024**2,
+        le=2**62,
+        description="Unread bytes of all peers together at which the worst reader is cut off.",
+    )
     max_connections: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
         100_000, description="Connections at once; fewer if the open files do not suffice."
+    )
+    reserved_connections: Annotated[Count, Flag(_LIMITS, metavar="N")] = Field(
+        10, description="Of these connections, how many are kept for this machine, so that an operator gets in."
     )
     file_descriptors: Annotated[Count, Flag(_LIMITS, "f", "N", default="as many as this user may")] = Field(
         0, description="Files, and so connections, this process may open."
@@ -176,6 +217,12 @@ class Config(BaseSettings):
         64, description="Longest unique key of a job."
     )
     max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(100_000, description="Functions at once.")
+    max_abilities: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
+        20_000, description="Functions that one connection may register."
+    )
+    forget_after: Annotated[Seconds, Ge(1), Flag(_LIMITS, metavar="SECONDS")] = Field(
+        600.0, description="A function without jobs, workers and limits is forgotten after so long."
+    )
     max_line: Annotated[int, Ge(64), Le(2**24), Flag(_LIMITS, metavar="BYTES")] = Field(
         DEFAULT_MAX_LINE, description="Longest line of a text command."
     )
@@ -217,8 +264,8 @@ class Config(BaseSettings):
     def _check_prefix(cls, value: str) -> str:
         if len(value.encode()) > MAX_PREFIX:
             raise ValueError(f"may have {MAX_PREFIX} bytes at most, so that handles stay within 63 bytes")
-        if any(letter.isspace() or not letter.isprintable() for letter in value):
-            raise ValueError("must have no blanks and no control characters, since tools read handles as words")
+        if not value.isprintable():
+            raise ValueError("must have no control characters")
         if value.endswith(":") or "//" in value:
             raise ValueError("must not end in a colon, since one follows, nor hold //, which ends a server's name")
         return value
@@ -254,6 +301,16 @@ class Config(BaseSettings):
             if _is_kubernetes(os.environ.get(name)):
                 why = "Kubernetes sets it for a service of that name"
                 config.remark("variable_ignored", name=name, value=os.environ[name], reason=why)
+        if config.job_retries == 0:
+            config.remark(
+                "option_has_changed",
+                option="--job-retries 0",
+                meaning="no retry: a job fails with the first worker it loses; -1 is no limit, and the default",
+                since="gearmand after 2.0.0; before, 0 meant no limit",
+            )
+        if " " in config.job_handle_prefix:
+            why = "tools that read handles as words, such as the text command `cancel job`, can't name these jobs"
+            config.remark("handles_have_blanks", prefix=config.job_handle_prefix, reason=why)
         known = [f"GEARTRAIN_{field.upper()}" for field in cls.fields()]
         for name in os.environ:
             if name.startswith("GEARTRAIN_") and (meant := _alike(name, known)):
@@ -282,25 +339,15 @@ class Config(BaseSettings):
         settings.verbosity = self.verbose.encode()
         settings.zone = time_zone(self.time_zone)
         settings.durable = not self.store.startswith("memory:")
-        settings.spill_above = self.spill_above
-        settings.job_retries = self.job_retries
-        settings.worker_wakeup = self.worker_wakeup
-        settings.wake_patience = self.wake_patience
         settings.listed_order = self.function_order == "listed"
-        settings.exceptions = self.exceptions
         settings.max_body = self.max_packet
-        settings.max_line = self.max_line
-        settings.max_function = self.max_function
-        settings.max_unique = self.max_unique
-        settings.max_functions = self.max_functions
-        settings.max_memory = self.max_memory
-        settings.max_half_sent = self.max_half_sent
-        settings.packet_timeout = self.packet_timeout
+        for name in _FOR_THE_RULES:
+            setattr(settings, name, getattr(self, name))
         return settings
 
     def sockets(self) -> list[Any]:
         """A bound socket for each listener. Raises ConfigError, with address and remedy, for one that can't be had."""
-        return open_listeners(self.listen, self.port)
+        return open_listeners(self.listen, self.port, self.socket_mode)
 
     def remove_unix_sockets(self) -> None:
         """Remove the files of our Unix sockets."""
@@ -342,7 +389,7 @@ def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
         return f"{name} in {path} is no option" + (f": {meant} is" if meant else "; `geartrain serve --help` lists all")
     if name in flags:
         place = f"--{name.replace('_', '-')}"
-    elif variable in os.environ:
+    elif os.environ.get(variable):
         place = variable
     elif name == "port" and "GEARMAND_PORT" in os.environ:
         place = "GEARMAND_PORT"
@@ -351,4 +398,6 @@ def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
     fault = problem["msg"].removeprefix("Value error, ").replace("Input should", "it should")
     if problem["type"] == "byte_size":
         fault = "write a size such as 4096, 64KiB or 4GiB"
+    if flag_of(name).is_secret or "@" in str(problem["input"]):
+        return f"{place}, whose value is not shown since it may hold a password: {fault}"
     return f"{place} is {problem['input']!r}: {fault}"

@@ -1,9 +1,7 @@
-"""One socket, for asyncio: hands what comes to the job server and writes what the turn left, once.
+"""One socket, for asyncio: hands what comes to the job server and writes what the iteration left, once.
 
-The output of all connections is written by ``Daemon.settle`` at the end of the turn. A connection whose output piles
-up is not read any further (its own requests made most of it), nor is one whose messages wait for the job server. One
-whose output piles up beyond the limit, since it does not read what others send it, is cut off; a packet that is larger
-than the limit by itself still passes.
+The output of all connections is written at the end of the iteration. A connection whose output piles up is not read any
+further (its own requests made most of it), nor is one whose messages wait for the job server.
 """
 
 from __future__ import annotations
@@ -12,42 +10,62 @@ import asyncio
 import fcntl
 import socket
 import termios
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from geartrain.jobserver.server import STALL_AT
+from geartrain.daemon.flow import FULL, UnreadOutput
+from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 
 if TYPE_CHECKING:
-    from geartrain.daemon.daemon import Daemon
     from geartrain.jobserver import Peer
 
-PAUSE_AT: Final = 1024 * 1024  # unsent bytes at which a connection is not read any further
-LINGER_SECONDS: Final = 2.0  # a connection closed by us is drained so long, so that the last words arrive
+CLOSE_SECONDS: Final = 2.0  # a connection closed by us is read and forgotten so long, so that the last words arrive
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _UNACKNOWLEDGED: Final = getattr(termios, "TIOCOUTQ", None)  # asks how many bytes sent are not acknowledged yet
 
 
+class Switchboard(Protocol):
+    """What a connection needs of the daemon."""
+
+    loop: asyncio.AbstractEventLoop
+    iteration_open: bool
+    unread: UnreadOutput
+
+    @property
+    def receive(self) -> Callable[[Peer, bytes], None]: ...
+
+    def open_iteration(self) -> None: ...
+
+    def on_connect(self, connection: Connection) -> Peer | None: ...
+
+    def on_disconnect(self, connection: Connection, peer: Peer, error: Exception | None) -> None: ...
+
+    def on_cut_off(self, peer: Peer | None, unread: int) -> None: ...
+
+    def tune(self, connected: socket.socket) -> None: ...
+
+
 class Connection(asyncio.Protocol):
-    """The shell around one peer."""
+    """The driver of one peer."""
 
-    __slots__ = ("daemon", "ending", "full", "lingering", "peer", "piled", "socket", "transport")
+    __slots__ = ("closing", "daemon", "ending", "full", "peer", "socket", "transport")
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Switchboard) -> None:
         self.daemon = daemon
         self.peer: Peer | None = None
-        self.full = False  # the transport holds more than PAUSE_AT
-        self.piled = 0  # bytes that came to it at once and may wait beyond the limit
-        self.lingering = False  # we have closed our side
+        self.full = False  # the transport holds more than FULL
+        self.closing = False  # we have closed our side
         self.ending = False  # the peer has closed its side
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         daemon = self.daemon
-        self.peer = daemon.welcome(self)
+        self.peer = daemon.on_connect(self)
         if self.peer is None:
             return
-        self.transport.set_write_buffer_limits(high=PAUSE_AT)
+        self.transport.set_write_buffer_limits(high=FULL)
         family = transport.get_extra_info("socket").family
         if family != socket.AF_UNIX:
             descriptor = transport.get_extra_info("socket").fileno()
@@ -55,13 +73,13 @@ class Connection(asyncio.Protocol):
             daemon.tune(self.socket)
 
     def data_received(self, data: bytes) -> None:
-        if self.lingering:
+        if self.closing:
             return
         peer = self.peer
         assert peer is not None
         daemon = self.daemon
-        if not daemon.turn_open:
-            daemon.open_turn()
+        if not daemon.iteration_open:
+            daemon.open_iteration()
         daemon.receive(peer, data)
         if peer.stalled:
             self.transport.pause_reading()
@@ -80,28 +98,33 @@ class Connection(asyncio.Protocol):
         if self.socket is not None:
             self.socket.detach()
             self.socket = None
+        self.daemon.unread.forget(self)
         peer = self.peer
         if peer is not None:
-            self.daemon.farewell(self, peer, error)
+            self.daemon.on_disconnect(self, peer, error)
 
-    def write(self, peer: Peer) -> None:
-        """Write what the turn left for this connection."""
+    def write(self) -> None:
+        peer = self.peer
+        assert peer is not None
         buffers = peer.take()
-        if buffers and not self.lingering:
+        if buffers and not self.closing:
             if self.full:
-                if self.transport.get_write_buffer_size() > self.daemon.max_unsent + self.piled:
+                unread = self.transport.get_write_buffer_size()
+                if self.daemon.unread.is_too_much(self, unread, max(map(len, buffers))):
                     self.cut_off()
                     return
-                self.piled = max(self.piled, *map(len, buffers))
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
+            if self.full:
+                self.daemon.unread.note(self, self.transport.get_write_buffer_size())
         if peer.closing:
             if not peer.unsent:
-                self.linger()
+                self.close()
         elif peer.stalled:
-            if not self.full and peer.unsent < STALL_AT:  # else it goes on when the socket, or the store, has caught up
+            # Else it goes on when the socket, or the store, has caught up.
+            if not self.full and peer.unsent < MAX_UNREAD_OUTPUT:
                 self.daemon.loop.call_soon(self.go_on)
         elif self.ending and not peer.unsent:
             self.transport.close()
@@ -111,34 +134,33 @@ class Connection(asyncio.Protocol):
         peer = self.peer
         if peer is None or self.full or self.transport.is_closing():
             return
-        if peer.stalled and not self.lingering:
-            self.daemon.open_turn()
+        if peer.stalled and not self.closing:
+            self.daemon.open_iteration()
             self.daemon.receive(peer, b"")
-        if not peer.stalled or self.lingering:
+        if not peer.stalled or self.closing:
             self.transport.resume_reading()
 
     def pause_writing(self) -> None:
         self.full = True
-        self.piled = self.transport.get_write_buffer_size()
+        self.daemon.unread.note(self, self.transport.get_write_buffer_size())
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.full = False
+        self.daemon.unread.forget(self)
         self.go_on()
 
     def cut_off(self) -> None:
-        """The peer does not read: drop it together with what it was to get."""
-        if self.transport.is_closing():
-            return
-        unsent = self.transport.get_write_buffer_size()
-        self.daemon.log_event("peer_cut_off", self.peer, {"unsent": unsent, "limit": self.daemon.max_unsent})
-        self.transport.abort()
+        self.daemon.unread.forget(self)
+        if not self.transport.is_closing():
+            self.daemon.on_cut_off(self.peer, self.transport.get_write_buffer_size())
+            self.transport.abort()
 
-    def linger(self, seconds: float = LINGER_SECONDS) -> None:
-        """Close from our side: say the last words, then read and forget for a moment, lest a reset destroys them."""
-        if self.lingering or self.transport.is_closing():
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Close from our side: say the last words, then read and forget for a moment, since a reset would undo them."""
+        if self.closing or self.transport.is_closing():
             return
-        self.lingering = True
+        self.closing = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.resume_reading()

@@ -1,23 +1,28 @@
 """The process that gives a job server sockets, a clock and a log.
 
-A turn: the loop delivers what the sockets brought (``Connection.data_received`` applies it), then ``settle`` runs once:
-one joined write for each connection that has something to say, notices to the log, the alarm set to the next deadline.
+An iteration: the loop delivers what the sockets brought (``Connection.data_received`` applies it), then ``flush`` runs
+once: one joined write for each peer that has something to get, each extension's own flush, events to the log, the timer
+set to the next deadline.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import socket
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from geartrain.daemon.connection import Connection
-from geartrain.daemon.keeper import Keeper
+from geartrain.daemon.extension import Extension
+from geartrain.daemon.flow import UnreadOutput
+from geartrain.daemon.outlet import Outlet
 from geartrain.jobserver import JobServer
+from geartrain.jobserver.events import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,15 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 _GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
-_WARNINGS = frozenset((
-    "peer_cut_off",
-    "memory_full",
-    "stream_broken",
-    "packet_too_slow",
-    "report_too_large",
-    "retries_used_up",
-    "worker_lost",
-))  # fmt: skip
+FLUSHED_AT_ONCE: Final = 2000  # peers that are written to in one iteration
 
 
 class Clock(Protocol):
@@ -54,33 +51,36 @@ class Daemon:
     """
 
     def __init__(
-        self, config: Config, server: JobServer | None = None, keeper: Keeper | None = None, *, clock: Clock = time
+        self,
+        config: Config,
+        server: JobServer | None = None,
+        extensions: Sequence[Extension] = (),
+        *,
+        clock: Clock = time,
     ) -> None:
         self.config = config
         self.server = server or JobServer(config.rules())
-        self.keeper = keeper
+        self.extensions = list(extensions)
         self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
         self.clock = clock
-        self.max_unsent = config.max_unsent
-        self.turn_open = False
+        self.unread = UnreadOutput(config.max_unsent, config.max_unsent_total)
+        self.iteration_open = False
         self.leaving = False
-        self.kept = asyncio.Event()  # set when, on leaving, nothing is left to be stored
+        self.drained = asyncio.Event()  # set when, on leaving, no extension owes anything any more
         self.connections: set[Connection] = set()
         self.listeners: list[asyncio.Server] = []
         self.addresses: list[str] = []
         self.stopped = asyncio.Event()
-        self.alarm: asyncio.TimerHandle | None = None
-        self.alarm_at = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = 0.0
         self.accepted = 0
         self.server.tick(clock.monotonic(), clock.time())
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept connections at these bound sockets, and begin to write to the store."""
-        if self.keeper is not None:
-            self.keeper.start(self.open_turn, self.loop.call_soon_threadsafe)
+        """Accept connections at these bound sockets, and start the extensions."""
         for listener in sockets:
             if listener.family == socket.AF_UNIX:
                 opened = await self.loop.create_unix_server(
@@ -91,6 +91,13 @@ class Daemon:
             self.listeners.append(opened)
             self.addresses.append(show_address(listener.getsockname(), listener.family))
             log.info("listening", extra={"fields": {"address": self.addresses[-1]}})
+        for extension in self.extensions:
+            extension.start(self)
+
+    def reload(self) -> None:
+        """The operator has sent SIGHUP."""
+        for extension in self.extensions:
+            extension.reload()
 
     async def run(self) -> None:
         """Serve, once started, until ``stop`` or a finished ``drain``; then say what is owed and leave."""
@@ -118,18 +125,20 @@ class Daemon:
     async def _leave(self) -> None:
         self._close_listeners()
         self.server.drain()
-        self.kept.clear()  # it may have been so at some moment of a drain
-        self.settle()
-        if self.keeper is not None:
-            # What is owed to clients is acknowledged, or refused, before anybody is sent away.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.kept.wait(), self.config.stop_timeout)
-            self.keeper.give_up("the job server stops")
-            self.settle()
+        self.drained.clear()  # it may have been so at some moment of a drain
+        for extension in self.extensions:
+            extension.leave()
+        self.flush()
+        # What is owed to clients is acknowledged, or refused, before anybody is sent away.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.drained.wait(), self.config.stop_timeout)
+        for extension in self.extensions:
+            extension.give_up()
+        self.flush()
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout
         for connection in self.connections:
-            connection.linger(self.config.stop_timeout)
+            connection.close(self.config.stop_timeout)
         while self.connections and self.loop.time() < deadline:
             for connection in self.connections:
                 if connection.is_delivered():
@@ -138,10 +147,10 @@ class Daemon:
         for connection in self.connections:
             connection.transport.abort()
         await asyncio.sleep(0)
-        if self.alarm is not None:
-            self.alarm.cancel()
-        if self.keeper is not None:
-            self.keeper.close(self.config.stop_timeout)
+        if self.timer is not None:
+            self.timer.cancel()
+        for extension in self.extensions:
+            extension.stop(self.config.stop_timeout)
         log.info("stopped", extra={"fields": {"connections_accepted": self.accepted, "jobs": len(self.server.jobs)}})
 
     def _close_listeners(self) -> None:
@@ -151,83 +160,103 @@ class Daemon:
             listener.close()
         self.listeners.clear()
 
-    # ── turns ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── iterations ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def open_turn(self) -> None:
-        """Tell the job server the time, and have ``settle`` run when this turn's input has been applied."""
-        if not self.turn_open:
-            self.turn_open = True
+    def open_iteration(self) -> None:
+        """Tell the job server the time, and have ``flush`` run when this iteration's input has been applied."""
+        if not self.iteration_open:
+            self.iteration_open = True
             self.server.tick(self.clock.monotonic(), self.clock.time())
-            self.loop.call_soon(self.settle)
+            self.loop.call_soon(self.flush)
 
-    def settle(self) -> None:
-        """The end of a turn."""
-        self.turn_open = False
+    def flush(self) -> None:
+        """The end of an iteration."""
+        self.iteration_open = False
         server = self.server
-        touched = server.touched
-        if touched:
-            for peer in touched:
-                if not peer.gone:
-                    cast(Connection, peer.owner).write(peer)
-                else:
-                    peer.touched = False
-            touched.clear()
-        keeper = self.keeper
-        if keeper is not None:
-            keeper.settle()
-            if server.draining and not keeper.busy:
-                self.kept.set()
-        if server.notices:
-            for event, who, fields in server.take_notices():
+        if server.touched:
+            self._write()
+        for extension in self.extensions:
+            extension.flush()
+        if server.events:
+            for event, who, fields in server.take_events():
                 self.log_event(event, who, fields)
-        at = server.next_deadline()
-        if keeper is not None:
-            keepers = keeper.next_deadline()
-            if keepers and (not at or keepers < at):
-                at = keepers
-        if at and (self.alarm is None or at < self.alarm_at):
-            if self.alarm is not None:
-                self.alarm.cancel()
-            # Jobs for later wait in the time of day, alarms do not: a minute bounds the harm of a clock that was set.
-            self.alarm_at = min(at, server.now + 60)
-            self.alarm = self.loop.call_later(max(self.alarm_at - self.clock.monotonic(), 0), self._ring)
-        if server.draining and not self.stopped.is_set() and not server.running:
-            self.stop("no job is running")
+        self._set_timer()
+        if server.draining:
+            if all(extension.is_drained for extension in self.extensions):
+                self.drained.set()
+            if not self.stopped.is_set() and not server.running:
+                self.stop("no job is running")
 
-    def _ring(self) -> None:
-        self.alarm = None
-        self.open_turn()
+    def _write(self) -> None:
+        """Write what the iteration left for each peer; of very many some have to wait for the next one."""
+        touched = self.server.touched
+        now = touched[:FLUSHED_AT_ONCE]
+        del touched[:FLUSHED_AT_ONCE]
+        for peer in now:
+            if not peer.gone:
+                cast(Outlet, peer.outlet).write()
+            else:
+                peer.touched = False
+        if touched:
+            self.open_iteration()
+        while (worst := self.unread.worst()) is not None:
+            worst.cut_off()
+
+    def _set_timer(self) -> None:
+        at = self.server.next_deadline()
+        for extension in self.extensions:
+            its = extension.next_deadline()
+            if its and (not at or its < at):
+                at = its
+        if at and (self.timer is None or at < self.timer_at):
+            if self.timer is not None:
+                self.timer.cancel()
+            # Jobs for later wait in the time of day, timers do not: a minute bounds the harm of a clock that was set.
+            self.timer_at = min(at, self.server.now + 60)
+            self.timer = self.loop.call_later(max(self.timer_at - self.clock.monotonic(), 0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self.timer = None
+        self.open_iteration()
 
     # ── connections ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _connection(self) -> Connection:
         return Connection(self)
 
-    def welcome(self, connection: Connection) -> Peer | None:
+    def on_connect(self, connection: Connection) -> Peer | None:
         """A new connection's peer; None if there are too many already, and the connection has been closed."""
         self.accepted += 1
         transport = connection.transport
-        if len(self.connections) >= self.config.max_connections:
-            transport.abort()
-            if self.accepted % 100 == 1 or len(self.connections) == self.config.max_connections:
-                log.warning("connection_refused", extra={"fields": {"limit": self.config.max_connections}})
-            return None
-        self.connections.add(connection)
         name = transport.get_extra_info("peername")
         host = name[0] if isinstance(name, tuple) else "unix"
+        limit = self.config.max_connections
+        own = transport.get_extra_info("sockname")
+        if not (_is_loopback(host) or host == own[0]):
+            limit -= min(self.config.reserved_connections, limit // 2)
+        if len(self.connections) >= limit:
+            transport.abort()
+            log.warning("connection_refused", extra={"fields": {"host": host, "limit": limit}})
+            return None
+        self.connections.add(connection)
         peer = self.server.connect(host, transport.get_extra_info("socket").fileno())
-        peer.owner = connection
+        peer.outlet = connection
         log.debug("connected", extra={"fields": {"peer": repr(peer)}})
         return peer
 
-    def farewell(self, connection: Connection, peer: Peer, error: Exception | None) -> None:
+    def on_disconnect(self, connection: Connection, peer: Peer, error: Exception | None) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
         log.debug("disconnected", extra={"fields": {"peer": repr(peer), "error": str(error or "")}})
-        self.open_turn()
+        self.open_iteration()
         if not self.leaving:  # else the jobs are not lost by their workers, but kept for our next life
             self.server.lost(peer)
-        peer.owner = None
+        peer.outlet = None
+
+    def on_cut_off(self, peer: Peer | None, unread: int) -> None:
+        """A connection is dropped since it does not read."""
+        limits = {"limit": self.unread.most_of_one, "limit_of_all": self.unread.most_of_all}
+        self.log_event("peer_cut_off", peer, {"unread": unread, **limits})
 
     def tune(self, connected: socket.socket) -> None:
         """Keepalive, so that the jobs of a dead host come back within a minute; no delay for small packets."""
@@ -248,11 +277,16 @@ class Daemon:
 
     def log_event(self, event: str, peer: Peer | None, fields: Mapping[str, object]) -> None:
         """One line for what an operator may want to know."""
-        level = logging.WARNING if event in _WARNINGS else logging.INFO
+        level = logging.getLevelName(EVENTS[event][0])
         who: dict[str, object] = {}
         if peer is not None:
             who = {"host": peer.host, "fd": peer.fd, "id": peer.client_id.decode("utf-8", "backslashreplace")}
         log.log(level, event, extra={"fields": {**who, **fields}})
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a peer has come by loopback or a Unix socket."""
+    return host in ("unix", "::1") or host.startswith(("127.", "::ffff:127."))
 
 
 def show_address(name: object, family: int) -> str:
@@ -261,6 +295,16 @@ def show_address(name: object, family: int) -> str:
         return f"unix:{os.fsdecode(cast(bytes, name))}"
     host, port = cast(tuple[str, int], name)[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look at young objects alone: a full pass over a million of them stops all for 100 ms.
+
+    What the job server drops is freed by counting references, since whatever leaves a list is unlinked.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 1_000_000)
 
 
 def keep_freed_memory() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver import storage
-from geartrain.jobserver.journal import Read
+from geartrain.daemon.extension import Extension, Host
+from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.writer import Writer
 
@@ -22,67 +23,72 @@ log = logging.getLogger("geartrain.daemon")
 PROGRESS_EVERY: Final = 2.0  # seconds between lines while jobs are loaded
 # The writer's and the loop's threads take turns at the interpreter; at Python's own 5 ms each statement waits long.
 SWITCH_INTERVAL: Final = 0.0005
+GATHERED_AT_ONCE: Final = 5000  # jobs
 
 
-class Keeper:
-    """Ties one job server to one store.
+class Keeper(Extension):
+    """Ties one job server to one store."""
 
-    ``enter`` is called before the job server is touched from outside a turn: it opens one.
-    """
-
-    def __init__(self, server: JobServer, store: Store, patience: float) -> None:
+    def __init__(self, server: JobServer, store: Store, timeout: float) -> None:
         self.server = server
         self.store = store
-        self.patience = patience
+        self.timeout = timeout
         self.writer: Writer | None = None
         self.enter: Callable[[], None] = lambda: None
+        self.post: Callable[..., object] = lambda *_: None
         # The writer waits for a store that is down; this bounds the wait for one that hangs.
-        self.longest_wait = 2 * patience + 1
+        self.longest_wait = 2 * timeout + 1
         self.give_up_at = 0.0  # when the batch under way has taken too long; 0: none is under way
         self.given_up: Batch | None = None  # the batch that did, until the store says what became of it
         self.reads: set[Read] = set()  # under way
         self.give_up_reads_at = 0.0  # when no read has come to an end for too long; 0: none is under way
 
-    def load(self) -> int:
-        """Open the store and take over what it kept; how many jobs that were. Raises StoreError."""
+    def load(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
+
+        ``progress`` is told now and then how many of how many have come.
+        """
         server = self.server
         store = self.store
         started = said = time.monotonic()
         store.open()
         total = store.count()
         server.next_number = max(store.next_number(), 1)
-        server.journal.reserved = server.next_number
+        server.changes.reserved = server.next_number
         jobs = 0
         for found in store.load(server.settings.spill_above):
             if isinstance(found, StoredJob):
-                storage.restore(server, found)
+                server.restore(found)
                 jobs += 1
             else:
                 log.error("job_set_aside", extra={"fields": {"number": found.number, "reason": found.reason}})
             if jobs % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
+                if progress is not None:
+                    progress(jobs, total)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})
         return jobs
 
-    def start(self, enter: Callable[[], None], post: Callable[..., object]) -> None:
-        """Begin to write; ``post(function, *arguments)`` calls it in the job server's thread."""
+    def start(self, host: Host) -> None:
+        """Begin to write."""
         sys.setswitchinterval(SWITCH_INTERVAL)
-        self.enter = enter
-        self.writer = Writer(self.store, self, post, self.patience)
+        self.enter = host.open_iteration
+        self.post = host.loop.call_soon_threadsafe
+        self.writer = Writer(self.store, self, self.post, self.timeout)
 
-    def settle(self) -> None:
-        """The end of a turn: hand over what has gathered."""
+    def flush(self) -> None:
+        """Hand over what has gathered."""
         server = self.server
         writer = self.writer
         assert writer is not None
         if self.give_up_at and server.now >= self.give_up_at:
-            self.give_up(f"it has not answered for {self.longest_wait:g} s")
+            self._give_up(f"it has not answered for {self.longest_wait:g} s")
         if self.give_up_reads_at and server.now >= self.give_up_reads_at:
             self._give_up_reads()
-        batch = storage.take_batch(server)
+        batch = server.take_batch()
         if batch is not None:
             self.give_up_at = server.now + self.longest_wait
             writer.commit(batch)
@@ -95,15 +101,34 @@ class Keeper:
             for read in reads:
                 writer.read(read)
 
+    def reload(self) -> None:
+        """If the store is down, since it was taken away, have it made anew with all that is still known here."""
+        if self.server.store_trouble and self.writer is not None:
+            log.warning("store_rebuilding", extra={"fields": {"store": repr(self.store)}})
+            self._gather([], self.server.stored_jobs())
+
+    def _gather(self, jobs: list[StoredJob], more: Iterator[StoredJob]) -> None:
+        """Gather the jobs some at a time, so that nobody waits for it."""
+        writer = self.writer
+        assert writer is not None
+        page = list(islice(more, GATHERED_AT_ONCE))
+        jobs += page
+        if page:
+            self.post(self._gather, jobs, more)
+        else:
+            writer.rebuild(jobs, self.server.changes.reserved)
+
     def next_deadline(self) -> float:
-        """When ``settle`` wants to be called again, on the job server's clock; 0: not before something happens."""
         if self.give_up_at and self.give_up_reads_at:
             return min(self.give_up_at, self.give_up_reads_at)
         return self.give_up_at or self.give_up_reads_at
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self) -> None:
+        self._give_up("the job server stops")
+
+    def _give_up(self, reason: str) -> None:
         """Wait no longer for a commit under way: its jobs are refused, and so are others until it has answered."""
-        batch = self.server.journal.under_way
+        batch = self.server.changes.under_way
         if batch is None:
             return
         self.enter()
@@ -111,7 +136,7 @@ class Keeper:
         self.given_up = batch
         fields = {"store": repr(self.store), "reason": reason, "batch": repr(batch)}
         log.error("store_hangs", extra={"fields": fields})
-        storage.refused(self.server, batch, "the store does not answer", down=True)
+        self.server.refused(batch, "the store does not answer", down=True)
 
     def _give_up_reads(self) -> None:
         """Wait no longer for any workload that is being read: one holds up the others."""
@@ -122,7 +147,7 @@ class Keeper:
         reads = self.reads
         self.reads = set()
         for read in reads:
-            storage.undelivered(self.server, read, lost_for_good=False)
+            self.server.undelivered(read, lost_for_good=False)
 
     def _is_late(self, batch: Batch) -> bool:
         """Whether this outcome is that of a batch that was given up."""
@@ -134,12 +159,11 @@ class Keeper:
         return late
 
     @property
-    def busy(self) -> bool:
-        """Whether something is still to be written."""
-        journal = self.server.journal
-        return journal.under_way is not None or (journal.waiting and not self.server.store_trouble)
+    def is_drained(self) -> bool:
+        changes = self.server.changes
+        return changes.under_way is None and (not changes.waiting or bool(self.server.store_trouble))
 
-    def close(self, seconds: float) -> None:
+    def stop(self, seconds: float) -> None:
         """Let go of the store when what was handed over is written, after so many seconds in any case."""
         if self.given_up is not None:
             seconds = 0.0  # it was waited for, and its jobs were refused: they had better not be written now
@@ -153,35 +177,35 @@ class Keeper:
     def written(self, batch: Batch) -> None:
         self.enter()
         if self._is_late(batch):
-            storage.back(self.server)
+            self.server.back()
         else:
-            storage.written(self.server, batch)
+            self.server.written(batch)
 
     def too_large(self, batch: Batch, number: int, reason: str) -> None:
         self.enter()
         if self.given_up is not batch:
-            storage.refuse_one(self.server, number, reason)
+            self.server.refuse_one(number, reason)
 
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()
         if not self._is_late(batch):
-            storage.refused(self.server, batch, reason, down)
+            self.server.refused(batch, reason, down)
         elif not down:
-            storage.back(self.server)
+            self.server.back()
 
     def back(self) -> None:
         self.enter()
-        storage.back(self.server)
+        self.server.back()
 
     def deliver(self, read: Read, workload: bytes) -> None:
         self.enter()
         if self._is_awaited(read):
-            storage.deliver(self.server, read, workload)
+            self.server.deliver(read, workload)
 
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
         self.enter()
         if self._is_awaited(read):
-            storage.undelivered(self.server, read, lost_for_good)
+            self.server.undelivered(read, lost_for_good)
 
     def _is_awaited(self, read: Read) -> bool:
         """Whether this read, now ended, has not been given up."""

@@ -23,8 +23,10 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as ::1 on a machin
 _Place = tuple[int, str, int]  # family, host, port
 
 
-def open_listeners(written: Sequence[str], port: int) -> list[socket.socket]:
+def open_listeners(written: Sequence[str], port: int, socket_mode: int = 0o600) -> list[socket.socket]:
     """Bind a socket to every address that ``written`` means, and have it listen.
+
+    The files of Unix sockets get the mode ``socket_mode``: those that may write it may connect.
 
     Of several addresses that one text means, those that the machine lacks are left out. Raises ConfigError, naming
     the address and a remedy, for what can't be had; then nothing is left open.
@@ -34,7 +36,7 @@ def open_listeners(written: Sequence[str], port: int) -> list[socket.socket]:
     try:
         for text in written:
             if text.startswith(_UNIX):
-                opened.append(_open_unix(text))
+                opened.append(_open_unix(text, socket_mode))
                 continue
             places = [place for place in _places(text, port) if place not in done]
             absent = [place for place in places if not _open_tcp(place, opened)]
@@ -121,13 +123,14 @@ def _bind_tcp(family: int, host: str, port: int) -> socket.socket:
     return listener
 
 
-def _open_unix(text: str) -> socket.socket:
+def _open_unix(text: str, mode: int) -> socket.socket:
     """Open a Unix socket; the file that a job server left behind is replaced, one that is in use is not."""
     path = text.removeprefix(_UNIX)
     if not path.startswith(("/", ".")):
         raise ConfigError(f"--listen is {text!r}: {FORMS}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        before = os.umask(0o777)  # until it has its mode nobody may connect
         try:
             listener.bind(path)
         except OSError as error:
@@ -135,6 +138,9 @@ def _open_unix(text: str) -> socket.socket:
                 raise
             os.unlink(path)
             listener.bind(path)
+        finally:
+            os.umask(before)
+        os.chmod(path, mode)
         listener.listen()
     except OSError as error:
         listener.close()

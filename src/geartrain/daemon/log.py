@@ -6,21 +6,32 @@ An event is logged as ``log.info("listening", extra={"fields": {"address": "127.
 
 A value that holds more than plain words is quoted, so that no name a peer chooses can look like a field or a line of
 its own. Many lines of the same event within a second are summed up in one.
+
+Lines are written by a thread of their own, so that a pipe that nobody reads, or a disk that hangs, never stops the job
+server. What waits for it is bounded; lines beyond that are dropped, counted, and told when it goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
 import logging.handlers
+import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
 
 from geartrain.errors import ConfigError
 
+log = logging.getLogger("geartrain.daemon")
+
+LAST_LINES_SECONDS = 2.0  # how long an end waits for the last lines to be written
 NOTICE = 25
 LEVELS: Mapping[str, int] = {
     "FATAL": logging.CRITICAL,
@@ -62,33 +73,100 @@ class Log:
         targets = [self._open()]
         if syslog:
             targets.append(_open_system_log(system_log))
-        self.gate = FloodGate(targets)
+        self.writer = LineWriter(targets)
+        self.gate = FloodGate([self.writer])
         root = logging.getLogger()
         root.setLevel(LEVELS[level])
         root.addHandler(self.gate)
+        if self._is_file:
+            mode = os.stat(file).st_mode & 0o777
+            if mode & 0o077:
+                log.warning("log_readable_by_others", extra={"fields": {"file": file, "mode": f"{mode:o}"}})
+
+    @property
+    def _is_file(self) -> bool:
+        return self.path not in ("stderr", "none")
 
     def _open(self) -> logging.Handler:
         handler = _open_file(self.path)
         handler.setFormatter(self.formatter)
         return handler
 
+    def give_to(self, user: int, group: int) -> None:
+        """Let a user have the log file, who is to reopen it later; for root."""
+        target = self.writer.targets[0]
+        if os.geteuid() == 0 and isinstance(target, logging.StreamHandler) and self._is_file:
+            os.fchown(target.stream.fileno(), user, group)
+
     def reopen(self) -> None:
-        """Open the log file anew, after it has been moved away; if that fails, go on with the old one and say so."""
+        """Open the log file again, after it has been moved away; if that fails, go on with the old one and say so."""
+        self.writer.do(self._reopen)
+
+    def _reopen(self) -> None:
         try:
             new = self._open()
         except ConfigError as error:
-            fields = {"file": self.path, "error": error.__context__}
-            logging.getLogger("geartrain.daemon").error("log_not_reopened", extra={"fields": fields})
+            self.writer.tell(logging.ERROR, "log_not_reopened", file=self.path, error=error.__context__)
         else:
-            self.gate.targets[0].close()
-            self.gate.targets[0] = new
+            old, self.writer.targets[0] = self.writer.targets[0], new
+            old.close()
+            self.writer.tell(logging.INFO, "log_reopened")
 
     def close(self) -> None:
         """Say what is still to be summed up, and let go of the files."""
         self.gate.sum_up()
         logging.getLogger().removeHandler(self.gate)
-        for target in self.gate.targets:
-            target.close()
+        if self.writer.finish():
+            for target in self.writer.targets:
+                target.close()
+
+
+class LineWriter(logging.Handler):
+    """Hands lines to ``targets`` in a thread of its own; of more than ``most`` that wait the newest are dropped."""
+
+    def __init__(self, targets: Iterable[logging.Handler], *, most: int = 10_000) -> None:
+        super().__init__()
+        self.targets = list(targets)
+        self.most = most
+        self.dropped = 0
+        self._lines: SimpleQueue[logging.LogRecord | Callable[[], None] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._lines.qsize() >= self.most:
+            self.dropped += 1
+        else:
+            self._lines.put(record)
+
+    def do(self, act: Callable[[], None]) -> None:
+        """Have something done between two lines."""
+        self._lines.put(act)
+
+    def tell(self, level: int, event: str, **fields: object) -> None:
+        """Write a line of our own at once; only for what runs in the thread."""
+        if log.isEnabledFor(level):
+            record = log.makeRecord(log.name, level, "", 0, event, (), None, extra={"fields": fields})
+            for target in self.targets:
+                target.handle(record)
+
+    def finish(self) -> bool:
+        """Write what waits, for a moment at most, and end the thread; whether it has ended."""
+        self._lines.put(None)
+        self._thread.join(LAST_LINES_SECONDS)
+        return not self._thread.is_alive()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if callable(line):
+                line()
+                continue
+            for target in self.targets:
+                target.handle(line)
+            if self.dropped and self._lines.empty():
+                dropped, self.dropped = self.dropped, 0
+                reason = "the log was not read, or not written, in time"
+                self.tell(logging.WARNING, "log_lines_dropped", lines=dropped, reason=reason)
 
 
 class TextFormatter(logging.Formatter):
@@ -195,11 +273,23 @@ def _open_file(file: str) -> logging.Handler:
     if file == "stderr":
         return logging.StreamHandler(sys.stderr)
     try:
-        return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        # Not blocking, since opening a pipe that nobody reads would wait for a reader.
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise ConfigError(
             f"--log-file is {file!r}, which can't be opened ({error.strerror}): choose another file, 'stderr' or 'none'"
-        ) from None
+        ) from error
+    os.set_blocking(descriptor, True)
+    return FileHandler(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
+
+
+class FileHandler(logging.StreamHandler[TextIO]):
+    """Writes to a file, and closes it with itself."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        super().close()
 
 
 def _open_system_log(path: str) -> logging.Handler:

@@ -2,7 +2,7 @@
 
 SIGTERM, SIGINT   stop: no more connections, what is owed is sent, exit 0
 SIGUSR1           drain: refuse submissions, let running jobs end, then stop
-SIGHUP            open the log file anew
+SIGHUP            open the log file again; make a store that was taken away anew
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geartrain.daemon.daemon import Daemon, keep_freed_memory
+from geartrain.daemon.daemon import Daemon, keep_freed_memory, spare_the_collector
+from geartrain.daemon.extension import Extension
 from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
+from geartrain.daemon.notifier import Notifier
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
 from geartrain.store.default import default_url, make_state_folder, state_folder
+from geartrain.systemd import Systemd
 from geartrain.version import VERSION
 from geartrain.wire.primitives import COMPILED
 
@@ -42,6 +45,7 @@ def serve(config: Config) -> None:
     open_files = raise_open_files(config.file_descriptors)
     if open_files - _OWN_FILES < config.max_connections:
         config.max_connections = max(open_files - _OWN_FILES, 1)
+    os.umask(0o077)  # whatever this process makes may hold payloads or passwords
     user = _find_user(config.user) if config.user else None
     ready = _detach() if config.daemon else _nothing
     log_output = Log(config.log_file, level=config.verbose, format=config.log_format, syslog=config.syslog)
@@ -61,7 +65,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
     loop = asyncio.get_running_loop()
     gate = log_output.gate
     gate.sum_up_later = lambda: loop.call_soon_threadsafe(lambda: loop.call_later(gate.seconds, gate.sum_up))
-    loop.add_signal_handler(signal.SIGHUP, _reopen_log, log_output)  # it may come while jobs are loaded
+    loop.add_signal_handler(signal.SIGHUP, log_output.reopen)  # it may come while jobs are loaded
     log.info("starting", extra={"fields": _introduction(config)})
     for event, fields in config.remarks:
         log.warning(event, extra={"fields": fields})
@@ -71,19 +75,29 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         server = JobServer(config.rules())
         keeper = _keeper(config, server, user)
         if user is not None:
+            log_output.give_to(user.pw_uid, user.pw_gid)
             _become(user)
-        _load(config, keeper)
-        daemon = Daemon(config, server, keeper)
-        _heed_signals(loop, daemon)
+        notifier = Notifier(Systemd())
+        _load(config, keeper, notifier)
+        extensions: list[Extension] = [notifier] if keeper is None else [keeper, notifier]
+        daemon = Daemon(config, server, extensions)
+        _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
+        spare_the_collector()
         ready()
         await daemon.run()
 
 
-def _heed_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon) -> None:
+def _install_signals(loop: asyncio.AbstractEventLoop, daemon: Daemon, log_output: Log) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop, signal.Signals(number).name)
     loop.add_signal_handler(signal.SIGUSR1, daemon.drain, "SIGUSR1")
+    loop.add_signal_handler(signal.SIGHUP, _hang_up, log_output, daemon)
+
+
+def _hang_up(log_output: Log, daemon: Daemon) -> None:
+    log_output.reopen()
+    daemon.reload()
 
 
 def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -> Keeper | None:
@@ -95,12 +109,12 @@ def _keeper(config: Config, server: JobServer, user: pwd.struct_passwd | None) -
     if config.store == default_url():
         _make_state_folder(user)
     try:
-        return Keeper(server, engine(config.store), config.store_patience)
+        return Keeper(server, engine(config.store), config.store_timeout)
     except StoreError as error:
         raise ConfigError(f"--store can't be used: {error}") from error
 
 
-def _load(config: Config, keeper: Keeper | None) -> None:
+def _load(config: Config, keeper: Keeper | None, notifier: Notifier) -> None:
     """Open the store, and take over what it kept. Raises ConfigError if it can't be used."""
     if keeper is None:
         return
@@ -108,7 +122,7 @@ def _load(config: Config, keeper: Keeper | None) -> None:
 
     keeper.server.tick(time.monotonic(), time.time())
     try:
-        keeper.load()
+        keeper.load(notifier.loading)
     except StoreError as error:
         remedy = ""
         if isinstance(error, StoreInUse) and config.store == default_url():
@@ -133,7 +147,7 @@ def _introduction(config: Config) -> dict[str, object]:
     return {
         "version": VERSION,
         "pid": os.getpid(),
-        "rings": "compiled" if COMPILED else "interpreted",
+        "core": "compiled" if COMPILED else "interpreted",
         "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
         "max_connections": config.max_connections,
         "max_memory": config.max_memory.human_readable() if config.max_memory else "unlimited",
@@ -149,28 +163,58 @@ def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _reopen_log(log_output: Log) -> None:
-    log_output.reopen()
-    log.info("log_reopened", extra={"fields": {}})
-
-
 @contextlib.contextmanager
 def _pid_file(path: Path | None) -> Iterator[None]:
     """Our process id in a file, as long as we run."""
     if path is None:
         yield
         return
-    try:
-        path.write_text(f"{os.getpid()}\n")
-    except OSError as error:
-        raise ConfigError(
-            f"--pid-file is '{path}', which can't be written ({error.strerror}): choose another file"
-        ) from None
+    _write_pid_file(path)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        with contextlib.suppress(OSError, ValueError):
+            if int(path.read_text()) == os.getpid():
+                path.unlink()
+
+
+def _write_pid_file(path: Path) -> None:
+    """Make the pid file. One that a dead process left is replaced; nothing is ever written through a link."""
+    for _ in range(2):
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except FileExistsError:
+            if path.is_symlink() or not path.is_file():
+                raise ConfigError(
+                    f"--pid-file is '{path}', which is there and no ordinary file: remove it, or choose another file"
+                ) from None
+            if holder := _living_holder(path):
+                raise ConfigError(
+                    f"--pid-file is '{path}', which names process {holder}, and that runs: stop it first, or choose"
+                    " another file"
+                ) from None
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+        except OSError as error:
+            raise ConfigError(
+                f"--pid-file is '{path}', which can't be written ({error.strerror}): choose another file"
+            ) from None
+        else:
+            os.fchmod(descriptor, 0o644)  # init scripts of others read it
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"{os.getpid()}\n")
+            return
+    raise ConfigError(f"--pid-file is '{path}', and another process makes it at the same time: try again")
+
+
+def _living_holder(path: Path) -> int:
+    """The job server that a pid file names, if it runs; 0 if the process is gone, or by now is something else."""
+    try:
+        holder = int(path.read_text()[:20])
+        words = Path(f"/proc/{holder}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return 0
+    return holder if holder != os.getpid() and (b"geartrain" in words or b"gearmand" in words) else 0
 
 
 def _find_user(name: str) -> pwd.struct_passwd:

@@ -1,9 +1,9 @@
-"""The rules that bring jobs to workers: no I/O, no clock, no logging, no threads.
+"""The core of the job server, which brings jobs to workers: no I/O, no clock, no logging, no threads.
 
 See ``server`` for the one object that holds everything, and the modules for one noun each.
 """
 
-from geartrain.jobserver.peer import Peer
+from geartrain.jobserver.model import Peer
 from geartrain.jobserver.server import JobServer
 from geartrain.jobserver.settings import Settings
 

@@ -23,6 +23,7 @@ FIELDS: Final = (
     ("month", 1, 12),
     ("day of week", 0, 6),
 )
+_LEAP_YEAR: Final = 2000
 _YEARS: Final = 41  # a leap day on a given weekday may be forty years away
 
 
@@ -34,12 +35,18 @@ def next_match(fields: list[bytes], wall: float, zone: tzinfo) -> float:
     minute, hour, day, month, weekday = [
         _field(text, title, low, high) for text, (title, low, high) in zip(fields, FIELDS, strict=True)
     ]
+    if day is not None and month is not None and day > calendar.monthrange(_LEAP_YEAR, month)[1]:
+        raise _never(day, month, weekday)  # found at once, since nothing bounds how often it is asked
     earliest = wall // 60 * 60 + 60
     for day_found in _dates(datetime.fromtimestamp(earliest, zone).date(), day, month, weekday):
         found = _first_minute(day_found, hour, minute, earliest, zone)
         if found > 0:
             return found
-    raise ValueError(f"No date matches day of month {day}, month {month} and day of week {weekday}")
+    raise _never(day, month, weekday)
+
+
+def _never(day: int | None, month: int | None, weekday: int | None) -> ValueError:
+    return ValueError(f"No date matches day of month {day}, month {month} and day of week {weekday}")
 
 
 def _dates(first: date, day: int | None, month: int | None, weekday: int | None) -> Iterator[date]:

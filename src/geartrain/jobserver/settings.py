@@ -25,14 +25,15 @@ class Settings:
         self.zone: tzinfo = UTC  # the time zone of SUBMIT_JOB_SCHED
 
         # Behaviour.
-        self.job_retries: int = 0  # lost assignments after which a job fails; 0: no limit (section 3.9)
+        self.job_retries: int = -1  # lost workers that fail a job, 0 as 1; -1: no limit (section 3.9)
         self.worker_wakeup: int = 1  # NOOPs for each runnable job; 0: to every sleeping worker (section 3.5)
         self.listed_order: bool = False  # gearmand 1.x: the first ability with a job wins, whatever its priority
+        self.exact_timeouts: bool = False  # a time limit below a second is taken as it is (section 3.6)
         self.exceptions: bool = False  # every connection starts with the option `exceptions` (section 3.7)
-        self.wake_patience: float = 1.0  # a woken worker that has not grabbed by then is passed over
+        self.wake_timeout: float = 1.0  # a woken worker that has not grabbed by then is passed over
 
         # The store.
-        self.durable: bool = False  # background jobs are acknowledged when the shell has stored them
+        self.durable: bool = False  # background jobs are acknowledged when the driver has stored them
         self.spill_above: int = 64 * 1024  # a stored workload above this size does not stay in memory
 
         # Bounds on what a peer may send and keep here.
@@ -41,6 +42,8 @@ class Settings:
         self.max_function: int = 512
         self.max_unique: int = 64
         self.max_functions: int = 100_000
-        self.max_memory: int = 4 * 1024**3  # queued and running jobs together; 0: no limit
+        self.max_abilities: int = 20_000  # functions of one connection
+        self.forget_after: float = 600.0  # a function without jobs, workers and limits is forgotten then
+        self.max_memory: int = 4 * 1024**3  # jobs, functions and what workers can do, together; 0: no limit
         self.max_half_sent: int = 1024**3  # half-sent packets of all peers together; 0: no limit
         self.packet_timeout: float = 60.0  # for a half-sent packet, plus a second for each 64 KiB of it

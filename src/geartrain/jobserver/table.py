@@ -14,7 +14,7 @@ from geartrain.native import i64
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geartrain.jobserver.job import Job
+    from geartrain.jobserver.model import Job
 
 SHELF_BITS: Final = 8
 SHELF: Final = 1 << SHELF_BITS

@@ -6,6 +6,7 @@ server. It knows nothing of the protocol or the rules: it is given batches of ch
     open      take hold of the place, make or migrate what is needed there
     load      every job that is kept, in the order of their places
     commit    one batch: all of it or nothing
+    rebuild   keep all jobs anew, after the place has been emptied or taken away
     read      one workload that ``load`` or the server left in the store
     set_aside one job that can't be read any more
     aside     what has been set aside
@@ -29,11 +30,15 @@ server has it), ``StoreError`` for the rest. Their texts name the place, without
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from geartrain.errors import GeartrainError
 from geartrain.jobserver.records import Batch, StoredJob
+
+_FILLED_AT_ONCE: Final = 1000  # jobs
+_FILLED_BYTES: Final = 16 << 20
 
 
 class StoreError(GeartrainError):
@@ -127,6 +132,14 @@ class Store(ABC):
     def commit(self, batch: Batch) -> None:
         """Keep one batch of changes; see the module's text for order, promise and errors."""
 
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+        """Keep ``jobs`` anew, after what was kept has been taken away; how many there were.
+
+        Workloads that are None are read from what this store still has open. Raises StoreError if there is something
+        in its place that it must not touch.
+        """
+        return fill(self, jobs, next_number, self.read)
+
     @abstractmethod
     def read(self, number: int) -> bytes:
         """The workload of a job that is kept.
@@ -148,6 +161,31 @@ class Store(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown_url(self.url)}>"
+
+
+def fill(store: Store, jobs: Iterable[StoredJob], next_number: int, read: Callable[[int], bytes]) -> int:
+    """Commit jobs in batches of a bounded size, and say how many. ``read`` has the workloads that they lack.
+
+    A job whose workload is nowhere any more is left out.
+    """
+    count = size = 0
+    batch = Batch(next_number)
+    for job in jobs:
+        if job.workload is None:
+            try:
+                job.workload = read(job.number)
+                job.size = len(job.workload)
+            except KeyError:
+                continue
+        batch.added.append(job)
+        count += 1
+        size += job.size
+        if len(batch.added) >= _FILLED_AT_ONCE or size >= _FILLED_BYTES:
+            store.commit(batch)
+            batch = Batch(next_number)
+            size = 0
+    store.commit(batch)
+    return count
 
 
 def shown_url(url: str) -> str:

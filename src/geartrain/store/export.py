@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import StoreError, Unreadable
+from geartrain.store.record import flaw
 
 VERSION: Final = 1
 NUMBERS: Final = {"number": int, "place": int, "priority": int, "attempts": int, "due": float, "created": float}
@@ -73,8 +74,8 @@ class Export:
 def _read(found: dict[str, Any]) -> StoredJob:
     numbers = {name: kind(found[name]) for name, kind in NUMBERS.items()}
     workload = base64.b64decode(found["workload"], validate=True)
-    if not 0 <= numbers["priority"] <= 2 or numbers["number"] < 1 or any(not value >= 0 for value in numbers.values()):
-        raise ValueError(f"one of its numbers is out of range: {numbers}")
+    if wrong := flaw(size=len(workload), **numbers):
+        raise ValueError(wrong)
     return StoredJob(
         function=_bytes(found["function"]),
         unique=_bytes(found["unique"]),

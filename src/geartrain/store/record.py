@@ -10,11 +10,14 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.records import StoredJob
+from geartrain.jobserver.records import PLACE_BITS, StoredJob
 
 # place, attempts, priority, due, created, size of the workload, lengths of function, unique and reducer
 _HEAD: Final = Struct(">QIBddQIII")
 _MOVED: Final = Struct(">QI")
+
+LAST_NUMBER: Final = 1 << (62 - PLACE_BITS)
+LATEST: Final = 1e18  # Unix time: SUBMIT_JOB_EPOCH takes numbers of 18 digits
 
 JOBS_AT_ONCE: Final = 500  # that are read from a store together ...
 BYTES_AT_ONCE: Final = 16 << 20  # ... as long as their workloads are smaller than this
@@ -49,8 +52,8 @@ def unpack(number: int, record: bytes) -> StoredJob:
     inside = len(record) - workload_at
     if inside != size and inside != 0:
         raise ValueError(f"its record has {len(record)} bytes, and {workload_at + size} would be right")
-    if priority > 2 or not due >= 0 or not created >= 0:
-        raise ValueError(f"its record has priority {priority}, due {due}, created {created}")
+    if wrong := flaw(number, place, size, priority, due, attempts, created):
+        raise ValueError(wrong)
     return StoredJob(
         number,
         place,
@@ -64,6 +67,25 @@ def unpack(number: int, record: bytes) -> StoredJob:
         attempts,
         created,
     )
+
+
+def flaw(number: int, place: int, size: int, priority: int, due: float, attempts: int, created: float) -> str:
+    """What is wrong with a job's numbers, wherever they come from; empty: nothing is.
+
+    A number is so small that its place, and those of many jobs after it, fit 63 bits.
+    """
+    for name, value, least, most in (
+        ("number", number, 1, LAST_NUMBER),
+        ("place", place, 0, 2**63 - 1),
+        ("size", size, 0, 2**32),
+        ("priority", priority, 0, 2),
+        ("due", due, 0, LATEST),
+        ("attempts", attempts, 0, 2**31 - 1),
+        ("created", created, 0, LATEST),
+    ):
+        if not least <= value <= most:
+            return f"its {name} {value} is out of range, which is {least} to {most}"
+    return ""
 
 
 def stays(job: StoredJob, leave_above: int) -> bool:

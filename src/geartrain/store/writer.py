@@ -18,8 +18,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from geartrain.jobserver.journal import Read
-from geartrain.jobserver.records import Batch
+from geartrain.jobserver.changes import Read
+from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
 
 log = logging.getLogger("geartrain.store")
@@ -62,6 +62,7 @@ class Writer:
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._reads: SimpleQueue[Read | None] = SimpleQueue()
         self._closing = threading.Event()
+        self._rebuilding: tuple[list[StoredJob], int] | None = None  # what to fill an emptied store with, once told
         self._threads = [
             threading.Thread(target=self._write, name="store writer", daemon=True),
             threading.Thread(target=self._read, name="store reader", daemon=True),
@@ -76,6 +77,10 @@ class Writer:
     def read(self, read: Read) -> None:
         """Have a workload read; its outcome is posted."""
         self._reads.put(read)
+
+    def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
+        """Have the store, which is down since it was taken away, made anew with these jobs."""
+        self._rebuilding = jobs, next_number
 
     def close(self, seconds: float) -> bool:
         """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
@@ -137,11 +142,23 @@ class Writer:
         self._post(self.outcomes.refused, batch, reason, down)
         pause = FIRST_PAUSE
         while self.down and not self._closing.wait(pause):
-            if self._takes(taken_back(batch)):
+            if self._rebuilt() or self._takes(taken_back(batch)):
                 self.down = False
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
                 self._post(self.outcomes.back)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _rebuilt(self) -> bool:
+        wanted, self._rebuilding = self._rebuilding, None
+        if wanted is None:
+            return False
+        try:
+            jobs = self.store.rebuild(*wanted)
+        except Exception as error:
+            log.error("store_not_rebuilt", extra={"fields": {"reason": str(error) or repr(error)}})
+            return False
+        log.warning("store_rebuilt", extra={"fields": {"store": repr(self.store), "jobs": jobs}})
+        return True
 
     def _takes(self, batch: Batch) -> bool:
         try:
@@ -160,7 +177,7 @@ class Writer:
             self._fetch(read)
 
     def _fetch(self, read: Read) -> None:
-        if read.slot.open:
+        if read.reply.open:
             return  # it was given up while others were read
         number = read.job.number
         try:

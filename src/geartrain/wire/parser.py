@@ -174,6 +174,11 @@ class Parser:
         self.pieces = []
         self.skipping = True
 
+    def release(self) -> None:
+        """Let go of the memory of a packet that has been dealt with, if the next one is not asked for at once."""
+        if self.pieces is not None and self.at >= self.end:
+            self._leave_pieces()
+
     def last_argument(self, start: i64) -> bytes:
         """The current packet's body from ``start`` (an index into ``data``) to its end, as bytes of its own."""
         pieces = self.pieces

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from geartrain.errors import GeartrainError
 from geartrain.link.address import ServerList, parse_addresses
+from geartrain.systemd import Systemd
 from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
 from geartrain.worker.calls import AsyncClientLike, ClientLike
 from geartrain.worker.declaration import Declaration
@@ -21,7 +22,6 @@ from geartrain.worker.middleware import JobLog, Middleware
 from geartrain.worker.pool import Pool, PoolOptions, check_options
 from geartrain.worker.session import WorkerSession
 from geartrain.worker.slots import Slots
-from geartrain.worker.systemd import Systemd
 
 logger = logging.getLogger("geartrain.worker")
 

@@ -26,11 +26,11 @@ from random import uniform
 from typing import NoReturn, TypedDict
 
 from geartrain.link import Backoff
+from geartrain.systemd import Systemd
 from geartrain.worker.heartbeat import WorkerProcess
 from geartrain.worker.readiness import ReadyFile, ReadyPort
 from geartrain.worker.reload import Sources, restart
 from geartrain.worker.signals import LEAVE
-from geartrain.worker.systemd import Systemd
 
 logger = logging.getLogger("geartrain.worker")
 

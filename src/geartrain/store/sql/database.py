@@ -102,6 +102,12 @@ class Database(ABC):
     def let_go(self) -> None:  # noqa: B027 - most have nothing to do
         """Give up what ``hold`` held."""
 
+    def verify(self) -> None:  # noqa: B027 - only files can be taken away unnoticed
+        """See that what was committed is where it will be looked for. Raises StoreError if it is not."""
+
+    def may_be_rebuilt(self) -> None:  # noqa: B027 - most may at any time
+        """Raises StoreError if a new store can't be made in the place of this one."""
+
     @abstractmethod
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         """The steps that insert ``jobs``; IntegrityError if one is there already."""

@@ -16,6 +16,7 @@ from sqlalchemy.types import NULLTYPE
 
 from geartrain.jobserver.records import PLACE_BITS, StoredJob
 from geartrain.store.base import Unreadable
+from geartrain.store.record import flaw
 from geartrain.store.sql.database import COLUMNS
 from geartrain.store.sql.tables import Tables
 
@@ -91,13 +92,8 @@ def _job(row: Sequence[Any]) -> StoredJob | Unreadable:
     number, place, function, unique, workload, size, priority, due, reducer, attempts, created, length, _ = row
     if (
         types in (TYPES, TYPES_WHERE_LEFT)
-        and number > 0
-        and place >= 0
         and size == length
-        and 0 <= priority <= 2
-        and 0 <= due < float("inf")
-        and attempts >= 0
-        and 0 <= created < float("inf")
+        and not flaw(number, place, size, priority, due, attempts, created)
     ):
         return StoredJob(number, place, function, unique, workload, size, priority, due, reducer, attempts, created)
     return Unreadable(number, _flaw(row))
@@ -111,5 +107,5 @@ def _flaw(row: Sequence[Any]) -> str:
             return f"its {name} is {value!r:.60}, where {wanted.__name__} was expected"
     if row[5] != row[11]:
         return f"its workload has {row[11]} bytes, where {row[5]} were expected"
-    numbers = [f"{name} {value}" for name, value in zip(COLUMNS, row, strict=False) if isinstance(value, int | float)]
-    return f"one of its numbers is out of range: {', '.join(numbers)}"
+    number, place, _, _, _, size, priority, due, _, attempts, created = row[: len(COLUMNS)]
+    return flaw(number, place, size, priority, due, attempts, created)

@@ -1,24 +1,28 @@
 """A store in one file. The write-ahead log lets the reader read while the writer writes.
 
-A second user is kept out by a lock on a file beside it, which the kernel drops when its holder dies, however it dies.
-SQLite's own locks would not do: they are held for a transaction, not for a server's life.
+A second user is kept out by a lock on the file itself (``file_lock``), under whatever name it comes. Before a commit is
+said to be done, the file's name must still mean the file that was written: a store that was removed, replaced or
+mounted over takes nothing more.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import logging
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, event
 
 from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import Abilities, StoreError, StoreFull
-from geartrain.store.sql.database import COLUMNS, Busy, Database, Step, fields, this_process
+from geartrain.store.sql.database import COLUMNS, Busy, Database, Step, fields
+from geartrain.store.sql.file_lock import FileLock, identity
 from geartrain.store.sql.tables import Tables
+
+log = logging.getLogger("geartrain.store")
 
 # Many rows in one statement are one step of SQLite, so the interpreter's lock changes hands once and not once a row.
 # But each number of rows is a text of its own to be parsed and remembered, so rows come in numbers of four binary
@@ -49,15 +53,22 @@ class SQLite(Database):
         if not url.database or url.database == ":memory:":
             raise StoreError("an SQLite store needs a file: sqlite:////absolute/path or sqlite:///relative/path")
         self.path = Path(url.database)
-        self.lock: int | None = None
+        self.lock: FileLock | None = None
+        self.log: tuple[int, int] | None = None  # which file the write-ahead log is
         self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
         self._insertions: dict[int, str] = {}
+        event.listen(self.engine, "do_connect", self._name_file)
 
     def connect_arguments(self) -> dict[str, Any]:
         # Each connection is used by one thread at a time, though not always the same one.
         return {"timeout": BUSY_SECONDS, "check_same_thread": False}
+
+    def _name_file(self, _dialect: Any, _record: Any, words: list[Any], named: dict[str, Any]) -> None:
+        """Never make the file: it is there when it is held, and one that has been taken away stays away."""
+        words[:] = [f"file:{quote(str(self.path.absolute()))}?mode=rw"]
+        named["uri"] = True
 
     def greet(self, connection: Any) -> None:
         for pragma in (
@@ -77,27 +88,44 @@ class SQLite(Database):
     def hold(self) -> None:
         if self.lock is not None:
             return
-        path = self.path.with_name(self.path.name + ".lock")
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            lock = FileLock(self.path)
         except FileNotFoundError:
             raise StoreError(f"the store {self.shown}: there is no folder {self.path.parent}: make it first") from None
+        except BlockingIOError as error:
+            raise self.in_use(str(error.strerror)) from None
         except OSError as error:
-            raise StoreError(f"the store {self.shown}: {path}: {error.strerror}: it must be writable") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(lock, 200).decode("utf-8", "replace").strip()
-            os.close(lock)
-            raise self.in_use(holder) from None
-        os.ftruncate(lock, 0)
-        os.write(lock, this_process().encode() + b"\n")
+            raise StoreError(f"the store {self.shown}: {error.strerror}: it must be a writable file") from error
+        if lock.names > 1:
+            lock.release()
+            raise StoreError(
+                f"the store {self.shown} is one of {lock.names} hard links to the same file, and its write-ahead log"
+                " goes by the name, so jobs would be lost under another one: remove the other links"
+            )
+        if lock.mode & 0o077:
+            log.warning("store_readable_by_others", extra={"fields": {"file": self.path, "mode": f"{lock.mode:o}"}})
         self.lock = lock
 
     def let_go(self) -> None:
         if self.lock is not None:
-            os.close(self.lock)
+            self.lock.release()
             self.lock = None
+
+    def verify(self) -> None:
+        assert self.lock is not None
+        log = identity(self.path.with_name(self.path.name + "-wal"))
+        if self.log is None:
+            self.log = log
+        if identity(self.path) == self.lock.identity and log == self.log:
+            return
+        raise StoreError(
+            f"the store {self.shown}: the file that this job server writes has been removed, replaced or mounted over:"
+            f" put it back; or see that there is none, and send SIGHUP to have all waiting jobs written to a new one"
+        )
+
+    def may_be_rebuilt(self) -> None:
+        if self.path.exists():
+            raise StoreError(f"the store {self.shown}: there is a file of that name: move it away first")
 
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         steps = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable
+from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable, fill
 from geartrain.store.options import Options
 from geartrain.store.sql.database import Database, Step, known_numbers
 from geartrain.store.sql.line import Line
@@ -64,6 +64,7 @@ class SqlStore(Store):
         self._database.hold()
         try:
             self._writer.use(lambda connection: None)
+            self._reader.use(lambda connection: None)  # now, since a file can be read after it has been taken away
         except BaseException:
             self._database.let_go()
             raise
@@ -97,7 +98,22 @@ class SqlStore(Store):
                 f"the store {self._database.shown} takes workloads of up to {limit} bytes, and this one has {job.size}",
             )
         self._writer.use(lambda connection: self._commit(connection, batch))
+        self._database.verify()
         self._next_number = max(self._next_number, batch.next_number)
+
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+        self._database.may_be_rebuilt()
+        fresh = SqlStore(self.url)
+        fresh.open()
+        try:
+            count = fill(fresh, jobs, next_number, self.read)
+        except BaseException:
+            fresh.close()
+            raise
+        self.close()
+        self._database, self._writer, self._reader = fresh._database, fresh._writer, fresh._reader
+        self._next_number = fresh._next_number
+        return count
 
     def read(self, number: int) -> bytes:
         jobs = self._tables.jobs.c

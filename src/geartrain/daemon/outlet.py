@@ -1,0 +1,15 @@
+"""What the output of a peer goes through: a socket's connection, or a place within this process."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Outlet(Protocol):
+    """One way out; the daemon has it as ``peer.outlet``."""
+
+    def write(self) -> None:
+        """Write what the iteration has left for the peer; go on with requests of it that waited; close in time."""
+
+    def cut_off(self) -> None:
+        """The peer does not read: drop it together with what it was to get."""

@@ -1,0 +1,173 @@
+"""What changed that the store must remember, and the replies that wait until it does.
+
+An acknowledgement is a promise: JOB_CREATED of a background job is a *deferred reply*, and nothing behind it on that
+connection is written before it is open. The job itself is in its queue at once; if it ends before it was written, it
+is never written, and its replies open. The driver takes what has gathered as one *batch*, has the store commit it, and
+says how that went. One batch is under way at a time, so batches take effect in order, and a batch is bounded, so that
+acknowledging it takes no long time.
+
+A job whose workload is large does not keep it in memory once the store has it; it is read again when the job is
+assigned, and the JOB_ASSIGN is a deferred reply meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.model import DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
+from geartrain.jobserver.records import PLACE_BITS, Batch, Change, Record, StoredJob
+from geartrain.native import i16, i64, mypyc_attr
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.outbox import DeferredReply
+
+MAX_BATCH: Final = 10_000  # new jobs in one batch, and five times as many changes and removals
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Read:
+    """A workload to be fetched from the store, for the ``assignment``-th assignment of a job.
+
+    ``reply`` is the answer to the worker's GRAB, whose packet type was ``type``.
+    """
+
+    def __init__(self, job: Job, reply: DeferredReply, type: i64, assignment: i16) -> None:
+        self.job: Job = job
+        self.reply: DeferredReply = reply
+        self.type: i64 = type
+        self.assignment: i16 = assignment
+
+
+@final
+class Changes:
+    """The changes since the last batch."""
+
+    def __init__(self) -> None:
+        self.new: list[Job] = []
+        self.changed: list[Change] = []
+        self.removed: list[int] = []
+        self.records: list[Record] = []
+        self.under_way: Batch | None = None
+        self.writing: list[Job] = []  # the jobs that the batch under way adds
+        self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
+        self.moved: dict[int, int] = {}  # places of jobs that were moved before they were written
+        self.reserved: i64 = 0  # numbers below this may be given out without asking the store
+        self.last_moved_at: i64 = 0
+        self.moves_there: i64 = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something for a new batch."""
+        return bool(self.new or self.changed or self.removed or self.records)
+
+    def add(self, job: Job) -> None:
+        """A job is to be stored."""
+        job.stored = WAITING
+        self.new.append(job)
+
+    def add_after_all(self, job: Job) -> None:
+        """A foreground job is to be stored; the store may have refused it before."""
+        self.revived.add(job.number)
+        self.add(job)
+
+    def move_behind(self, job: Job, next_number: i64) -> None:
+        """A stored job went to the end of its queue: behind every job numbered below ``next_number``."""
+        if next_number != self.last_moved_at:
+            self.last_moved_at = next_number
+            self.moves_there = 0
+        if self.moves_there < (1 << PLACE_BITS) - 1:
+            self.moves_there += 1
+        place = ((next_number - 1) << PLACE_BITS) + self.moves_there
+        if job.stored == WAITING:
+            self.moved[job.number] = place
+        else:
+            self.changed.append(Change(job.number, place, job.due, job.priority, job.attempts))
+
+    def take(self, next_number: i64) -> Batch:
+        """What has gathered, as the batch under way until ``written`` or ``refused`` (storage) is told of it."""
+        assert self.under_way is None
+        jobs: list[Job] = []
+        batch = Batch(next_number)
+        new = self.new
+        if len(new) > MAX_BATCH:
+            self.new = new[MAX_BATCH:]
+            new = new[:MAX_BATCH]
+        else:
+            self.new = []
+        for job in new:
+            if job.stored != WAITING:
+                continue  # it ended before it was written
+            job.stored = WRITING
+            jobs.append(job)
+            place: i64 = job.number << PLACE_BITS
+            if self.moved:
+                place = self.moved.pop(job.number, place)
+            batch.added.append(as_stored(job, place))
+        batch.changed = self.changed[: 5 * MAX_BATCH]
+        self.changed = self.changed[5 * MAX_BATCH :]
+        batch.records = self.records
+        self.records = []
+        removed = self.removed[: 5 * MAX_BATCH]
+        self.removed = self.removed[5 * MAX_BATCH :]
+        if self.revived:
+            removed = [number for number in removed if number not in self.revived]
+            if not self.removed:
+                self.revived = set()
+        batch.removed = removed
+        self.under_way = batch
+        self.writing = jobs
+        return batch
+
+    def ended(self, job: Job) -> None:
+        """A job that is or will be in the store has ended."""
+        if job.stored == WAITING:
+            job.stored = UNSTORED
+            self.moved.pop(job.number, None)
+            open_replies(job)
+        elif job.stored >= STORED:
+            job.stored = UNSTORED
+            self.removed.append(job.number)
+        # While it is being written, ``written`` finds it ended.
+
+
+def as_stored(job: Job, place: i64) -> StoredJob:
+    """The job as the store keeps it."""
+    spilled = job.stored == SPILLED
+    return StoredJob(
+        job.number,
+        place,
+        job.function.name,
+        job.unique,
+        None if spilled else job.workload,
+        0 if spilled else len(job.workload),
+        job.priority,
+        job.due,
+        job.reducer,
+        job.attempts,
+        job.created,
+    )
+
+
+def open_replies(job: Job) -> None:
+    """What waited for this job's fate may be written."""
+    reply = job.deferred
+    while reply is not None:
+        reply.open = True
+        reply.outbox.touch()
+        reply = reply.next_of_job
+    job.deferred = None
+
+
+def replace_replies(job: Job, piece: bytes) -> None:
+    """As ``open_replies``, with another answer in their place."""
+    reply = job.deferred
+    while reply is not None:
+        reply.outbox.replace(reply.index, piece)
+        reply = reply.next_of_job
+    open_replies(job)
+
+
+def may_leave_memory(job: Job, above: i64) -> bool:
+    """Whether a stored job's workload is to stay in the store alone."""
+    return len(job.workload) > above and job.state in (QUEUED, DELAYED) and job.unique != b"-"

@@ -1,0 +1,51 @@
+"""What has happened to the jobs of a function, counted since it is known.
+
+Counters are bumped in three places only: where a submission is decided, where a job starts, and where it finishes or
+loses its worker. Everything that shows numbers reads them from a snapshot.
+"""
+
+from __future__ import annotations
+
+from typing import final
+
+from geartrain.native import i64
+
+
+@final
+class Counters:
+    """Whole numbers, and two sums of seconds."""
+
+    def __init__(self) -> None:
+        self.submitted: i64 = 0  # new jobs
+        self.coalesced: i64 = 0  # submissions that joined a job that was there
+        self.refused: i64 = 0
+        self.started: i64 = 0  # assignments to workers
+        self.lost: i64 = 0  # assignments lost with their worker
+        self.completed: i64 = 0
+        self.failed: i64 = 0  # timed_out among them
+        self.timed_out: i64 = 0
+        self.cancelled: i64 = 0
+        self.abandoned: i64 = 0  # foreground jobs dropped since no client waited for them any more
+        self.waited: float = 0.0  # seconds in a queue before each start, all of them together
+        self.ran: float = 0.0  # seconds from each start to the end of the job or the loss of its worker
+
+    def add(self, other: Counters) -> None:
+        """Add another one's numbers to these."""
+        self.submitted += other.submitted
+        self.coalesced += other.coalesced
+        self.refused += other.refused
+        self.started += other.started
+        self.lost += other.lost
+        self.completed += other.completed
+        self.failed += other.failed
+        self.timed_out += other.timed_out
+        self.cancelled += other.cancelled
+        self.abandoned += other.abandoned
+        self.waited += other.waited
+        self.ran += other.ran
+
+    def copy(self) -> Counters:
+        """The numbers as they are now."""
+        copied = Counters()
+        copied.add(self)
+        return copied

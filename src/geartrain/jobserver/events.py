@@ -1,0 +1,36 @@
+"""What an operator may want to know of the job server: each event with its level and its meaning.
+
+The job server leaves events with their fields (``State.event``); the driver writes them to the log by this table.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+INFO: Final = "INFO"
+WARNING: Final = "WARNING"
+ERROR: Final = "ERROR"
+
+EVENTS: Final[dict[str, tuple[str, str]]] = {
+    "foreign_protocol": (WARNING, "a connection began with HTTP or TLS; it is closed, and nothing of it was executed"),
+    "function_dropped": (INFO, "`drop function`: the function and its waiting jobs are gone"),
+    "job_cancelled": (INFO, "`cancel job`"),
+    "job_timed_out": (INFO, "a job ran longer than its worker's time limit, and failed"),
+    "limits_set": (INFO, "`maxqueue`"),
+    "limit_in_seconds": (
+        WARNING,
+        "a worker set a time limit below 1000 milliseconds; it counts as one second: did it mean seconds?",
+    ),
+    "limit_unreadable": (WARNING, "a worker set a time limit that is no number; it has the function without one"),
+    "malformed_packet": (INFO, "a packet lacks arguments; its sender got an ERROR"),
+    "memory_full": (WARNING, "there is no room for what a peer sent; it got QUEUE_ERROR"),
+    "packet_too_slow": (WARNING, "a half-sent packet did not come whole in time; the connection is closed"),
+    "peer_cut_off": (WARNING, "a peer does not read what it gets; its connection is dropped with what waited for it"),
+    "report_too_large": (WARNING, "a worker's report is above `--max-packet`; its job failed, and the worker goes on"),
+    "request_refused": (WARNING, "a peer asked for what it has no right to; it got an ERROR"),
+    "retries_used_up": (WARNING, "a job has lost as many workers as it may, and failed"),
+    "stream_broken": (WARNING, "a peer sent what is no packet; the connection is closed"),
+    "unknown_packet": (INFO, "a packet of a type that does not exist; its sender got an ERROR"),
+    "worker_lost": (WARNING, "a job has lost its second worker or a later one; it waits before the next try"),
+    "workload_unreadable": (ERROR, "the store has lost a job's workload; the job failed"),
+}

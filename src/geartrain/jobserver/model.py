@@ -1,0 +1,282 @@
+"""What the job server knows, on one page: jobs, who waits for them, functions, abilities and peers. Fields only.
+
+The objects are linked through themselves into lists, which ``links`` keeps:
+
+    Function.high, normal, low   Queue of the jobs that wait, by priority       Job.previous, next
+    Function.later               Queue of the jobs whose time has not come      Job.previous, next
+    Peer.running                 jobs assigned to it, latest first              Job.previous, next
+    Job.subscribers              submissions whose client waits for the job     Subscriber.…_of_job
+    Peer.subscriptions           the same, by client                            Subscriber.…_of_peer
+    Peer.first_ability           what it can do, in rotation                    Ability.previous, next
+    Function.first_sleeper       abilities of sleeping peers, in wake order     Ability.…_sleeper
+    State.first_woken            peers that got a NOOP and have not grabbed     Peer.…_woken
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.counters import Counters
+from geartrain.jobserver.outbox import Outbox
+from geartrain.jobserver.shown import show_name
+from geartrain.native import i16, i32, i64, mypyc_attr, u8
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.outbox import DeferredReply
+    from geartrain.wire.parser import Parser
+
+HIGH: Final = 0
+NORMAL: Final = 1
+LOW: Final = 2
+
+QUEUED: Final = 0  # in a queue of its function: a worker may grab it
+RUNNING: Final = 1  # assigned to a worker
+DELAYED: Final = 2  # its time has not come
+ENDED: Final = 3  # completed, failed, cancelled or dropped: the server knows it no more
+
+# Where a background job stands with the store.
+UNSTORED: Final = 0  # not in the store and not meant to be: a foreground job, or no store
+WAITING: Final = 1  # to be written with the next batch
+WRITING: Final = 2  # in the batch under way
+STORED: Final = 3
+SPILLED: Final = 4  # in the store, and its workload is there alone
+
+# What things take of the memory limit beside the bytes that a peer chose, in bytes.
+JOB_COST: Final = 200
+KEY_COST: Final = 100  # a job that can be found by its unique or workload
+REDUCER_COST: Final = 50
+DELAYED_COST: Final = 150  # a job for later
+SUBSCRIBER_COST: Final = 100
+FUNCTION_COST: Final = 1000
+ABILITY_COST: Final = 250
+REVOKED_COST: Final = 100
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Job:
+    """One request to run a function.
+
+    There may be millions, so each field is a pointer or a small number, and neither a job nor a subscriber takes part
+    in garbage collection: every way out of a list unlinks, and every list is linked both ways (compiled code can't
+    free a long chain of such objects that is linked one way).
+    """
+
+    def __init__(
+        self,
+        number: i64,
+        function: Function,
+        unique: bytes,
+        workload: bytes,
+        priority: u8,
+        background: bool,
+        created: float,
+    ) -> None:
+        self.number: i64 = number  # the handle is "<prefix>:<number>"
+        self.function: Function = function
+        self.unique: bytes = unique
+        self.workload: bytes = workload
+        self.reducer: bytes = b""  # empty: not a reduce job
+        self.previous: Job | None = None
+        self.next: Job | None = None
+        self.worker: Peer | None = None  # set exactly while RUNNING
+        self.subscribers: Subscriber | None = None  # the clients that wait for the result
+        self.deferred: DeferredReply | None = None  # replies that wait for the store
+        self.created: float = created  # Unix time
+        self.due: float = 0.0  # Unix time; 0: at once
+        self.queued_at: float = 0.0  # monotonic seconds: when it came into its queue last
+        self.started_at: float = 0.0  # monotonic seconds: when it was assigned last
+        self.numerator: i32 = 0  # as WORK_STATUS last said, unsigned 32 bit kept in a signed field
+        self.denominator: i32 = 0
+        self.attempts: i32 = 0  # assignments that were lost with their worker
+        self.subscriber_count: i32 = 0
+        self.assignments: i16 = 0  # counts all assignments, and wraps; tells a timer whether it still means this one
+        self.priority: u8 = priority
+        self.state: u8 = QUEUED
+        self.stored: u8 = UNSTORED
+        self.background: bool = background  # lives on without clients
+        self.timed: bool = False  # has a timer for the running assignment
+
+    def cost(self) -> i64:
+        """What it takes of the memory limit, its subscribers aside; the same from its beginning to its end."""
+        size: i64 = len(self.workload) + JOB_COST
+        unique: i64 = len(self.unique)
+        if unique:
+            size += unique + KEY_COST
+        if self.reducer:
+            size += len(self.reducer) + REDUCER_COST
+        if self.due > 0:
+            size += DELAYED_COST
+        return size
+
+    def __repr__(self) -> str:
+        state = ("queued", "running", "delayed", "ended")[self.state]
+        kind = "background" if self.background else "foreground"
+        return f"<Job {self.number} {self.function.name!r} {state} {kind}>"
+
+
+@final
+@mypyc_attr(acyclic=True)
+class Subscriber:
+    """One foreground submission: ``peer`` waits for ``job`` and gets every packet about it."""
+
+    def __init__(self, job: Job, peer: Peer) -> None:
+        self.job: Job = job
+        self.peer: Peer = peer
+        self.previous_of_job: Subscriber | None = None
+        self.next_of_job: Subscriber | None = None
+        self.previous_of_peer: Subscriber | None = None
+        self.next_of_peer: Subscriber | None = None
+
+
+@final
+class Queue:
+    """Jobs in the order in which they will be assigned.
+
+    A job that has lost a worker may be what ended it, so it stands behind all that have not, also behind those that
+    come later. It is passed over so often and no oftener: a good job whose worker was stopped must not wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self.first: Job | None = None
+        self.last: Job | None = None
+        self.first_lost: Job | None = None  # of those that have lost a worker
+        self.passed: i64 = 0  # how often those were passed over since one was taken
+        self.count: i64 = 0
+
+
+@final
+class Function:
+    """One function: its queues, its workers, its live uniques, its limits and its counters."""
+
+    def __init__(self, name: bytes) -> None:
+        self.name: bytes = name
+        self.shown: bytes = show_name(name)  # the name as it stands in listings
+        self.high: Queue = Queue()
+        self.normal: Queue = Queue()
+        self.low: Queue = Queue()
+        self.later: Queue = Queue()
+        self.queued: i64 = 0  # jobs in the queues high, normal and low
+        self.running: i64 = 0
+        self.uniques: dict[bytes, Job] = {}  # live jobs by their unique
+        self.workloads: dict[bytes, Job] = {}  # live jobs whose unique is "-", by their workload (section 3.4)
+        self.most_keys: i64 = 0  # the most entries that either had since it was made
+
+        self.workers: i64 = 0
+        self.first_sleeper: Ability | None = None
+        self.last_sleeper: Ability | None = None
+        self.woken: i64 = 0  # workers that got a NOOP for this function and have not grabbed since
+
+        self.max_high: i64 = 0  # maxqueue (section 3.10); 0: no limit
+        self.max_normal: i64 = 0
+        self.max_low: i64 = 0
+
+        self.last_lost: i64 = 0  # the last loss of a worker, as a count of all losses at the server; 0: never
+        self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
+        self.forgotten: bool = False  # the server knows it no more
+        self.said_seconds: bool = False  # a time limit below a second has been remarked upon
+        self.counters: Counters = Counters()
+
+    @property
+    def ready(self) -> i64:
+        """How many jobs may be handed out now: what waking and assignment ask, and nothing else."""
+        return self.queued
+
+    @property
+    def delayed(self) -> i64:
+        """Jobs whose time has not come."""
+        return self.later.count
+
+    @property
+    def total(self) -> i64:
+        """All jobs of the function: queued, delayed and running."""
+        return self.queued + self.later.count + self.running
+
+    @property
+    def limited(self) -> bool:
+        """Whether maxqueue holds for any priority."""
+        return self.max_high > 0 or self.max_normal > 0 or self.max_low > 0
+
+    def queue(self, priority: i64) -> Queue:
+        """The queue of this priority."""
+        if priority == NORMAL:
+            return self.normal
+        return self.high if priority == HIGH else self.low
+
+    def best_priority(self) -> i64:
+        """The best priority that has a job waiting; the function must have one."""
+        if self.high.count > 0:
+            return HIGH
+        return NORMAL if self.normal.count > 0 else LOW
+
+    def limit(self, priority: i64) -> i64:
+        """How many jobs may be here for a submission of this priority to be taken; 0: any number."""
+        if priority == NORMAL:
+            return self.max_normal
+        return self.max_high if priority == HIGH else self.max_low
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name!r} queued={self.queued} running={self.running} workers={self.workers}>"
+
+
+@final
+class Ability:
+    """A function that a peer said it can do, with its time limit in seconds (0: none).
+
+    ``order`` counts up with each registration.
+    """
+
+    def __init__(self, peer: Peer, function: Function, timeout: float, order: i64) -> None:
+        self.peer: Peer = peer
+        self.function: Function = function
+        self.timeout: float = timeout
+        self.order: i64 = order
+        self.previous: Ability | None = None
+        self.next: Ability | None = None
+        self.previous_sleeper: Ability | None = None
+        self.next_sleeper: Ability | None = None
+
+
+@final
+class Peer(Outbox):
+    """One connection: what it can do, what it runs, what it waits for; it may be client, worker and admin at once."""
+
+    def __init__(
+        self, touched: list[Outbox], host: str, fd: int, rights: i64, parser: Parser, exceptions: bool
+    ) -> None:
+        super().__init__(touched)
+        self.host: str = host
+        self.fd: int = fd
+        self.rights: i64 = rights  # see dispatch
+        self.client_id: bytes = b""
+        self.shown_id: bytes = b"-"  # as it stands in listings
+        self.parser: Parser = parser
+        self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL
+
+        # As worker.
+        self.first_ability: Ability | None = None  # the one whose turn it is
+        self.last_ability: Ability | None = None
+        self.ability_count: i64 = 0
+        self.had_turn: bool = False  # whether it has been given a job in turn
+        self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a few
+        self.running: Job | None = None
+        self.revoked: dict[int, None] | None = None  # numbers of jobs that were taken from it
+        self.sleeping: bool = False
+        self.woken_for: Function | None = None  # got a NOOP for this function and has not grabbed since
+        self.woken_until: float = 0.0  # when the next worker is woken in its place
+        self.previous_woken: Peer | None = None
+        self.next_woken: Peer | None = None
+
+        # As client.
+        self.subscriptions: Subscriber | None = None
+        self.last_function: Function | None = None  # the function it used last
+
+        # Input that waits.
+        self.greeted: bool = False  # its first bytes have been those of this protocol
+        self.half_sent_since: float = 0.0  # when the half-sent packet began; 0: there is none
+        self.half_sent: i64 = 0  # bytes of it that have come
+        self.stalled: bool = False  # whole messages wait in the parser
+
+    def __repr__(self) -> str:
+        name = self.client_id.decode("utf-8", "replace") or "-"
+        return f"<Peer {self.fd} {self.host} {name}>"

@@ -1,0 +1,265 @@
+"""The administrative text protocol (section 4): one line asks, one line or a listing answers.
+
+Line ends are mixed as gearmand's are: data lines, the closing dot and ``OK value`` end in LF, plain ``OK`` and every
+``ERR`` in CR LF. Names in listings are made safe to read (``shown``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver import snapshot
+from geartrain.jobserver.chores import Chore
+from geartrain.jobserver.rights import OPERATE, READ
+from geartrain.jobserver.rules.departure import hang_up
+from geartrain.jobserver.rules.long_work import Listing, begin
+from geartrain.jobserver.rules.outcome import cancel
+from geartrain.jobserver.shown import show_name
+from geartrain.native import i64
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.state import State
+
+OK: Final = b"OK\r\n"
+DOT: Final = b".\n"
+MAX_WORDS: Final = 5
+_CHUNK: Final = 16 * 1024  # bytes of a listing that are made in one go
+_AT_ONCE: Final = 200  # jobs in one slice
+
+
+def answer(state: State, peer: Peer, line: bytes) -> None:
+    """Answer one text line; a long listing is made as the peer reads it."""
+    words = line.partition(b"\0")[0].split(b" ")
+    command = words[0].lower()
+    arguments = [word for word in words[1:] if word]
+    if len(arguments) + 1 > MAX_WORDS:
+        peer.send(b"ERR TOO_MANY_WORDS A+command+has+at+most+%d+words\r\n" % MAX_WORDS)
+        hang_up(state, peer)
+        return
+    known = COMMANDS.get(command)
+    if known is None or len(arguments) < known[2]:
+        peer.send(b"ERR UNKNOWN_COMMAND Unknown+server+command%b\r\n" % words[0])
+    elif peer.rights & known[1] == 0:
+        peer.send(b"ERR NOT_ALLOWED This+connection+has+no+right+to+%b\r\n" % command)
+        state.event("request_refused", peer, {"request": command.decode("ascii")})
+    else:
+        known[0](state, peer, arguments)
+
+
+def _status(state: State, peer: Peer, _: list[bytes]) -> None:
+    _list(state, peer, _status_lines(state))
+
+
+def _priority_status(state: State, peer: Peer, _: list[bytes]) -> None:
+    _list(state, peer, _priority_lines(state))
+
+
+def _workers(state: State, peer: Peer, _: list[bytes]) -> None:
+    _list(state, peer, _peer_lines(state))
+
+
+def _show(state: State, peer: Peer, arguments: list[bytes]) -> None:
+    what = b" ".join(arguments).lower()
+    if what == b"jobs":
+        _list(state, peer, _job_lines(state))
+    elif what == b"unique jobs":
+        _list(state, peer, _unique_lines(state))
+    else:
+        peer.send(b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n")
+
+
+# The lines of listings are made by generator functions, since compiled code makes a list of a generator expression.
+
+
+def _status_lines(state: State) -> Iterator[bytes]:
+    for view in snapshot.functions(state):
+        yield b"%b\t%d\t%d\t%d\n" % (view.shown, view.total, view.running, view.workers)
+
+
+def _priority_lines(state: State) -> Iterator[bytes]:
+    for view in snapshot.functions(state):
+        normal = view.normal + view.delayed  # delayed jobs have normal priority and count as waiting (section 4.2)
+        yield b"%b\t%d\t%d\t%d\t%d\n" % (view.shown, view.high, normal, view.low, view.workers)
+
+
+def _peer_lines(state: State) -> Iterator[bytes]:
+    """``fd ip id : function ...``, last registered first."""
+    for view in snapshot.peers(state):
+        abilities = b"".join([b" " + name for name in reversed(view.abilities)])
+        yield b"%d %b %b :%b\n" % (view.fd, view.host.encode(), view.shown_id, abilities)
+
+
+def _job_lines(state: State) -> Iterator[bytes]:
+    """``handle, retries, ignore, queued``: ignored is a running job nobody waits for, queued means background."""
+    for view in snapshot.jobs(state):
+        yield b"%b\t%d\t%d\t%d\n" % (view.handle, view.attempts, view.is_unwanted, view.background)
+
+
+def _unique_lines(state: State) -> Iterator[bytes]:
+    for view in snapshot.jobs(state):
+        yield show_name(view.unique) + b"\n"
+
+
+def _list(state: State, peer: Peer, lines: Iterator[bytes]) -> None:
+    begin(state, Listing(state, peer, _chunks(lines)))
+
+
+def _version(state: State, peer: Peer, _: list[bytes]) -> None:
+    peer.send(b"OK %b\n" % state.settings.version)
+
+
+def _getpid(state: State, peer: Peer, _: list[bytes]) -> None:
+    peer.send(b"OK %d\n" % state.settings.process_id)
+
+
+def _verbose(state: State, peer: Peer, _: list[bytes]) -> None:
+    peer.send(b"OK %b\n" % state.settings.verbosity)
+
+
+def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines in chunks, and the dot that ends them."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if size >= _CHUNK:
+            yield b"".join(chunk)
+            chunk = []
+            size = 0
+    chunk.append(DOT)
+    yield b"".join(chunk)
+
+
+def _create(state: State, peer: Peer, arguments: list[bytes]) -> None:
+    if len(arguments) != 2 or arguments[0].lower() != b"function":
+        _incomplete(peer, b"create")
+    elif arguments[1] in state.functions or state.may_create(arguments[1]):
+        state.create_function(arguments[1])
+        peer.send(OK)
+    else:
+        peer.send(b"ERR CREATE_FUNCTION %b\r\n" % arguments[1])
+
+
+def _drop(state: State, peer: Peer, arguments: list[bytes]) -> None:
+    """Drop a function without workers and running jobs; jobs that wait there are cancelled."""
+    if len(arguments) != 2 or arguments[0].lower() != b"function":
+        _incomplete(peer, b"drop")
+        return
+    function = state.functions.get(arguments[1])
+    if function is None:
+        peer.send(b"ERR function not found\r\n")
+    elif function.workers or function.running:
+        peer.send(b"ERR there are still connected workers or executing clients\r\n")
+    else:
+        state.forget_function(function)
+        begin(state, DropFunction(state, peer, function))
+
+
+@final
+class DropFunction(Chore):
+    """Cancels the jobs that wait in a function that is known no more, some at a time, and says OK when all are gone."""
+
+    def __init__(self, state: State, peer: Peer, function: Function) -> None:
+        super().__init__(peer)
+        self.state: State = state
+        self.peer: Peer = peer
+        self.function: Function = function
+        self.count: i64 = 0
+
+    def step(self) -> bool:
+        state = self.state
+        function = self.function
+        left = _AT_ONCE
+        while left > 0:
+            job = function.high.first or function.normal.first or function.low.first or function.later.first
+            if job is None:
+                break
+            cancel(state, job)
+            self.count += 1
+            state.cost += 10
+            left -= 1
+        if left == 0:
+            return False
+        shown = function.shown.decode("utf-8", "replace")
+        state.event("function_dropped", self.peer, {"function": shown, "jobs": int(self.count)})
+        if not self.peer.closing:
+            self.peer.send(OK)
+        return True
+
+
+def _maxqueue(state: State, peer: Peer, arguments: list[bytes]) -> None:
+    """One limit for all priorities, or those for high, normal and low; none at all lifts them (section 3.10)."""
+    if not arguments:
+        _incomplete(peer, b"maxqueue")
+        return
+    limits = [_limit(word) for word in arguments[1:]]
+    if len(limits) == 1:
+        limits = limits * 3
+    limits += [0] * (3 - len(limits))
+    high, normal, low = limits[0], limits[1], limits[2]
+    name = arguments[0]
+    if name not in state.functions:
+        if not any(limits):
+            peer.send(OK)  # it has none
+            return
+        if not state.may_create(name):
+            peer.send(b"ERR MAXQUEUE The+job+server+has+no+room+for+this+function+or+its+name+is+too+long\r\n")
+            return
+    function = state.create_function(name)
+    was_limited = function.limited
+    function.max_high, function.max_normal, function.max_low = high, normal, low
+    if function.limited:
+        state.note_busy(function)
+    elif was_limited:
+        state.note_idle(function)
+    fields: dict[str, object] = {"function": _text(function.shown), "high": high, "normal": normal, "low": low}
+    state.event("limits_set", peer, fields)
+    peer.send(OK)
+
+
+def _limit(word: bytes) -> int:
+    return min(int(word), 2**32) if word.isdigit() and len(word) < 20 else 0
+
+
+def _cancel(state: State, peer: Peer, arguments: list[bytes]) -> None:
+    if len(arguments) != 2 or arguments[0].lower() != b"job":
+        peer.send(b"ERR UNKNOWN_ERROR\r\n")
+        return
+    handle = arguments[1]
+    number = state.handles.number(handle)
+    job = state.jobs.get(number) if number >= 0 else None
+    if job is None:
+        peer.send(b"ERR UNKNOWN_JOB\r\n")
+        return
+    cancel(state, job)
+    state.event("job_cancelled", peer, {"handle": _text(handle), "function": _text(job.function.shown)})
+    peer.send(OK)
+
+
+def _incomplete(peer: Peer, command: bytes) -> None:
+    peer.send(b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n" % command)
+
+
+def _text(shown: bytes) -> str:
+    return shown.decode("utf-8", "backslashreplace")
+
+
+COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], int, int]]] = {
+    b"status": (_status, READ, 0),
+    b"prioritystatus": (_priority_status, READ, 0),
+    b"workers": (_workers, READ, 0),
+    b"show": (_show, READ, 1),
+    b"version": (_version, READ, 0),
+    b"getpid": (_getpid, READ, 0),
+    b"verbose": (_verbose, READ, 0),
+    b"create": (_create, OPERATE, 0),
+    b"drop": (_drop, OPERATE, 0),
+    b"maxqueue": (_maxqueue, OPERATE, 0),
+    b"cancel": (_cancel, OPERATE, 2),
+}
+"""Each text command: its rule, the right it needs, and how many arguments make it known."""

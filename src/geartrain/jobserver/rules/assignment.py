@@ -1,0 +1,280 @@
+"""What a worker can do, and which job it gets (sections 3.3, 3.5 and 3.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.changes import Read
+from geartrain.jobserver.chores import Chore
+from geartrain.jobserver.links import (
+    add_ability,
+    add_sleeper,
+    find_ability,
+    give_job,
+    remove_ability,
+    remove_sleeper,
+    rotate,
+    take_next,
+)
+from geartrain.jobserver.model import ABILITY_COST, HIGH, RUNNING, SPILLED, Ability
+from geartrain.jobserver.outbox import BIG_PIECE
+from geartrain.jobserver.rules.long_work import begin
+from geartrain.jobserver.rules.outcome import lose
+from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
+from geartrain.native import i64
+from geartrain.wire.packets import (
+    GRAB_JOB,
+    GRAB_JOB_ALL,
+    JOB_ASSIGN,
+    JOB_ASSIGN_ALL,
+    JOB_ASSIGN_UNIQ,
+    NO_JOB,
+    response_head,
+)
+from geartrain.wire.primitives import parse_number
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.model import Function, Job, Peer
+    from geartrain.jobserver.state import State
+
+_NO_JOB_PACKET = response_head(NO_JOB, 0)
+_LONGEST_TIMEOUT: Final = 10**15  # milliseconds; far beyond any job, and safe to add to a clock
+_AT_ONCE: Final = 200  # jobs in one slice
+
+
+def grab(state: State, peer: Peer, type: i64) -> None:
+    """GRAB_JOB, GRAB_JOB_UNIQ, GRAB_JOB_ALL: a JOB_ASSIGN of the asked kind, or NO_JOB."""
+    woken_for = peer.woken_for
+    if woken_for is not None:
+        settle_woken(state, peer)
+    elif peer.sleeping:
+        get_up(peer)
+    ability = choose(state, peer)
+    if ability is None:
+        peer.send(_NO_JOB_PACKET)
+    else:
+        _assign(state, peer, ability, type)
+    if woken_for is not None and woken_for.first_sleeper is not None:
+        wake(state, woken_for)
+
+
+def choose(state: State, peer: Peer) -> Ability | None:
+    """The ability whose function yields the next job: best priority first, equal ones take turns (gearmand 2.0).
+
+    A new connection begins with the function whose last loss of a worker is longest ago. Where a job ends each process
+    that runs it, and each new process would begin with its function, no other function would ever have a turn.
+    """
+    if state.draining and state.durable:
+        return None  # what waits is safe, and may wait for the server's next life
+    only = peer.first_ability
+    if only is None or only.next is None:
+        return only if only is not None and only.function.ready > 0 else None
+    # Another name for the loop: compiled, ``only.next`` counts as never None from here on, to the end of the loop.
+    ability: Ability | None = only
+    state.cost += peer.ability_count
+    best: Ability | None = None
+    best_priority: i64 = 99
+    is_careful = state.losses > 0 and not peer.had_turn
+    while ability is not None:
+        function = ability.function
+        if function.ready > 0:
+            if state.listed_order:
+                return ability
+            priority: i64 = function.best_priority()
+            if priority < best_priority:
+                best = ability
+                best_priority = priority
+                if priority == HIGH and not is_careful:
+                    break
+            elif (
+                is_careful
+                and best is not None
+                and priority == best_priority
+                and function.last_lost < best.function.last_lost
+            ):
+                best = ability
+        ability = ability.next
+    if best is not None:
+        peer.had_turn = True
+        if best.next is not None:
+            rotate(best)
+    return best
+
+
+def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
+    function = ability.function
+    job = take_next(function.queue(function.best_priority()))
+    function.queued -= 1
+    start(state, peer, job)
+    if job.stored == SPILLED:
+        peer.send(_NO_JOB_PACKET)  # in case the workload can't be read
+        state.reads.append(Read(job, peer.defer(), type, job.assignments))
+        return
+    start_time(state, job, ability)
+    workload = job.workload
+    head = assignment_packet(state, job, type, len(workload))
+    if len(workload) < BIG_PIECE:
+        peer.send(head + workload)
+    else:
+        peer.send(head)
+        peer.send(workload)
+
+
+def start(state: State, peer: Peer, job: Job) -> None:
+    """A job that stands nowhere runs at this worker from now on."""
+    function = job.function
+    function.running += 1
+    job.state = RUNNING
+    job.assignments = (job.assignments + 1) & 0x7FFF
+    job.started_at = state.now
+    counters = function.counters
+    counters.started += 1
+    counters.waited += state.now - job.queued_at
+    give_job(peer, job)
+    if peer.revoked is not None:
+        state.unrevoke(peer, job.number)
+
+
+def start_time(state: State, job: Job, ability: Ability) -> None:
+    """From now on a job's time limit counts, if its worker has set one (section 3.6)."""
+    if ability.timeout > 0:
+        job.timed = True
+        state.timeouts.add(state.now + ability.timeout, job.number, job.assignments)
+
+
+def assignment_packet(state: State, job: Job, type: i64, size: i64) -> bytes:
+    """All of the JOB_ASSIGN packet that answers a GRAB of this type but the workload of ``size`` bytes."""
+    handle = state.handles.make(job.number)
+    name = job.function.name
+    size += len(handle) + len(name) + 2
+    if type == GRAB_JOB:
+        return b"%b%b\0%b\0" % (response_head(JOB_ASSIGN, size), handle, name)
+    if type == GRAB_JOB_ALL and job.reducer:
+        size += len(job.unique) + len(job.reducer) + 2
+        return b"%b%b\0%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_ALL, size), handle, name, job.unique, job.reducer)
+    size += len(job.unique) + 1
+    return b"%b%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
+
+
+def can_do(state: State, peer: Peer, name: bytes, timeout: float) -> Function | None:
+    """Register a function with its time limit in seconds; again is the same ability with the new limit.
+
+    None if a limit forbids it; the peer got the ERROR.
+    """
+    ability = find_ability(peer, name)
+    if ability is not None:
+        ability.timeout = timeout
+        return ability.function
+    most = state.settings.max_abilities
+    if peer.ability_count >= most:
+        peer.send_error(b"QUEUE_ERROR", b"A connection may have %d functions and no more" % most)
+        return None
+    function = state.function_for(peer, name)
+    if function is None:
+        return None
+    if not state.has_room(ABILITY_COST):
+        state.refuse_for_memory(peer)
+        return None
+    state.memory += ABILITY_COST
+    state.abilities_registered += 1
+    ability = Ability(peer, function, timeout, state.abilities_registered)
+    add_ability(ability)
+    function.workers += 1
+    if function.idle_since > 0:
+        state.note_busy(function)
+    if peer.sleeping:
+        add_sleeper(ability)
+        wake(state, function)
+    return function
+
+
+def can_do_timeout(state: State, peer: Peer, name: bytes, text: bytes) -> None:
+    """CAN_DO_TIMEOUT: milliseconds; zero or less means no limit (section 3.6).
+
+    Many workers mean seconds, and some write what is no number. Below a second counts as a second, as in gearmand, and
+    what is no number as no limit; both are said once for each function.
+    """
+    digits = text.strip(b"\0 \t\r\n")
+    negative = digits[:1] == b"-"
+    milliseconds = parse_number(digits, 1 if negative else 0, len(digits))
+    readable = 0 <= milliseconds <= _LONGEST_TIMEOUT
+    if negative or not readable:
+        milliseconds = 0
+    short = 0 < milliseconds < 1000 and not state.settings.exact_timeouts
+    function = can_do(state, peer, name, 1.0 if short else float(milliseconds) / 1000.0)
+    if function is None or function.said_seconds or (readable and not short):
+        return
+    function.said_seconds = True
+    shown = function.shown.decode("utf-8", "replace")
+    fields: dict[str, object] = {"function": shown, "limit": text[:40].decode("utf-8", "backslashreplace")}
+    state.event("limit_in_seconds" if short else "limit_unreadable", peer, fields)
+
+
+def cant_do(state: State, peer: Peer, name: bytes) -> None:
+    """Forget an ability; a job of that function running here goes back to its queue (section 3.8)."""
+    ability = find_ability(peer, name)
+    if ability is None:
+        return
+    function = ability.function
+    _forget_ability(state, ability)
+    begin(state, GiveBack(state, peer, function))
+    if peer.woken_for is function:
+        settle_woken(state, peer)
+        wake(state, function)
+
+
+def reset_abilities(state: State, peer: Peer) -> None:
+    """Forget every ability; all jobs running here go back to their queues."""
+    ability = peer.first_ability
+    while ability is not None:
+        _forget_ability(state, ability)
+        ability = peer.first_ability
+    begin(state, GiveBack(state, peer, None))
+    function = peer.woken_for
+    if function is not None:
+        settle_woken(state, peer)
+        wake(state, function)
+
+
+def _forget_ability(state: State, ability: Ability) -> None:
+    function = ability.function
+    peer = ability.peer
+    if peer.sleeping:
+        remove_sleeper(ability)
+    remove_ability(ability)
+    state.cost += 5
+    state.memory -= ABILITY_COST
+    function.workers -= 1
+    if function.workers == 0:
+        state.note_idle(function)
+
+
+@final
+class GiveBack(Chore):
+    """The jobs of a function, or of all, that a worker runs go back to their queues, some at a time."""
+
+    def __init__(self, state: State, peer: Peer, function: Function | None) -> None:
+        super().__init__(peer)
+        self.state: State = state
+        self.peer: Peer = peer
+        self.numbers: list[int] = []  # of the jobs to give back, the last one first
+        job = peer.running
+        while job is not None:
+            if function is None or job.function is function:
+                self.numbers.append(job.number)
+            job = job.next
+            state.cost += 1
+        self.numbers.reverse()
+
+    def step(self) -> bool:
+        state = self.state
+        left = _AT_ONCE
+        while self.numbers and left > 0:
+            number = self.numbers.pop()
+            job = state.jobs.get(number)
+            if job is not None and job.worker is self.peer:
+                state.revoke(self.peer, number)
+                lose(state, job)
+            state.cost += 5
+            left -= 1
+        return not self.numbers

@@ -1,0 +1,201 @@
+"""What the store answers, and what follows from it: acknowledgements, refusals, jobs that it kept from before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_replies, replace_replies
+from geartrain.jobserver.chores import Chore
+from geartrain.jobserver.links import find_ability
+from geartrain.jobserver.model import (
+    ENDED,
+    RUNNING,
+    SPILLED,
+    STORED,
+    UNSTORED,
+    WAITING,
+    Job,
+)
+from geartrain.jobserver.records import PLACE_BITS
+from geartrain.jobserver.rules.assignment import assignment_packet, start_time
+from geartrain.jobserver.rules.long_work import begin
+from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
+from geartrain.jobserver.rules.submission import BY_WORKLOAD, delay, enqueue, note_key
+from geartrain.wire.packets import ERROR, pack_response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geartrain.jobserver.records import Batch, StoredJob
+    from geartrain.jobserver.state import State
+
+RESERVE: Final = 100_000  # numbers that may be given out before the store hears of it; they are never used twice
+READ_AGAIN_AFTER: Final = 5.0  # seconds until a job whose workload could not be read is offered again
+_AT_ONCE: Final = 500  # jobs in one slice
+
+
+def take_batch(state: State) -> Batch | None:
+    """What the store is to commit next; None while a batch is under way or nothing has changed."""
+    changes = state.changes
+    if changes.under_way is not None or not changes.waiting or state.store_trouble:
+        return None
+    if state.next_number + RESERVE // 2 > changes.reserved:
+        changes.reserved = state.next_number + RESERVE
+    return changes.take(changes.reserved)
+
+
+def written(state: State, batch: Batch) -> None:
+    """The store has committed the batch: acknowledge its jobs."""
+    changes = state.changes
+    changes.under_way = None
+    for job in changes.writing:
+        if job.state == ENDED:
+            changes.removed.append(job.number)
+            job.stored = UNSTORED
+        else:
+            job.stored = STORED
+            if may_leave_memory(job, state.settings.spill_above):
+                state.memory -= len(job.workload)
+                job.workload = b""
+                job.stored = SPILLED
+        open_replies(job)
+
+
+def refused(state: State, batch: Batch, reason: str, down: bool) -> None:
+    """The store has not taken the batch's new jobs: their submitters get QUEUE_ERROR.
+
+    ``down``: the same holds for those that wait behind it, and for all to come until ``back``.
+
+    A job that a foreground client waits for as well goes on for it. What else the batch would have changed is kept for
+    the next one, and so is the removal of its jobs, since nobody knows how much of the batch arrived.
+    """
+    changes = state.changes
+    changes.under_way = None
+    changes.changed = batch.changed + changes.changed
+    changes.removed = batch.removed + changes.removed
+    changes.records = batch.records + changes.records
+    for job in changes.writing:
+        _refuse(state, job, reason)
+    if down:
+        state.store_trouble = reason
+        waiting = changes.new
+        changes.new = []
+        if waiting:
+            begin(state, Refusal(state, waiting, reason))
+
+
+@final
+class Refusal(Chore):
+    """Jobs that were to be stored next and can't be; their submitters are told, some at a time."""
+
+    def __init__(self, state: State, jobs: list[Job], reason: str) -> None:
+        super().__init__(None)
+        self.state: State = state
+        self.jobs: list[Job] = jobs
+        self.reason: str = reason
+        self.at: int = 0
+
+    def step(self) -> bool:
+        until = min(self.at + _AT_ONCE, len(self.jobs))
+        for job in self.jobs[self.at : until]:
+            if job.stored == WAITING:
+                _refuse(self.state, job, self.reason)
+            self.state.cost += 10
+        self.at = until
+        return until == len(self.jobs)
+
+
+def back(state: State) -> None:
+    """The store takes batches again."""
+    state.store_trouble = ""
+
+
+def refuse_one(state: State, number: int, reason: str) -> None:
+    """One job of the batch under way can't be stored; the others still may be."""
+    writing = state.changes.writing
+    for job in writing:
+        if job.number == number:
+            writing.remove(job)
+            _refuse(state, job, reason)
+            return
+
+
+def _refuse(state: State, job: Job, reason: str) -> None:
+    state.changes.removed.append(job.number)
+    job.stored = UNSTORED
+    if job.state == ENDED:
+        open_replies(job)
+        return
+    replace_replies(job, pack_response(ERROR, b"QUEUE_ERROR", b"The job could not be stored: " + reason.encode()))
+    job.background = False
+    job.function.counters.refused += 1
+    if job.subscribers is None and job.state != RUNNING:
+        finish(state, job, REFUSED)
+
+
+def restore(state: State, stored: StoredJob) -> None:
+    """Take over a job that the store kept from before; in order of their places."""
+    function = state.create_function(stored.function)
+    unique = BY_WORKLOAD if stored.unique == BY_WORKLOAD else stored.unique
+    workload = stored.workload
+    job = Job(stored.number, function, unique, workload or b"", stored.priority, True, stored.created)
+    job.stored = SPILLED if workload is None else STORED
+    job.reducer = stored.reducer
+    job.attempts = stored.attempts
+    job.due = stored.due
+    state.jobs.add(job)
+    state.memory += job.cost()
+    if function.idle_since > 0:
+        state.note_busy(function)
+    key = job.workload if unique is BY_WORKLOAD else unique
+    if key:
+        note_key(function, job, key)
+    if stored.number >= state.next_number:
+        state.next_number = stored.number + 1
+    if stored.due > state.wall:
+        delay(state, job)
+    else:
+        enqueue(state, job)
+
+
+def stored_jobs(state: State) -> Iterator[StoredJob]:
+    """What the store should have: every job that it has acknowledged; spilled workloads are None."""
+    for job in state.jobs:
+        if job.stored >= STORED:
+            yield as_stored(job, job.number << PLACE_BITS)
+
+
+def deliver(state: State, read: Read, workload: bytes) -> None:
+    """The workload of an assigned job has been read: the worker gets its JOB_ASSIGN, if the job is still its."""
+    reply = read.reply
+    job = read.job
+    peer = job.worker
+    if peer is not None and peer is reply.outbox and job.assignments == read.assignment:
+        head = assignment_packet(state, job, read.type, len(workload))
+        reply.outbox.replace(reply.index, head + workload)
+        ability = find_ability(peer, job.function.name)
+        if ability is not None:
+            start_time(state, job, ability)
+    reply.open = True
+    reply.outbox.touch()
+
+
+def undelivered(state: State, read: Read, lost_for_good: bool) -> None:
+    """The workload could not be read: the worker gets NO_JOB.
+
+    The job is offered again a little later, or fails if its workload is ``lost_for_good``.
+    """
+    reply = read.reply
+    job = read.job
+    if job.worker is not None and job.worker is reply.outbox and job.assignments == read.assignment:
+        if lost_for_good:
+            state.event("workload_unreadable", None, {"handle": state.shown_handle(job)})
+            job.stored = UNSTORED  # the store has set it aside; it is not to be removed there
+            tell_failure(state, job)
+            finish(state, job, FAILED)
+        else:
+            release(state, job)
+            state.set_due(job, state.wall + READ_AGAIN_AFTER)
+            delay(state, job)
+    reply.open = True
+    reply.outbox.touch()

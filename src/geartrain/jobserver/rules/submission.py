@@ -1,0 +1,313 @@
+"""From a SUBMIT packet to a job in its line (sections 3.2 to 3.4, 3.10 and 3.12)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.chores import ITERATION_COST
+from geartrain.jobserver.links import append_job, remove_job, subscribe
+from geartrain.jobserver.model import (
+    DELAYED,
+    DELAYED_COST,
+    HIGH,
+    JOB_COST,
+    KEY_COST,
+    LOW,
+    NORMAL,
+    QUEUED,
+    REDUCER_COST,
+    STORED,
+    SUBSCRIBER_COST,
+    UNSTORED,
+    Job,
+)
+from geartrain.jobserver.rules.waking import wake
+from geartrain.jobserver.schedule import next_match
+from geartrain.native import i64, u8
+from geartrain.wire.packets import (
+    JOB_CREATED,
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_LOW_BG,
+    SUBMIT_JOB_SCHED,
+    SUBMIT_REDUCE_JOB_BACKGROUND,
+    response_head,
+)
+from geartrain.wire.primitives import matches, parse_number
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.state import State
+
+NOTHING: Final = b""
+BY_WORKLOAD: Final = b"-"
+QUEUE_ERROR: Final = b"QUEUE_ERROR"
+MAX_SUBSCRIBERS: Final = 100_000  # clients that may wait for one job, so that telling all of them takes no long time
+
+
+def submit(state: State, peer: Peer, type: i64) -> None:
+    """Any of the nine SUBMIT packets: answers JOB_CREATED or ERROR."""
+    parser = peer.parser
+    data = parser.data
+    function_end: i64 = parser.argument_end(parser.body)
+    unique_start: i64 = function_end + 1
+    unique_end: i64 = -1
+    if function_end >= 0:
+        unique_end = parser.argument_end(unique_start)
+    if unique_end < 0:
+        state.too_few_arguments(peer, type)
+        return
+    unique_size: i64 = unique_end - unique_start
+    if unique_size > state.max_unique:
+        peer.send_error(b"ARGUMENT_TOO_LARGE", b"Unique value too large")
+        return
+
+    background = True
+    priority: u8 = NORMAL
+    workload_start: i64 = unique_end + 1
+    reducer = NOTHING
+    due = 0.0
+    if type == SUBMIT_JOB_BG:
+        pass
+    elif type == SUBMIT_JOB:
+        background = False
+    elif type == SUBMIT_JOB_HIGH:
+        background = False
+        priority = HIGH
+    elif type == SUBMIT_JOB_LOW:
+        background = False
+        priority = LOW
+    elif type == SUBMIT_JOB_HIGH_BG:
+        priority = HIGH
+    elif type == SUBMIT_JOB_LOW_BG:
+        priority = LOW
+    elif type == SUBMIT_JOB_EPOCH:
+        end: i64 = parser.argument_end(workload_start)
+        if end < 0:
+            state.too_few_arguments(peer, type)
+            return
+        due = _epoch(state, peer, data[workload_start:end])
+        if due < 0:
+            return
+        workload_start = end + 1
+    elif type == SUBMIT_JOB_SCHED:
+        fields: list[bytes] = []
+        while len(fields) < 5:
+            end = parser.argument_end(workload_start)
+            if end < 0:
+                state.too_few_arguments(peer, type)
+                return
+            fields.append(data[workload_start:end])
+            workload_start = end + 1
+        due = _schedule(state, peer, fields)
+        if due < 0:
+            return
+    else:
+        background = type == SUBMIT_REDUCE_JOB_BACKGROUND
+        end = parser.argument_end(workload_start)
+        if end < 0:
+            state.too_few_arguments(peer, type)
+            return
+        reducer = data[workload_start:end]
+        if len(reducer) > state.max_function:
+            peer.send_error(b"ARGUMENT_TOO_LARGE", b"Reducer name too large")
+            return
+        workload_start = end + 1
+        # libgearman sends a fourth, empty argument (the aggregator); the protocol document knows only three.
+        end = parser.argument_end(workload_start)
+        if end >= 0:
+            workload_start = end + 1
+
+    function = peer.last_function
+    if function is None or function.forgotten or not matches(data, parser.body, function_end, function.name):
+        function = state.function_for(peer, data[parser.body : function_end])
+        if function is None:
+            return
+        peer.last_function = function
+    unique = NOTHING
+    workload = NOTHING
+    key = NOTHING  # what a job to join is looked up by: its unique, or with the unique "-" its workload
+    if unique_size == 0:
+        workload = parser.last_argument(workload_start)
+        present: Job | None = None
+    elif unique_size == 1 and data[unique_start] == 45:
+        unique = BY_WORKLOAD
+        workload = parser.last_argument(workload_start)
+        key = workload
+        present = function.workloads.get(key) if key else None
+    else:
+        unique = data[unique_start:unique_end]
+        key = unique
+        present = function.uniques.get(key)
+        if present is None:
+            workload = parser.last_argument(workload_start)
+    if present is not None:
+        _join(state, peer, present, background)
+        return
+
+    limit: i64 = function.limit(i64(priority))
+    if limit > 0 and function.total >= limit:
+        function.counters.refused += 1
+        peer.send_error(QUEUE_ERROR, b"Job queue is full")
+        return
+    cost: i64 = len(workload) + JOB_COST
+    if unique_size:
+        cost += unique_size + KEY_COST
+    if reducer:
+        cost += len(reducer) + REDUCER_COST
+    if due > state.wall:
+        cost += DELAYED_COST
+    else:
+        due = 0.0
+    if not background:
+        cost += SUBSCRIBER_COST
+    no_room = state.max_memory > 0 and state.memory + cost > state.max_memory
+    if no_room or state.draining or (background and state.store_trouble):
+        _refuse(state, peer, function, background)
+        return
+
+    number: i64 = state.next_number
+    state.next_number = number + 1
+    job = Job(number, function, unique, workload, priority, background, state.wall)
+    job.reducer = reducer
+    job.due = due
+    state.memory += cost
+    state.jobs.add(job)
+    function.counters.submitted += 1
+    if function.idle_since > 0:
+        state.note_busy(function)
+    if key:
+        note_key(function, job, key)
+    if not background:
+        subscribe(job, peer)
+    handle = state.handles.make(number)
+    peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+    if background and state.durable:
+        state.changes.add(job)
+        _defer(peer, job)
+    if due > 0:
+        delay(state, job)
+    else:
+        enqueue(state, job)
+
+
+def note_key(function: Function, job: Job, key: bytes) -> None:
+    """Later submissions with the same key join this job, unless one that is there already has it."""
+    table = function.workloads if job.unique is BY_WORKLOAD else function.uniques
+    if key not in table:
+        table[key] = job
+        count: i64 = len(table)
+        if count > function.most_keys:
+            function.most_keys = count
+
+
+def _defer(peer: Peer, job: Job) -> None:
+    """The JOB_CREATED just sent is a promise: it waits until the store has the job."""
+    reply = peer.defer()
+    reply.next_of_job = job.deferred
+    job.deferred = reply
+
+
+def enqueue(state: State, job: Job) -> None:
+    """Make a job grabbable, at the end of its queue, and wake a worker for it."""
+    function = job.function
+    job.state = QUEUED
+    job.queued_at = state.now
+    append_job(function.queue(i64(job.priority)), job)
+    function.queued += 1
+    if function.first_sleeper is not None:
+        wake(state, function)
+
+
+def delay(state: State, job: Job) -> None:
+    """Keep a job out of its queue until it is ``due``."""
+    job.state = DELAYED
+    append_job(job.function.later, job)
+    state.delayed.add(job.due, job.number, 0)
+
+
+@final
+class DelayedJobs(Source):
+    """Puts the jobs whose time has come into their queues; of very many some wait for the next iteration."""
+
+    def __init__(self, state: State) -> None:
+        self.state: State = state
+
+    def next_at(self) -> float:
+        at = self.state.delayed.next_at()
+        return 0.0 if at == 0 else self.state.now + max(at - self.state.wall, 0.0)
+
+    def run(self) -> None:
+        state = self.state
+        if not state.delayed.heap:
+            return
+        number = state.delayed.pop_due(state.wall)
+        while number >= 0:
+            job = state.jobs.get(number)
+            assert job is not None
+            remove_job(job.function.later, job)
+            enqueue(state, job)
+            state.cost += 20
+            number = state.delayed.pop_due(state.wall) if state.cost < ITERATION_COST else -1
+
+
+def _join(state: State, peer: Peer, job: Job, background: bool) -> None:
+    """A submission whose key a live job has: it gets that job's handle, and its own workload is forgotten."""
+    if background:
+        if state.store_trouble and job.stored < STORED:
+            _refuse(state, peer, job.function, background)
+            return
+        job.background = True
+    elif job.subscriber_count >= MAX_SUBSCRIBERS:
+        job.function.counters.refused += 1
+        peer.send_error(QUEUE_ERROR, b"%d clients wait for this job already" % job.subscriber_count)
+        return
+    else:
+        if not state.has_room(SUBSCRIBER_COST):
+            _refuse(state, peer, job.function, background)
+            return
+        state.memory += SUBSCRIBER_COST
+        subscribe(job, peer)
+    job.function.counters.coalesced += 1
+    handle = state.handles.make(job.number)
+    peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+    if background and state.durable and job.stored < STORED:
+        if job.stored == UNSTORED:
+            state.changes.add_after_all(job)
+        _defer(peer, job)
+
+
+def _refuse(state: State, peer: Peer, function: Function, background: bool) -> None:
+    function.counters.refused += 1
+    if state.draining:
+        peer.send_error(QUEUE_ERROR, b"The job server is shutting down and takes no more jobs")
+    elif background and state.store_trouble:
+        peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + state.store_trouble.encode())
+    else:
+        state.refuse_for_memory(peer)
+
+
+def _epoch(state: State, peer: Peer, text: bytes) -> float:
+    """The time in SUBMIT_JOB_EPOCH; one in the past means now (0). -1 if it is no number: ERROR was sent."""
+    number = parse_number(text, 0, len(text))
+    if number >= 0:
+        return float(number)
+    if text[:1] == b"-" and parse_number(text, 1, len(text)) >= 0:
+        return 0.0
+    peer.send_error(b"INVALID_ARGUMENT", b"The time of an epoch job must be Unix seconds, not '%b'" % text[:40])
+    return -1.0
+
+
+def _schedule(state: State, peer: Peer, fields: list[bytes]) -> float:
+    """The time that SUBMIT_JOB_SCHED means, or -1 if it means none: ERROR was sent."""
+    state.cost += 1000
+    try:
+        return next_match(fields, state.wall, state.settings.zone)
+    except ValueError as error:
+        peer.send_error(b"INVALID_ARGUMENT", str(error).encode())
+        return -1.0

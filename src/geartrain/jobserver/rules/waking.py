@@ -1,0 +1,124 @@
+"""Who sleeps, and whom a waiting job wakes (section 3.5).
+
+A worker that found nothing says PRE_SLEEP and waits for a NOOP. As many sleepers are woken as there are jobs waiting
+for them, one NOOP each, longest asleep first. A woken worker counts for the function it was woken for until it grabs,
+whatever it then gets; if it does not grab within the wake timeout, or leaves, the next sleeper is woken in its place.
+So no job waits beside an idle worker able to do it, and a thousand sleepers cost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.links import add_sleeper, remove_sleeper
+from geartrain.wire.packets import NOOP, response_head
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.state import State
+
+_NOOP_PACKET = response_head(NOOP, 0)
+
+
+def wake(state: State, function: Function) -> None:
+    """Wake sleepers of ``function`` until there are enough for the jobs that wait."""
+    wakeups = state.worker_wakeup
+    sleeper = function.first_sleeper
+    while sleeper is not None and function.ready > 0:
+        if wakeups > 0 and function.woken >= function.ready * wakeups:
+            break
+        peer = sleeper.peer
+        get_up(peer)
+        rouse(state, peer, function)
+        sleeper = function.first_sleeper
+
+
+def rouse(state: State, peer: Peer, function: Function) -> None:
+    """Send the NOOP to a peer that is not asleep any more, and count on it for a while."""
+    peer.woken_for = function
+    function.woken += 1
+    peer.woken_until = state.now + state.wake_timeout
+    last = state.last_woken
+    peer.previous_woken = last
+    peer.next_woken = None
+    if last is None:
+        state.first_woken = peer
+    else:
+        last.next_woken = peer
+    state.last_woken = peer
+    peer.send(_NOOP_PACKET)
+
+
+def settle_woken(state: State, peer: Peer) -> None:
+    """The woken peer does not count for its function any more; whoever calls this then wakes for that function."""
+    function = peer.woken_for
+    assert function is not None
+    peer.woken_for = None
+    function.woken -= 1
+    previous = peer.previous_woken
+    following = peer.next_woken
+    if previous is None:
+        state.first_woken = following
+    else:
+        previous.next_woken = following
+    if following is None:
+        state.last_woken = previous
+    else:
+        following.previous_woken = previous
+    peer.previous_woken = None
+    peer.next_woken = None
+
+
+@final
+class WokenWorkers(Source):
+    """Counts no longer on woken workers that have not grabbed in time."""
+
+    def __init__(self, state: State) -> None:
+        self.state: State = state
+
+    def next_at(self) -> float:
+        woken = self.state.first_woken
+        return 0.0 if woken is None else woken.woken_until
+
+    def run(self) -> None:
+        state = self.state
+        peer = state.first_woken
+        while peer is not None and peer.woken_until <= state.now:
+            function = peer.woken_for
+            assert function is not None
+            settle_woken(state, peer)
+            wake(state, function)
+            peer = state.first_woken
+
+
+def fall_asleep(state: State, peer: Peer) -> None:
+    """PRE_SLEEP: a NOOP at once if a job waits for this worker, else it sleeps until one does."""
+    state.cost += peer.ability_count
+    function = peer.woken_for
+    if function is not None:
+        settle_woken(state, peer)
+        wake(state, function)  # it did not want the job, so the next one is asked before it is told again
+    ability = peer.first_ability
+    while ability is not None:
+        if ability.function.ready > 0:
+            if peer.sleeping:
+                get_up(peer)
+            rouse(state, peer, ability.function)
+            break
+        ability = ability.next
+    if ability is None and not peer.sleeping:
+        peer.sleeping = True
+        ability = peer.first_ability
+        while ability is not None:
+            add_sleeper(ability)
+            ability = ability.next
+
+
+def get_up(peer: Peer) -> None:
+    """A sleeping peer sleeps no more."""
+    peer.sleeping = False
+    ability = peer.first_ability
+    while ability is not None:
+        remove_sleeper(ability)
+        ability = ability.next

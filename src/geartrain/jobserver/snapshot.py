@@ -1,0 +1,94 @@
+"""What the job server looks like: frozen views of functions, jobs and peers, a page at a time.
+
+Every listing reads these and nothing else, so the model may change without them. A view holds what was true when it
+was made; a page is made when it is asked for, so a long listing takes no copy of everything. What comes or goes
+between two pages may be missed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from geartrain.jobserver.counters import Counters
+from geartrain.jobserver.links import registered_abilities
+from geartrain.jobserver.model import RUNNING, Function, Job, Peer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geartrain.jobserver.state import State
+
+
+@final
+class FunctionView:
+    """One function: jobs by where they stand, workers, limits (0: none) and counters."""
+
+    def __init__(self, function: Function) -> None:
+        self.name: bytes = function.name
+        self.shown: bytes = function.shown
+        self.high: int = function.high.count
+        self.normal: int = function.normal.count
+        self.low: int = function.low.count
+        self.delayed: int = function.delayed
+        self.running: int = function.running
+        self.total: int = function.total
+        self.ready: int = function.ready
+        self.workers: int = function.workers
+        self.limits: tuple[int, int, int] = (function.max_high, function.max_normal, function.max_low)
+        self.counters: Counters = function.counters.copy()
+
+
+@final
+class JobView:
+    """One job; times are Unix times, 0 where there is none."""
+
+    def __init__(self, state: State, job: Job) -> None:
+        ago = state.wall - state.now  # from the monotonic clock to the time of day
+        self.handle: bytes = state.handles.make(job.number)
+        self.function: bytes = job.function.name
+        self.unique: bytes = job.unique
+        self.priority: int = job.priority
+        self.state: str = ("queued", "running", "delayed", "ended")[job.state]
+        self.background: bool = job.background
+        self.size: int = len(job.workload)
+        self.clients: int = job.subscriber_count
+        self.attempts: int = job.attempts
+        self.numerator: int = int(job.numerator) % 0x100000000
+        self.denominator: int = int(job.denominator) % 0x100000000
+        self.created: float = job.created
+        self.due: float = job.due
+        self.queued_at: float = job.queued_at + ago if job.queued_at else 0.0
+        self.started_at: float = job.started_at + ago if job.state == RUNNING else 0.0
+        self.is_unwanted: bool = job.state == RUNNING and not job.background and job.subscribers is None
+
+
+@final
+class PeerView:
+    """One connection; ``abilities`` are function names as shown, in the order of their registration."""
+
+    def __init__(self, peer: Peer) -> None:
+        self.fd: int = peer.fd
+        self.host: str = peer.host
+        self.client_id: bytes = peer.client_id
+        self.shown_id: bytes = peer.shown_id
+        self.abilities: list[bytes] = [ability.function.shown for ability in registered_abilities(peer)]
+        self.sleeping: bool = peer.sleeping
+        self.unsent: int = peer.unsent
+
+
+def functions(state: State) -> Iterator[FunctionView]:
+    """Every function, in the order in which they became known."""
+    for function in list(state.functions.values()):
+        yield FunctionView(function)
+
+
+def jobs(state: State) -> Iterator[JobView]:
+    """Every job, by number."""
+    for job in state.jobs:
+        yield JobView(state, job)
+
+
+def peers(state: State) -> Iterator[PeerView]:
+    """Every connection, oldest first."""
+    for peer in list(state.peers):
+        yield PeerView(peer)

@@ -1,0 +1,203 @@
+"""All that one job server knows: the ground under its rules.
+
+The rules are functions that read and change a ``State``; ``JobServer`` is a State with a border. A State decides
+nothing about jobs: it holds, counts and bounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.changes import Changes, Read
+from geartrain.jobserver.chores import Chores
+from geartrain.jobserver.counters import Counters
+from geartrain.jobserver.deadlines import Deadlines
+from geartrain.jobserver.handles import Handles
+from geartrain.jobserver.model import DELAYED, FUNCTION_COST, REVOKED_COST, RUNNING, Function, Job, Peer
+from geartrain.jobserver.settings import Settings
+from geartrain.jobserver.table import JobTable
+from geartrain.native import i64
+from geartrain.wire.packets import LAYOUTS
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.outbox import Outbox
+
+MAX_EVENTS: Final = 1000  # kept for one iteration
+MAX_REVOKED: Final = 1000  # jobs taken from a worker that it may still report on
+
+
+class State:
+    """Functions, jobs and peers, with what is counted about them, and the tools that every rule needs."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings: Settings = settings
+        # Options that the rules read at every packet.
+        self.worker_wakeup: i64 = settings.worker_wakeup
+        self.wake_timeout: float = settings.wake_timeout
+        self.listed_order: bool = settings.listed_order
+        self.max_unique: i64 = settings.max_unique
+        self.max_function: i64 = settings.max_function
+        self.max_memory: i64 = settings.max_memory
+
+        self.durable: bool = settings.durable
+        self.changes: Changes = Changes()
+        self.store_trouble: str = ""  # why the store takes nothing at the moment; empty: it does
+        self.reads: list[Read] = []  # workloads to be fetched from the store
+
+        self.now: float = 0.0  # monotonic, seconds
+        self.wall: float = 0.0  # Unix time
+        self.handles: Handles = Handles(settings.handle_prefix)
+        self.functions: dict[bytes, Function] = {}
+        self.idle: dict[Function, None] = {}  # functions without jobs, workers and limits, longest idle first
+        self.forgotten: Counters = Counters()  # what was counted for functions that are known no more
+        self.jobs: JobTable = JobTable()
+        self.next_number: i64 = 1
+        self.memory: i64 = 0  # bytes that peers have made the server keep
+        self.foreign: i64 = 0  # connections that spoke another protocol
+        self.draining: bool = False  # refuse submissions; set by drain()
+        self.cost: i64 = 0  # what this iteration's work has cost so far, see chores
+
+        self.peers: dict[Peer, None] = {}
+        self.abilities_registered: i64 = 0
+        self.losses: i64 = 0  # workers that were lost with a job
+        self.touched: list[Outbox] = []
+        self.first_woken: Peer | None = None
+        self.last_woken: Peer | None = None
+        self.delayed: Deadlines = Deadlines(self._is_delayed)  # in Unix time
+        self.timeouts: Deadlines = Deadlines(self._is_timed)  # in monotonic time
+        self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
+        self.half_sent_checked_at: float = 0.0
+        self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together
+        self.chores: Chores = Chores()
+        self.agenda: list[Source] = []
+
+        self.events: list[tuple[str, Peer | None, dict[str, object]]] = []  # what an operator may want to know
+
+    # ── functions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def function_for(self, peer: Peer, name: bytes) -> Function | None:
+        """The function with this name, made if need be; None if a limit forbids it, and ``peer`` got the ERROR."""
+        function = self.functions.get(name)
+        if function is not None:
+            return function
+        if len(name) > self.max_function:
+            peer.send_error(b"ARGUMENT_TOO_LARGE", b"Function name above the limit of %d bytes" % self.max_function)
+            return None
+        if self.functions_full():
+            peer.send_error(b"QUEUE_ERROR", b"The job server has %d functions and takes no more" % len(self.functions))
+            return None
+        if not self.has_room(FUNCTION_COST + len(name)):
+            self.refuse_for_memory(peer)
+            return None
+        return self.create_function(name)
+
+    def functions_full(self) -> bool:
+        """Whether there are as many functions as there may be, even if the longest idle one is forgotten."""
+        if len(self.functions) < self.settings.max_functions:
+            return False
+        for function in self.idle:
+            self.forget_function(function)
+            return False
+        return True
+
+    def may_create(self, name: bytes) -> bool:
+        """Whether the limits let a function of this name be made."""
+        return len(name) <= self.max_function and not self.functions_full() and self.has_room(FUNCTION_COST + len(name))
+
+    def create_function(self, name: bytes) -> Function:
+        """The function with this name, made if need be, whatever the limits say."""
+        function = self.functions.get(name)
+        if function is None:
+            function = Function(name)
+            self.functions[name] = function
+            self.memory += FUNCTION_COST + len(name)
+            self.note_idle(function)
+        return function
+
+    def note_idle(self, function: Function) -> None:
+        """A function may have become idle: then it is forgotten some time from now."""
+        if function.workers == 0 and function.total == 0 and not function.limited and not function.forgotten:
+            self.idle.pop(function, None)
+            function.idle_since = self.now if self.now > 0 else 1e-9
+            self.idle[function] = None
+
+    def note_busy(self, function: Function) -> None:
+        """A function that was idle has something again."""
+        function.idle_since = 0.0
+        self.idle.pop(function, None)
+
+    def forget_function(self, function: Function) -> None:
+        """Know a function no more; its counters go into the sum of those that are forgotten."""
+        function.forgotten = True
+        self.idle.pop(function, None)
+        del self.functions[function.name]
+        self.memory -= FUNCTION_COST + len(function.name)
+        self.forgotten.add(function.counters)
+
+    # ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def has_room(self, cost: i64) -> bool:
+        """Whether so many bytes more may be kept."""
+        return self.max_memory <= 0 or self.memory + cost <= self.max_memory
+
+    def refuse_for_memory(self, peer: Peer) -> None:
+        """Tell a peer that there is no room for what it sent."""
+        peer.send_error(b"QUEUE_ERROR", b"The job server's memory is full")
+        self.event("memory_full", peer, {"memory": self.memory, "limit": self.max_memory})
+
+    def set_due(self, job: Job, due: float) -> None:
+        """A job is to wait until ``due``, a Unix time."""
+        self.memory -= job.cost()
+        job.due = due
+        self.memory += job.cost()
+
+    def revoke(self, peer: Peer, number: i64) -> None:
+        """The job with this number was taken from this worker: late reports on it are no error."""
+        if peer.gone or peer.closing:
+            return
+        revoked = peer.revoked
+        if revoked is None:
+            revoked = {}
+            peer.revoked = revoked
+        if number not in revoked:
+            if len(revoked) >= MAX_REVOKED:
+                for oldest in revoked:
+                    del revoked[oldest]
+                    break
+            else:
+                self.memory += REVOKED_COST
+        revoked[number] = None
+
+    def unrevoke(self, peer: Peer, number: i64) -> None:
+        """The worker has been given the job with this number again."""
+        revoked = peer.revoked
+        if revoked is not None and number in revoked:
+            del revoked[number]
+            self.memory -= REVOKED_COST
+
+    def _is_delayed(self, number: int, _: int) -> bool:
+        job = self.jobs.get(number)
+        return job is not None and job.state == DELAYED
+
+    def _is_timed(self, number: int, assignment: int) -> bool:
+        job = self.jobs.get(number)
+        return job is not None and job.state == RUNNING and job.assignments == assignment
+
+    # ── words ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def event(self, name: str, peer: Peer | None, fields: dict[str, object]) -> None:
+        """Leave a word for the operator; the names are those of the table in ``events``."""
+        if len(self.events) < MAX_EVENTS:
+            self.events.append((name, peer, fields))
+
+    def shown_handle(self, job: Job) -> str:
+        """The handle as text, for events."""
+        return self.handles.make(job.number).decode("utf-8", "replace")
+
+    def too_few_arguments(self, peer: Peer, type: i64) -> None:
+        """The answer to a packet whose body lacks arguments; its length is known, so the stream goes on."""
+        name, _, arguments = LAYOUTS[type]
+        text = f"{name} carries {len(arguments)} arguments ({', '.join(arguments)}), each but the last ended by a NUL"
+        peer.send_error(b"INVALID_PACKET", text.encode())
+        self.event("malformed_packet", peer, {"type": name})

@@ -1,0 +1,42 @@
+"""No byte of a connection that speaks another protocol is executed, in whatever pieces it comes."""
+
+from __future__ import annotations
+
+import pytest
+from world import request
+
+from geartrain.jobserver import JobServer
+
+ORDERS = b"\ncreate function made\ndrop function victim\n" + request("SUBMIT_JOB_BG", b"made", b"", b"x")
+HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    ("start", "protocol"),
+    [(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"), (b"\r\nGET / HTTP/1.0\r\n\r\n", "HTTP"), (HELLO, "TLS"),
+     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP")],
+)  # fmt: skip
+def test_it_is_closed_and_nothing_is_executed(start: bytes, protocol: str, piece: int) -> None:
+    server = JobServer()
+    server.tick(1000.0, 1_800_000_000.0)
+    server.create_function(b"victim")
+    peer = server.connect("127.0.0.1", 1)
+    data = start + ORDERS
+    for at in range(0, len(data), piece):
+        server.receive(peer, data[at : at + piece])
+    assert peer.closing
+    assert list(server.functions) == [b"victim"]
+    assert server.foreign == 1
+    assert [(name, fields) for name, _, fields in server.take_events()] == [
+        ("foreign_protocol", {"protocol": protocol, "so_far": 1})
+    ]
+    assert b"".join(peer.take()).endswith(b"It does not speak HTTP.\n" if protocol == "HTTP" else b"")
+
+
+def test_the_words_of_http_are_ordinary_ones_later_on() -> None:
+    server = JobServer()
+    peer = server.connect("127.0.0.1", 1)
+    server.receive(peer, b"version\nGET / HTTP/1.1\n" + request("ECHO_REQ", b"\x16\x03"))
+    assert not peer.closing
+    assert b"ERR UNKNOWN_COMMAND" in b"".join(peer.take())
