@@ -117,6 +117,60 @@ def test_arrows_go_downwards(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither as they are loaded nor for type checkers: a reader follows both."""
+    graph = {_module_name(path): {name for _, name in _ours(path)} for path in MODULES}
+    circle = _circle_in(graph)
+    assert not circle, " -> ".join(circle)
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join((SOURCE.name, *parts)).removesuffix(".__init__")
+
+
+def _ours(path: Path) -> Iterator[tuple[int, str]]:
+    """The imports of our own modules; of a package the module that it names, its own front door apart."""
+    package = _module_name(path).rpartition(".")[0]
+    for line, name in imported(path):
+        if name.partition(".")[0] == SOURCE.name and name not in (SOURCE.name, package, _module_name(path)):
+            yield line, name
+
+
+def _circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Some modules each of which imports the next, the last one the first; empty if there are none."""
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done or name not in graph:
+            return []
+        for following in sorted(graph[name]):
+            if circle := visit(following, [*way, name]):
+                return circle
+        done.add(name)
+        return []
+
+    for name in sorted(graph):
+        if circle := visit(name, []):
+            return circle
+    return []
+
+
+def test_a_circle_is_found() -> None:
+    assert _circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert _circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_rules_do_not_know_the_job_server() -> None:
+    """State below, rules in the middle, the border on top."""
+    for path in (SOURCE / "jobserver").rglob("*.py"):
+        if path.name not in ("__init__.py", "server.py"):
+            wrong = [line for line, name in imported(path) if name == "geartrain.jobserver.server"]
+            assert not wrong, f"{path}:{wrong[0]}: rules know the state, not the border"
+
+
 @EVERY_MODULE
 def test_nobody_but_the_outer_rings_uses_the_front_door(path: Path) -> None:
     """``geartrain`` itself imports client and worker, so an inner ring that imports it imports them."""

@@ -106,7 +106,7 @@ class DatabasePlace(SqlPlace):
     def impatient(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             for module in (postgresql, mysql):
-                patch.setattr(module, "PATIENCE", 0.1)
+                patch.setattr(module, "HOLD_TIMEOUT", 0.1)
             yield
 
     @contextlib.contextmanager

@@ -101,23 +101,26 @@ def _option(name: str, field: FieldInfo) -> click.Option:
     elif get_origin(field.annotation) is Literal and not flag.metavar:
         kind = {"metavar": "[" + "|".join(get_args(field.annotation)) + "]"}
     spellings = [long, *([f"-{flag.short}"] if flag.short else [])]
-    text = (field.description or "") + _default_text(name, field)
+    default = default_text(name)
+    text = (field.description or "") + (f"  [default: {default}]" if default else "")
     return ThemedOption(spellings, default=None, multiple=name == "listen", help=text, theme=flag.theme, **kind)
 
 
-def _default_text(name: str, field: FieldInfo) -> str:
+def default_text(name: str) -> str:
+    """The default of an option as people write it; empty: it has none."""
+    field = Config.model_fields[name]
     default = flag_of(name).default or field.default
     if field.annotation is bool:
-        default = f"--{name}" if field.default else ""
-    elif isinstance(default, ByteSize):
-        default = default.human_readable(separator=" ").replace(".0", "")
-    elif isinstance(default, list):
-        default = ", ".join(default)
-    elif name == "socket_mode":
-        default = f"{default:o}"
-    elif isinstance(default, float):
-        default = f"{default:g}"
-    return f"  [default: {default}]" if default not in ("", None) else ""
+        return f"--{name}" if default else ""
+    if isinstance(default, ByteSize):
+        return default.human_readable(separator=" ").replace(".0", "")
+    if isinstance(default, list):
+        return ", ".join(default)
+    if name == "socket_mode":
+        return f"{default:o}"
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "" if default is None else str(default)
 
 
 def _say_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
