@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
 from geartrain.store import Store, engine
 from services import MariaDB, Memcached, PostgreSQL, Redis, running
 
@@ -58,7 +58,7 @@ def batches(rows: int, size: int, payload: int, first: int = 1) -> list[Batch]:
     for start in range(first, first + rows, size):
         batch = Batch((start // 100_000 + 2) * 100_000)  # numbers are reserved, a hundred thousand at a time
         batch.added = [
-            StoredJob(n, n << PLACE_BITS, b"resize", b"unique %d" % n, workload, payload, 1, 0.0, b"", 0, CREATED)
+            StoredJob(n, n << POSITION_BITS, b"resize", b"unique %d" % n, workload, payload, 1, 0.0, b"", 0, CREATED)
             for n in range(start, start + size)
         ]
         made.append(batch)

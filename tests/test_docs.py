@@ -193,3 +193,29 @@ def test_every_public_name_is_in_the_reference() -> None:
         names -= vars(geartrain.errors).keys()
     missing = [name for name in names if not re.search(rf"^::: \S+\.{name}$", told, re.MULTILINE)]
     assert not missing
+
+
+CITED = re.compile(r"[Ss]ections? (\d+(?:\.\d+)?(?:(?:, | to | and )\d+(?:\.\d+)?)*)")
+
+
+def test_every_section_that_is_cited_is_there() -> None:
+    headings = set(
+        re.findall(r"^#{2,3} (\d+(?:\.\d+)?)\.? ", (DOCS.parent / "docs/protocol.md").read_text(), re.MULTILINE)
+    )
+    cited: dict[str, str] = {}
+    for folder in ("src", "tests", "docs"):
+        for path in (DOCS.parent / folder).rglob("*.[pm][yd]"):
+            for numbers in CITED.findall(path.read_text()):
+                cited.update((number, str(path)) for number in re.findall(r"\d+(?:\.\d+)?", numbers))
+    assert len(cited) > 20
+    assert not {number: path for number, path in cited.items() if number not in headings}
+
+
+def test_the_pages_made_from_the_code_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, str(DOCS.parent / "tools/write-reference"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
 from geartrain.store import engine
 from servers import running_geartrain
 
@@ -36,7 +36,12 @@ def job(number: int, function: bytes, workload: bytes = b"", **fields: Any) -> S
         **fields,
     }
     return StoredJob(
-        number=number, place=number << PLACE_BITS, function=function, workload=workload, size=len(workload), **given
+        number=number,
+        position=number << POSITION_BITS,
+        function=function,
+        workload=workload,
+        size=len(workload),
+        **given,
     )
 
 
@@ -182,12 +187,12 @@ def test_a_sound_store_is_told_with_what_it_promises(store: Store) -> None:
     assert done.returncode == 0
     assert "a power cut" in done.stdout
     assert "jobs          5, 100 kB; all of them were read" in done.stdout
-    assert "set aside     none" in done.stdout
+    assert "quarantined   none" in done.stdout
     told = json.loads(store("check", "--json").stdout)
-    assert (told["jobs"], told["next_number"], told["set_aside"]) == (5, 100, [])
+    assert (told["jobs"], told["next_number"], told["quarantined"]) == (5, 100, [])
 
 
-def test_what_can_not_be_read_is_set_aside_and_told_for_ever(store: Store, file: Path) -> None:
+def test_what_can_not_be_read_is_quarantined_and_told_for_ever(store: Store, file: Path) -> None:
     spoil(file, 3)
     first = store("check")
     assert first.returncode == 1
@@ -195,7 +200,7 @@ def test_what_can_not_be_read_is_set_aside_and_told_for_ever(store: Store, file:
     assert "priority 77" in first.stdout
     again = store("check", "--json")
     assert again.returncode == 1
-    [aside] = json.loads(again.stdout)["set_aside"]
+    [aside] = json.loads(again.stdout)["quarantined"]
     assert (aside["number"], "priority 77" in aside["reason"]) == (3, True)
     assert numbers(store) == [1, 2, 4, 5]
 
@@ -205,7 +210,7 @@ def test_a_listing_goes_on_after_what_can_not_be_read(store: Store, file: Path) 
     done = store("list", "--jobs", "--json")
     assert done.returncode == 1
     assert [row["number"] for row in json.loads(done.stdout)] == [1, 3, 4, 5]
-    assert "job 2 can't be read and has been set aside: " in done.stderr
+    assert "job 2 can't be read and has been quarantined: " in done.stderr
 
 
 # Moving

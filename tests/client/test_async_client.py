@@ -266,7 +266,6 @@ def test_a_sender_of_much_waits_for_the_server(server: RunningServer) -> None:
     async def work(client: AsyncClient) -> None:
         await client.echo()
         proxy.is_frozen = True
-        await asyncio.sleep(0.05)
         sent = 0
 
         async def send() -> None:
@@ -276,7 +275,11 @@ def test_a_sender_of_much_waits_for_the_server(server: RunningServer) -> None:
                 sent += 1
 
         sending = asyncio.create_task(send())
-        await asyncio.sleep(0.5)
+
+        async def is_full() -> bool:
+            return any(one.link is not None and one.link.is_full for one in client._driver._connections.values())
+
+        await until(is_full, "no more is taken")
         assert sent < 50
         proxy.is_frozen = False
         await sending

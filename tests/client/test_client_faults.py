@@ -15,7 +15,7 @@ from faults import proxied, silent_host
 from hands import Assigned, Hands, working
 
 from geartrain.client import Client, DataEvent, SentAgainEvent
-from geartrain.client.shell import IDLE_SECONDS
+from geartrain.client.driver import IDLE_SECONDS
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
 from geartrain.wire.packets import WORK_DATA
 from servers import RunningServer, running_gearmand, running_geartrain, wait_until

@@ -21,7 +21,7 @@ A, B, C = (Address(name) for name in "abc")
 
 
 class Network:
-    """Does by hand what a shell does; ``now`` is set by the test."""
+    """Does by hand what a driver does; ``now`` is set by the test."""
 
     def __init__(self, *addresses: Address, patience: float = 5) -> None:
         self.now = 0.0

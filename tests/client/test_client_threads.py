@@ -44,7 +44,7 @@ def test_many_threads_run_jobs_of_one_client(server: RunningServer) -> None:
 
     with Client(server.address) as client, working(server, "reverse"), working(server, "reverse"):
         in_threads(20, work)
-        assert len(client._shell._sleepers) == 0
+        assert len(client._driver._sleepers) == 0
 
 
 def test_threads_do_different_things_at_once(server: RunningServer) -> None:
@@ -77,7 +77,7 @@ def test_several_threads_wait_for_one_job(server: RunningServer) -> None:
 
         def work(number: int) -> None:
             if number == 9:
-                wait_until(lambda: len(client._shell._sleepers) == 8, "all others wait")
+                wait_until(lambda: len(client._driver._sleepers) == 8, "all others wait")
                 hands.complete(assigned, b"result")
             else:
                 results.append(job.result(60))
@@ -94,10 +94,10 @@ def test_a_thread_waits_while_another_reads_and_leaves(server: RunningServer) ->
 
         def work(number: int) -> None:
             if number == 2:
-                wait_until(lambda: len(client._shell._sleepers) == 1, "both wait")
+                wait_until(lambda: len(client._driver._sleepers) == 1, "both wait")
                 first.complete(assigned[0], b"1")
                 wait_until(lambda: jobs[0]._submission.done, "the first has its result")
-                wait_until(lambda: client._shell._is_led, "the second reads now")
+                wait_until(lambda: client._driver._is_led, "the second reads now")
                 second.complete(assigned[1], b"2")
             else:
                 assert jobs[number].result(60) == b"%d" % (number + 1)
@@ -112,7 +112,7 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
         assigned = hands.take()
         client.echo()  # reads all there is, so that the look finds nothing
         looking, may_end, ended = threading.Event(), threading.Event(), threading.Event()
-        real = client._shell._poll
+        real = client._driver._poll
 
         class SlowLook:
             register, unregister, modify = real.register, real.unregister, real.modify
@@ -123,7 +123,7 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
                     may_end.wait(10)
                 return real.poll(milliseconds)
 
-        client._shell._poll = SlowLook()  # type: ignore[assignment]
+        client._driver._poll = SlowLook()  # type: ignore[assignment]
 
         def work(number: int) -> None:
             if number == 0:
@@ -133,10 +133,10 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
                 looking.wait(10)
                 waiter = threading.Thread(target=job.result)
                 waiter.start()
-                wait_until(lambda: len(client._shell._sleepers) == 1, "the other thread waits")
+                wait_until(lambda: len(client._driver._sleepers) == 1, "the other thread waits")
                 may_end.set()
                 ended.wait(10)
-                wait_until(lambda: client._shell._is_led, "it reads now")
+                wait_until(lambda: client._driver._is_led, "it reads now")
                 hands.complete(assigned, b"")
                 waiter.join(10)
                 assert not waiter.is_alive()
@@ -149,7 +149,7 @@ def test_closing_ends_all_waits(server: RunningServer) -> None:
 
     def work(number: int) -> None:
         if number == 5:
-            wait_until(lambda: len(client._shell._sleepers) == 4, "all others wait")
+            wait_until(lambda: len(client._driver._sleepers) == 4, "all others wait")
             client.close()
         else:
             with pytest.raises(ConnectionLostError, match="the client was closed"):
@@ -202,7 +202,7 @@ def test_a_fork_while_another_thread_waits(server: RunningServer) -> None:
         assigned = hands.take()
         waiter = threading.Thread(target=job.result)
         waiter.start()
-        wait_until(lambda: client._shell._is_led, "the other thread reads")
+        wait_until(lambda: client._driver._is_led, "the other thread reads")
         in_child(lambda: _must(client.run("reverse", b"cd", timeout=20) == b"dc"))
         hands.complete(assigned, b"")
         waiter.join(20)

@@ -125,13 +125,13 @@ def test_a_file_that_may_only_be_read_is_told() -> None:
 
 
 @on("sqlite", "redis")
-def test_a_job_that_can_not_be_read_is_set_aside_and_the_others_come_back(place: Place) -> None:
+def test_a_job_that_can_not_be_read_is_quarantined_and_the_others_come_back(place: Place) -> None:
     with life(place) as server, Caller(server) as client:
         handles = [client.submit(b"f", b"%d" % number) for number in range(5)]
         kill(server)
     place.spoil(int(handles[2].rpartition(b":")[2]))
     with life(place) as server, Caller(server) as worker:
-        (line,) = (line for line in told_by(server).splitlines() if "job_set_aside" in line)
+        (line,) = (line for line in told_by(server).splitlines() if "job_quarantined" in line)
         assert f" number={handles[2].decode().rpartition(':')[2]} reason=" in line
         assert "jobs=4" in told_by(server)
         worker.can_do(b"f")

@@ -145,4 +145,4 @@ def test_it_can_not_be_made_sense_of(place: Place) -> None:
         kill(server)
     with life(place, SPILL) as server:
         assert server.jobs_of("f") == (2, 0)
-        assert "job_set_aside" not in told_by(server)  # it has been before
+        assert "job_quarantined" not in told_by(server)  # it has been before

@@ -9,7 +9,7 @@ import pytest
 
 from geartrain.jobserver import JobServer, Peer, Settings
 from geartrain.jobserver.model import ABILITY_COST, FUNCTION_COST
-from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
 from geartrain.jobserver.rules.storage import READ_AGAIN_AFTER
 from geartrain.wire import Packet, Parser, pack_request
 from geartrain.wire import packets as p
@@ -166,11 +166,11 @@ def test_a_lost_worker_moves_the_job_behind_all_others(durable: Durable) -> None
     durable.send(worker, p.GRAB_JOB)
     durable.server.lost(worker)
     (change,) = durable.commit().changed
-    number, place, attempts = change.number, change.place, change.attempts
+    number, position, attempts = change.number, change.position, change.attempts
     assert (number, attempts) == (1, 1)
-    assert place > 3 << PLACE_BITS
+    assert position > 3 << POSITION_BITS
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
-    assert durable.batch().added[0].place > place
+    assert durable.batch().added[0].position > position
 
 
 def test_a_refused_batch_is_told_to_its_submitters(durable: Durable) -> None:
@@ -288,7 +288,7 @@ def test_a_submitter_that_leaves_before_the_commit_harms_nobody(durable: Durable
 
 def stored(number: int, **fields: object) -> StoredJob:
     job: dict[str, object] = {
-        "place": number << PLACE_BITS,
+        "position": number << POSITION_BITS,
         "function": b"f",
         "unique": b"",
         "workload": b"w%d" % number,

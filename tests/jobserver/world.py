@@ -109,7 +109,7 @@ class World:
         for change in batch.changed:
             stored = self.stored.get(change.number)
             if stored is not None:
-                stored.place, stored.attempts = change.place, change.attempts
+                stored.position, stored.attempts = change.position, change.attempts
                 stored.due = change.due
                 assert change.priority == stored.priority
         for number in batch.removed:
@@ -208,7 +208,9 @@ class World:
             line = [job for job in self.naive.queued(name) if job.background and not job.due]
             assert [job.number for job in line] == [
                 job.number
-                for job in sorted(line, key=lambda job: (job.priority, job.attempts > 0, self.stored[job.number].place))
+                for job in sorted(
+                    line, key=lambda job: (job.priority, job.attempts > 0, self.stored[job.number].position)
+                )
             ]
 
     def _check_deadline(self) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import sys
 from functools import cache
 
-from geartrain.jobserver.records import PLACE_BITS, Batch, Change, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, Change, StoredJob
 from geartrain.store import engine
 
 ADDED = 20
@@ -37,24 +37,24 @@ def after(i: int) -> list[StoredJob]:
         planned = batch(done)
         kept.update((job.number, job) for job in planned.added)
         for change in planned.changed:
-            number, place, attempts = change.number, change.place, change.attempts
-            kept[number].place, kept[number].attempts = place, attempts
+            number, position, attempts = change.number, change.position, change.attempts
+            kept[number].position, kept[number].attempts = position, attempts
         for number in planned.removed:
             del kept[number]
-    return sorted(kept.values(), key=lambda job: job.place)
+    return sorted(kept.values(), key=lambda job: job.position)
 
 
 def _job(i: int, n: int) -> StoredJob:
     number = i * STEP + n
     workload = _noise(number)
     return StoredJob(
-        number, number << PLACE_BITS, b"batch %d" % i, b"unique %d" % number, workload, len(workload), n % 3,
+        number, number << POSITION_BITS, b"batch %d" % i, b"unique %d" % number, workload, len(workload), n % 3,
         1.9e9 if n == 1 else 0.0, b"", 0, 1.7e9 + number / 8,
     )  # fmt: skip
 
 
 def _end_of_line(i: int) -> int:
-    return (i * STEP + ADDED) << PLACE_BITS
+    return (i * STEP + ADDED) << POSITION_BITS
 
 
 @cache

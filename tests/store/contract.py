@@ -39,8 +39,17 @@ from place import (
     until_up,
 )
 
-from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
-from geartrain.store import JobTooLarge, Store, StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
+from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
+from geartrain.store import (
+    JobTooLargeError,
+    Store,
+    StoreDownError,
+    StoreError,
+    StoreFullError,
+    StoreInUseError,
+    Unreadable,
+    engine,
+)
 from geartrain.store.record import LAST_NUMBER, LATEST
 from servers import wait_until
 
@@ -55,7 +64,7 @@ large_number = st.integers(1, 2**63 - 1) | st.integers(2**53, 2**53 + 64) | st.i
 jobs = st.builds(
     job,
     number=st.integers(1, 5) | st.integers(1, LAST_NUMBER),
-    place=st.integers(0, 5) | large_number,
+    position=st.integers(0, 5) | large_number,
     workload=any_bytes,
     function=any_bytes,
     unique=any_bytes,
@@ -65,7 +74,7 @@ jobs = st.builds(
     attempts=st.integers(0, 2**31 - 1),
     created=times,
 )
-several_jobs = st.lists(jobs, max_size=12, unique_by=(lambda each: each.number, lambda each: each.place))
+several_jobs = st.lists(jobs, max_size=12, unique_by=(lambda each: each.number, lambda each: each.position))
 
 
 class StoreContract:
@@ -80,7 +89,7 @@ class StoreContract:
 
     # What is kept
 
-    def test_a_new_place_is_empty(self, store: Store) -> None:
+    def test_a_new_position_is_empty(self, store: Store) -> None:
         assert kept(store) == []
         assert store.count() == 0
         assert store.next_number() == 1
@@ -90,7 +99,7 @@ class StoreContract:
         @given(several_jobs)
         def comes_back(some: list[StoredJob]) -> None:
             store.commit(batch(*some))
-            expected = [fields(each) for each in sorted(some, key=lambda each: each.place)]
+            expected = [fields(each) for each in sorted(some, key=lambda each: each.position)]
             found = kept(store)
             read = {each.number: store.read(each.number) for each in some}
             store.commit(batch(removed=tuple(each.number for each in some)))
@@ -122,7 +131,7 @@ class StoreContract:
         some = [job(n, b"%d" % n, function=b"f%d" % (n % 3)) for n in range(1, 10)]
         with opened(place.url) as store:
             store.commit(batch(*some, next_number=100))
-            store.commit(batch(removed=(4,), moved=((1, 50 << PLACE_BITS, 2),)))
+            store.commit(batch(removed=(4,), moved=((1, 50 << POSITION_BITS, 2),)))
             expected = kept(store)
         with opened(place.url) as store:
             assert kept(store) == expected
@@ -153,31 +162,31 @@ class StoreContract:
     # The order
 
     def test_jobs_come_in_the_order_of_their_places(self, store: Store) -> None:
-        places = list(range(500))
-        random.Random(2).shuffle(places)
-        store.commit(batch(*[job(n, place=place) for n, place in enumerate(places, 1)]))
+        positions = list(range(500))
+        random.Random(2).shuffle(positions)
+        store.commit(batch(*[job(n, position=position) for n, position in enumerate(positions, 1)]))
         assert [each[1] for each in kept(store)] == list(range(500))
 
     def test_places_that_differ_in_the_last_bit_are_told_apart(self, store: Store) -> None:
         top = 2**63 - 1
-        store.commit(batch(*[job(n, place=top - n) for n in range(1, 100)], job(100, place=2**53 + 1)))
-        store.commit(batch(job(101, place=2**53)))
+        store.commit(batch(*[job(n, position=top - n) for n in range(1, 100)], job(100, position=2**53 + 1)))
+        store.commit(batch(job(101, position=2**53)))
         assert numbers(store) == [101, 100, *range(99, 0, -1)]
 
-    def test_a_moved_job_is_found_at_its_new_place(self, store: Store) -> None:
+    def test_a_moved_job_is_found_at_its_new_position(self, store: Store) -> None:
         first, second, third = job(1, b"one", unique=b"u"), job(2), job(3)
         store.commit(batch(first, second, third))
-        store.commit(batch(moved=((1, (3 << PLACE_BITS) + 1, 7), (2, (3 << PLACE_BITS) + 2, 1))))
+        store.commit(batch(moved=((1, (3 << POSITION_BITS) + 1, 7), (2, (3 << POSITION_BITS) + 2, 1))))
         found = kept(store)
         assert [(each[0], each[9]) for each in found] == [(3, 0), (1, 7), (2, 1)]
-        first.place, first.attempts = (3 << PLACE_BITS) + 1, 7
+        first.position, first.attempts = (3 << POSITION_BITS) + 1, 7
         assert found[1] == fields(first)
-        store.commit(batch(moved=((1, 1 << PLACE_BITS, 8),)))
+        store.commit(batch(moved=((1, 1 << POSITION_BITS, 8),)))
         assert numbers(store) == [1, 3, 2]
 
     def test_many_jobs_move_at_once(self, store: Store) -> None:
         store.commit(batch(*[job(n) for n in range(1, 601)]))
-        store.commit(batch(moved=tuple((n, (600 << PLACE_BITS) + 1000 - n, n) for n in range(1, 501))))
+        store.commit(batch(moved=tuple((n, (600 << POSITION_BITS) + 1000 - n, n) for n in range(1, 501))))
         assert [(each[0], each[9]) for each in kept(store)] == [
             *((n, 0) for n in range(501, 601)),
             *((n, n) for n in range(500, 0, -1)),
@@ -188,7 +197,7 @@ class StoreContract:
     def test_a_batch_adds_then_moves_then_removes(self, store: Store) -> None:
         store.commit(batch(job(1), job(2)))
         store.commit(
-            batch(job(3), job(4), job(5), moved=((3, 0, 1), (4, 9 << PLACE_BITS, 2), (1, 8 << PLACE_BITS, 3)),
+            batch(job(3), job(4), job(5), moved=((3, 0, 1), (4, 9 << POSITION_BITS, 2), (1, 8 << POSITION_BITS, 3)),
                   removed=(4, 2))
         )  # fmt: skip
         assert [(each[0], each[9]) for each in kept(store)] == [(3, 1), (5, 0), (1, 3)]
@@ -197,7 +206,7 @@ class StoreContract:
     def test_the_same_batch_again_changes_nothing(self, store: Store) -> None:
         store.commit(batch(job(1), job(2), job(3)))
         again = batch(
-            job(4, b"x" * 5000), job(5), job(6), moved=((1, 99 << PLACE_BITS, 1), (5, 0, 2)), removed=(2, 6),
+            job(4, b"x" * 5000), job(5), job(6), moved=((1, 99 << POSITION_BITS, 1), (5, 0, 2)), removed=(2, 6),
             next_number=7,
         )  # fmt: skip
         store.commit(again)
@@ -312,7 +321,7 @@ class StoreContract:
         store.commit(batch(job(1, b"\xff" * limit), job(2), job(3, b"'" * limit)))
         assert store.read(1) == b"\xff" * limit
         assert store.read(3) == b"'" * limit
-        with pytest.raises(JobTooLarge) as refusal:
+        with pytest.raises(JobTooLargeError) as refusal:
             store.commit(batch(job(4), job(5, b"\0" * (limit + 1)), job(6), removed=(1,)))
         assert refusal.value.number == 5
         assert str(limit) in str(refusal.value)
@@ -320,23 +329,23 @@ class StoreContract:
         store.commit(batch(job(4), job(6)))
         assert numbers(store) == [1, 2, 3, 4, 6]
 
-    def test_a_job_may_be_set_aside(self, place: Place) -> None:
+    def test_a_job_may_be_quarantined(self, place: Place) -> None:
         with opened(place.url) as store:
             store.commit(batch(*[job(n, b"%d" % n) for n in range(1, 6)]))
-            store.set_aside(3, "looked odd")
-            store.set_aside(3, "and again")
-            store.set_aside(99, "was never there")
+            store.quarantine(3, "looked odd")
+            store.quarantine(3, "and again")
+            store.quarantine(99, "was never there")
             assert numbers(store) == [1, 2, 4, 5]
             assert store.count() == 4
             with pytest.raises(KeyError):
                 store.read(3)
             store.commit(batch(removed=(3, 4), moved=((3, 1, 1),)))
-            assert list(store.aside()) == [Unreadable(3, "looked odd")]
+            assert list(store.quarantined()) == [Unreadable(3, "looked odd")]
         with opened(place.url) as store:
             assert numbers(store) == [1, 2, 5]
-            assert list(store.aside()) == [Unreadable(3, "looked odd")]
-            store.set_aside(1, "looks odd as well, and its reason is a line\nand another")
-            assert {each.number: each.reason.partition("\n")[0] for each in store.aside()} == {
+            assert list(store.quarantined()) == [Unreadable(3, "looked odd")]
+            store.quarantine(1, "looks odd as well, and its reason is a line\nand another")
+            assert {each.number: each.reason.partition("\n")[0] for each in store.quarantined()} == {
                 3: "looked odd",
                 1: "looks odd as well, and its reason is a line",
             }
@@ -353,7 +362,7 @@ class StoreContract:
             assert sorted(each.number for each in unreadable) == list(spoilt)
             assert all(each.reason for each in unreadable)
             healthy = [n for n in range(1, 301) if n not in spoilt]
-            aside = {each.number: each.reason for each in store.aside()}
+            aside = {each.number: each.reason for each in store.quarantined()}
             assert aside == {each.number: each.reason for each in unreadable}
             assert [each.number for each in found if isinstance(each, StoredJob)] == healthy
             assert numbers(store) == healthy
@@ -381,7 +390,7 @@ class StoreContract:
     def test_a_second_user_is_refused(self, place: Place, store: Store) -> None:
         store.commit(batch(job(1)))
         second = engine(place.url)
-        with place.impatient(), pytest.raises(StoreInUse) as refusal:
+        with place.impatient(), pytest.raises(StoreInUseError) as refusal:
             second.open()
         second.close()
         self._shows_no_secret(place, str(refusal.value))
@@ -430,16 +439,18 @@ class StoreContract:
             except BaseException as failure:
                 failures.append(failure)
 
+        def commits_come() -> None:
+            wanted = committed + 15
+            wait_until(lambda: committed >= wanted or bool(failures), "commits", SECONDS_TO_RECOVER)
+
         writer = threading.Thread(target=commit)
         writer.start()
         try:
             for _ in range(2):
-                wanted = committed + 15
-                wait_until(lambda wanted=wanted: committed >= wanted or bool(failures), "commits", SECONDS_TO_RECOVER)
+                commits_come()
                 place.crash()
                 place.revive()
-            wanted = committed + 15
-            wait_until(lambda: committed >= wanted or bool(failures), "commits", SECONDS_TO_RECOVER)
+            commits_come()
         finally:
             enough.set()
             writer.join(SECONDS_TO_RECOVER + 10)
@@ -462,7 +473,7 @@ class StoreContract:
             place.cut()
             assert insist_on_reading(store, number) == b"%d" % number
         place.cut()
-        until_up(lambda: store.set_aside(4, "after a cut"), "it is set aside")
+        until_up(lambda: store.quarantine(4, "after a cut"), "it is quarantined")
         assert numbers(store) == [1, 2, 3]
         assert store.next_number() == 5
 
@@ -474,7 +485,7 @@ class StoreContract:
         place.cut()
         try:
             found.extend(load)
-        except StoreDown:
+        except StoreDownError:
             pass
         else:
             assert len(found) == 20_000
@@ -485,7 +496,7 @@ class StoreContract:
         place.crash()
         try:
             for act in (lambda: store.commit(batch(job(2))), lambda: store.read(1)):
-                with self._in_time(), contextlib.suppress(StoreDown):  # a cluster may bear it
+                with self._in_time(), contextlib.suppress(StoreDownError):  # a cluster may bear it
                     act()
         finally:
             place.revive()
@@ -496,7 +507,7 @@ class StoreContract:
     def test_a_service_that_is_not_there_is_named(self, place: Place) -> None:
         url = place.nowhere()
         store = engine(url)
-        with self._in_time(), pytest.raises(StoreDown) as refusal:
+        with self._in_time(), pytest.raises(StoreDownError) as refusal:
             store.open()
         store.close()
         assert "127.0.0.1" in str(refusal.value)
@@ -512,7 +523,7 @@ class StoreContract:
                 tried = batch(*[job(n, os.urandom(65_536)) for n in range(first, first + 5)], next_number=first + 5)
                 try:
                     store.commit(tried)
-                except StoreFull as full:
+                except StoreFullError as full:
                     refused = tried
                     self._shows_no_secret(place, str(full))
                     break
@@ -522,11 +533,11 @@ class StoreContract:
                 batch(*[job(n, os.urandom(65_536)) for n in range(number, number + 10)])
                 for number in range(1000, 1600, 10)
             ]
-            with pytest.raises(StoreFull):
+            with pytest.raises(StoreFullError):
                 self._commit_all(store, more)
             for known in acknowledged:
                 assert store.read(known[0]) == known[4]  # type: ignore[arg-type]
-            with contextlib.suppress(StoreFull):
+            with contextlib.suppress(StoreFullError):
                 store.commit(batch(removed=(1,)))
             make_room()
             insist(store, refused)
@@ -550,7 +561,6 @@ class StoreContract:
         assert abilities.name
         assert abilities.survives
         assert abilities.durable  # or it would not be here: what does not keep jobs has no contract
-        assert abilities.keeps_order
         assert abilities.max_workload >= 0
 
     def test_closing_twice_or_unopened_is_no_error(self, place: Place) -> None:

@@ -106,7 +106,7 @@ class DatabasePlace(SqlPlace):
     def impatient(self) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             for module in (postgresql, mysql):
-                patch.setattr(module, "PATIENCE", 0.1)
+                patch.setattr(module, "HOLD_TIMEOUT", 0.1)
             yield
 
     @contextlib.contextmanager
@@ -183,7 +183,7 @@ class MariaDBPlace(DatabasePlace):
     @contextlib.contextmanager
     def all_connections(self) -> Iterator[None]:
         """No user but the administrator can connect."""
-        import pymysql
+        import pymysql  # type: ignore[import-untyped]
 
         with contextlib.ExitStack() as held:
             with contextlib.suppress(pymysql.err.OperationalError):

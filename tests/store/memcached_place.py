@@ -10,9 +10,9 @@ import stat
 from collections.abc import Callable, Iterator
 
 from place import Place, batch
-from pymemcache.client.base import Client
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from geartrain.store import Store, StoreDown
+from geartrain.store import Store, StoreDownError
 from geartrain.store.memcached import MemcachedStore
 from geartrain.store.memcached.names import placed_segment
 from geartrain.store.memcached.node import State
@@ -62,9 +62,9 @@ def hanging(services: list[Memcached]) -> Iterator[None]:
 
 def die(store: MemcachedStore) -> None:
     """Leave the store as a killed process would: nothing is released, its connections end."""
-    if store._tender is not None:
-        store._tender.close()
-        store._tender = None
+    if store._repairer is not None:
+        store._repairer.close()
+        store._repairer = None
     if store._holder is not None:
         store._holder.close()
         store._holder = None
@@ -77,7 +77,7 @@ def wait_until_whole(store: Store) -> None:
     cluster = store._cluster
 
     def whole() -> bool:
-        with contextlib.suppress(StoreDown):
+        with contextlib.suppress(StoreDownError):
             store.commit(batch())  # notices what has happened to the nodes
         return not cluster.changed and all(node.state is State.IN for node in cluster.nodes)
 
@@ -109,7 +109,7 @@ class MemcachedPlace(Place):
         with contextlib.closing(MemcachedStore(self.url)) as store:
             store.open()
             home = store._log.home[number]
-            key = store._names.segment(store._cluster.head, home.n)
+            key = store._names.segment(store._cluster.manifest, home.n)
             [(_, segment)] = store._contents.segments([home])
             at = segment.numbers.index(number)
             segment.records = list(segment.records)

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import pytest
 
-from geartrain.jobserver.records import PLACE_BITS, Batch, Change, StoredJob
-from geartrain.store import Store, StoreDown, engine
+from geartrain.jobserver.records import POSITION_BITS, Batch, Change, StoredJob
+from geartrain.store import Store, StoreDownError, engine
 from servers import wait_until
 
 NO_LIMIT = 1 << 40
@@ -74,7 +74,7 @@ def job(
     number: int,
     workload: bytes = b"",
     *,
-    place: int | None = None,
+    position: int | None = None,
     function: bytes = b"resize",
     unique: bytes = b"",
     priority: int = 1,
@@ -83,9 +83,9 @@ def job(
     attempts: int = 0,
     created: float = 1.7e9,
 ) -> StoredJob:
-    place = number << PLACE_BITS if place is None else place
+    position = number << POSITION_BITS if position is None else position
     return StoredJob(
-        number, place, function, unique, workload, len(workload), priority, due, reducer, attempts, created
+        number, position, function, unique, workload, len(workload), priority, due, reducer, attempts, created
     )
 
 
@@ -97,13 +97,13 @@ def batch(
 ) -> Batch:
     made = Batch(next_number)
     made.added, made.removed = list(added), list(removed)
-    made.changed = [Change(number, place, 0.0, 1, attempts) for number, place, attempts in moved]
+    made.changed = [Change(number, position, 0.0, 1, attempts) for number, position, attempts in moved]
     return made
 
 
 def fields(kept: StoredJob) -> Fields:
     return (
-        kept.number, kept.place, kept.function, kept.unique, kept.workload, kept.size, kept.priority, kept.due,
+        kept.number, kept.position, kept.function, kept.unique, kept.workload, kept.size, kept.priority, kept.due,
         kept.reducer, kept.attempts, kept.created,
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ def until_up(act: Callable[[], None], what: str) -> None:
     def acted() -> bool:
         try:
             act()
-        except StoreDown:
+        except StoreDownError:
             return False
         return True
 

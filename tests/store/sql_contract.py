@@ -9,7 +9,7 @@ from place import NO_LIMIT, batch, job, kept, numbers, opened
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from geartrain.store import Store, StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
+from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.sql import mysql, postgresql, tables
 
 
@@ -23,7 +23,7 @@ class SqlContract(StoreContract):
         [
             ("priority = 3", "priority 3"),
             ("priority = -1", "priority -1"),
-            ("place = -1", "place -1"),
+            ("place = -1", "position -1"),
             ("size = 6", "5 bytes, where 6"),
             ("size = -5", "5 bytes, where -5"),
             ("attempts = -1", "attempts -1"),
@@ -35,11 +35,11 @@ class SqlContract(StoreContract):
             ("workload = NULL", "workload is None"),
             ("reducer = NULL", "reducer is None"),
             ("due = NULL", "due is None"),
-            ("place = NULL", "place is None"),
+            ("place = NULL", "position is None"),
             ("attempts = NULL", "attempts is None"),
         ],
     )
-    def test_a_row_that_makes_no_sense_is_set_aside_as_it_is(self, place: SqlPlace, change: str, reason: str) -> None:
+    def test_a_row_that_makes_no_sense_is_quarantined_as_it_is(self, place: SqlPlace, change: str, reason: str) -> None:
         with opened(place.url) as store:
             store.commit(batch(job(1), job(2, b"other", function=b"f\xff", unique=b"u"), job(3)))
         column = change.partition(" ")[0]
@@ -128,7 +128,7 @@ class SqlContract(StoreContract):
         place.sql("DELETE FROM {meta}", "DROP TABLE {set_aside}")
         with opened(place.url) as store:
             store.commit(batch(job(1)))
-            store.set_aside(1, "to see the table")
+            store.quarantine(1, "to see the table")
             assert store.count() == 0
 
     # Errors
@@ -158,7 +158,7 @@ class SqlContract(StoreContract):
             engine(place.url + "&colour=red").open()
 
     def test_the_second_user_is_told_who_the_first_is(self, place: SqlPlace, store: Store) -> None:
-        with place.impatient(), pytest.raises(StoreInUse, match=place.who) as refusal:
+        with place.impatient(), pytest.raises(StoreInUseError, match=place.who) as refusal:
             engine(place.url).open()
         assert place.namespace in str(refusal.value)
 
@@ -176,10 +176,10 @@ class DatabaseContract(SqlContract):
         store.commit(batch(job(1)))
         place.cut()
         with opened(place.url) as second:
-            with place.impatient(), pytest.raises(StoreInUse):
+            with place.impatient(), pytest.raises(StoreInUseError):
                 store.commit(batch(job(2)))
             second.commit(batch(job(3), removed=(1,)))
-        with pytest.raises(StoreInUse, match="while the connection was lost"):
+        with pytest.raises(StoreInUseError, match="while the connection was lost"):
             store.commit(batch(job(2)))
         with opened(place.url) as third:
             assert numbers(third) == [3]
@@ -198,7 +198,7 @@ class DatabaseContract(SqlContract):
         store.commit(batch(job(1, b"one")))
         with place.read_only():
             for _ in range(2):
-                with pytest.raises(StoreFull):
+                with pytest.raises(StoreFullError):
                     store.commit(batch(job(2), job(3)))
             assert store.read(1) == b"one"
         store.commit(batch(job(2), job(3)))
@@ -212,9 +212,9 @@ class DatabaseContract(SqlContract):
         with opened(place.url) as store:
             store.commit(batch(job(1)))
             with place.locked():
-                with pytest.raises(StoreDown):
+                with pytest.raises(StoreDownError):
                     store.commit(batch(job(2), removed=(1,)))
-                with place.impatient(), pytest.raises(StoreInUse):  # it goes on holding the place
+                with place.impatient(), pytest.raises(StoreInUseError):  # it goes on holding the place
                     engine(place.url).open()
             store.commit(batch(job(2), removed=(1,)))
             assert numbers(store) == [2]

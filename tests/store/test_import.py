@@ -22,7 +22,7 @@ from place import batch, fields, job, kept, opened
 from geartrain.jobserver.records import StoredJob
 from geartrain.store import StoreError, Unreadable
 from geartrain.store.gearmand import names, open_queue
-from geartrain.store.intake import Intake
+from geartrain.store.import_ import Importer
 from geartrain.wire import Packet, Parser, pack_request
 from geartrain.wire.packets import (
     CAN_DO,
@@ -82,6 +82,7 @@ LAYOUTS = ("sqlite", "mariadb", "postgresql", "redis", "memcached")
 def layout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Layout]:
     """An empty place for a gearmand's queue."""
     name = request.param
+    options: tuple[str, ...]
     quoted = quote(PASSWORD, safe="")
     if name == "sqlite":
         file = tmp_path / "gearmand.db"
@@ -303,7 +304,7 @@ def test_what_gearmand_2_keeps_in_redis_needs_no_reading_of_keys(target: str) ->
 
 
 def test_what_memcached_has_thrown_away_is_told(target: str) -> None:
-    from pymemcache.client.base import Client
+    from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
     with running(Memcached, "-m", "4") as service:
         with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
@@ -381,7 +382,7 @@ def test_a_source_that_can_not_be_used_is_named(source: str, told: str, tmp_path
 def test_a_job_too_large_for_the_store_is_left_out_and_told(mariadb: MariaDB, new_namespace: NewNamespace) -> None:
     url = mariadb.url(new_namespace())
     with opened(url) as store:
-        intake = Intake(store, 1, 0.0, dry=False)
+        intake = Importer(store, 1, 0.0, dry=False)
         limit = store.abilities.max_workload
         some = [job(0, b"x" * size, unique=b"u%d" % size) for size in (10, limit, limit + 1, 20)]
         assert list(intake.look()) == []
@@ -414,7 +415,7 @@ def test_jobs_move_from_store_to_store_and_keep_their_handles(elsewhere: str, ta
         job(7, NASTY, function=b"f\xff", unique=b"\xfe", priority=0, created=1.75e9),
         job(8, b"", due=4e9, reducer=b"r", attempts=3),
         job(12, os.urandom(200_000), unique=b"-", priority=2),
-        job(9, b"moved to the end", unique=b"u", place=13 << 20),
+        job(9, b"moved to the end", unique=b"u", position=13 << 20),
         *[job(n, b"%d" % n) for n in range(20, 1500)],
     ]
     with opened(target) as store:
@@ -433,9 +434,9 @@ def test_jobs_move_from_store_to_store_and_keep_their_handles(elsewhere: str, ta
     assert taken_by(back, "--from", elsewhere)["there"] == len(some)
 
 
-def take(target: str, some: list[StoredJob | Unreadable], numbers_end: int) -> Intake:
+def take(target: str, some: list[StoredJob | Unreadable], numbers_end: int) -> Importer:
     with opened(target) as store:
-        intake = Intake(store, numbers_end, 0.0, dry=False)
+        intake = Importer(store, numbers_end, 0.0, dry=False)
         for _ in (*intake.look(), *intake.take(some)):
             pass
     return intake
@@ -476,7 +477,7 @@ def test_an_intake_that_was_cut_short_is_completed_by_the_next(target: str) -> N
         raise StoreError("the source is gone")
 
     with opened(target) as store:
-        intake = Intake(store, 1, 0.0, dry=False)
+        intake = Importer(store, 1, 0.0, dry=False)
         with pytest.raises(StoreError, match="gone"):
             list(intake.take(cut_short()))
         assert store.count() == 1000

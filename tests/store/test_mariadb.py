@@ -6,10 +6,10 @@ import os
 
 import pytest
 from databases import MariaDBPlace, NewNamespace
-from place import batch, fields, insist, job, kept, opened
+from place import Place, batch, fields, insist, job, kept, opened
 from sql_contract import DatabaseContract
 
-from geartrain.store import JobTooLarge, Store, StoreDown, StoreFull, engine
+from geartrain.store import JobTooLargeError, Store, StoreDownError, StoreFullError, engine
 from geartrain.store.sql.mysql import ROOM_FOR_NAMES
 from services import MariaDB
 
@@ -19,8 +19,9 @@ class TestMariaDB(DatabaseContract):
     def place(self, mariadb: MariaDB, new_namespace: NewNamespace) -> MariaDBPlace:
         return MariaDBPlace(mariadb, new_namespace)
 
-    def test_a_full_store_says_so_and_goes_on_when_there_is_room(self, place: MariaDBPlace) -> None:
+    def test_a_full_store_says_so_and_goes_on_when_there_is_room(self, place: Place) -> None:
         """Where MariaDB can't undo a job for want of room, it stops. It is started again when there is room."""
+        assert isinstance(place, MariaDBPlace)
         with place.cramped() as (url, make_room), opened(url) as store:
             acknowledged = []
             refused = batch()
@@ -29,7 +30,7 @@ class TestMariaDB(DatabaseContract):
                     refused = batch(job(number, os.urandom(65_536)))
                     store.commit(refused)
                     acknowledged += refused.added
-            except (StoreFull, StoreDown):
+            except (StoreFullError, StoreDownError):
                 pass
             assert 10 < len(acknowledged) < 499
             make_room()
@@ -49,9 +50,9 @@ class TestMariaDB(DatabaseContract):
         try:
             with opened(place.url) as store:
                 assert store.abilities.max_workload == (1048576 - ROOM_FOR_NAMES) // 2
-                with pytest.raises(JobTooLarge, match="491520"):
+                with pytest.raises(JobTooLargeError, match="491520"):
                     store.commit(batch(job(1, b"x" * 500_000)))
-                with pytest.raises(JobTooLarge) as refusal:
+                with pytest.raises(JobTooLargeError) as refusal:
                     store.commit(batch(job(2), job(3, b"x" * 400_000, function=b"f" * 150_000)))
                 assert refusal.value.number == 3
                 assert store.count() == 0
@@ -62,7 +63,7 @@ class TestMariaDB(DatabaseContract):
         store.commit(batch(job(1)))
         place.sql("SET GLOBAL max_connections = 10")
         try:
-            with place.all_connections(), pytest.raises(StoreDown):
+            with place.all_connections(), pytest.raises(StoreDownError):
                 engine(place.other_url).open()
             store.commit(batch(job(2)))
         finally:

@@ -12,12 +12,12 @@ import pytest
 from contract import StoreContract
 from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging, url_of, wait_until_whole
 from place import NO_LIMIT, batch, bytes_like, fields, insist, job, kept, numbers, opened
-from pymemcache.client.base import Client
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from geartrain.jobserver.records import PLACE_BITS
-from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, Unreadable, engine
-from geartrain.store.memcached import MemcachedStore, dump, log, tending
-from geartrain.store.memcached.head import Head
+from geartrain.jobserver.records import POSITION_BITS
+from geartrain.store import StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
+from geartrain.store.memcached import MemcachedStore, log, metadump, repair
+from geartrain.store.memcached.manifest import Manifest
 from geartrain.store.memcached.node import ITEM_SIZE
 from geartrain.store.memcached.segment import PART
 from servers import wait_until
@@ -50,7 +50,7 @@ def asked(service: Memcached) -> Iterator[Client]:
 
 def keys(service: Memcached, namespace: str) -> set[str]:
     """What a node keeps of a namespace, but for what is there in any case."""
-    found = {key.decode() for key in dump.keys("127.0.0.1", service.port)}
+    found = {key.decode() for key in metadump.keys("127.0.0.1", service.port)}
     always = {f"{namespace}.{name}" for name in ("head", "owner", "lease", "node", "begun")}
     return {key for key in found if key.startswith(f"{namespace}.")} - always
 
@@ -127,7 +127,7 @@ def test_what_others_keep_there_is_left_alone(place: MemcachedPlace, services: l
         client.set(f"{place.namespace}.head", b"somebody's own")
         with pytest.raises(StoreError, match="another namespace"):
             engine(place.url).open()
-        newer = Head(1, 1, "", (), (("", 0),), version=2)
+        newer = Manifest(1, 1, "", (), (("", 0),), version=2)
         client.set(f"{place.namespace}.head", newer.dump())
         with pytest.raises(StoreError, match="newer geartrain"):
             engine(place.url).open()
@@ -155,9 +155,9 @@ def test_without_one_of_two_nodes_it_goes_on_and_without_both_it_waits(new_names
         store.commit(batch(job(2, b"two")))
         assert store.read(1) == b"one"
         services[1].kill()
-        with pytest.raises(StoreDown, match=f"{services[1].port}"):
+        with pytest.raises(StoreDownError, match=f"{services[1].port}"):
             store.commit(batch(job(3)))
-        with pytest.raises(StoreDown):
+        with pytest.raises(StoreDownError):
             store.read(1)
         for service in services:
             service.start()
@@ -193,7 +193,7 @@ def test_a_node_that_comes_back_is_filled_and_then_the_other_may_go(
 def test_what_a_lost_node_had_is_copied_to_a_third(
     place: MemcachedPlace, new_namespace: NewNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tending, "GRACE", 0.1)
+    monkeypatch.setattr(repair, "GRACE", 0.1)
     with cluster(3) as services, opened(url_of(services, place.namespace)) as store:
         for n in range(1, 31):
             store.commit(batch(job(n, bytes_like(9000))))
@@ -222,7 +222,7 @@ def test_a_node_that_hung_does_not_bring_back_what_has_ended(
                 store.commit(batch(job(11), removed=tuple(range(1, 9))))
                 assert time.monotonic() - before < 2  # it waits for it once ...
                 before = time.monotonic()
-                store.commit(batch(job(12), moved=((9, 99 << PLACE_BITS, 3),)))
+                store.commit(batch(job(12), moved=((9, 99 << POSITION_BITS, 3),)))
                 assert time.monotonic() - before < 0.2  # ... and never again
             wait_until_whole(store)
             services[1].kill()
@@ -250,7 +250,7 @@ def test_a_new_place_is_not_made_while_a_node_is_away(services: list[Memcached],
     with cluster(1) as [gone]:
         url = url_of([*services[:2], gone], new_namespace())
         gone.kill()
-        with pytest.raises(StoreDown, match=f"{gone.port} may have jobs"):
+        with pytest.raises(StoreDownError, match=f"{gone.port} may have jobs"):
             engine(url).open()
 
 
@@ -296,7 +296,7 @@ def test_a_user_on_another_machine_that_lives_is_named(place: MemcachedPlace, se
         opening.start()
         wait_until(refused, "the second is refused")
         opening.join(5)
-    assert isinstance(errors[0], StoreInUse)
+    assert isinstance(errors[0], StoreInUseError)
     assert "process 42 on elsewhere" in str(errors[0])
 
 
@@ -315,14 +315,14 @@ def test_who_lost_the_place_writes_nothing_more(place: MemcachedPlace, services:
                 client.delete(f"{place.namespace}.lease")  # as if it had been away for longer than its lease
         with opened(place.url) as second:
             for change in (batch(job(3)), batch(removed=(1,)), batch(moved=((1, 9, 9),)), batch()):
-                with pytest.raises(StoreInUse):
+                with pytest.raises(StoreInUseError):
                     first.commit(change)
-            with pytest.raises(StoreInUse):
-                first.set_aside(1, "no business of yours")
+            with pytest.raises(StoreInUseError):
+                first.quarantine(1, "no business of yours")
             second.commit(batch(job(4)))
             first.close()
             assert numbers(second) == [1, 2, 4]
-            with pytest.raises(StoreInUse):
+            with pytest.raises(StoreInUseError):
                 engine(place.url).open()
         with opened(place.url) as third:
             assert numbers(third) == [1, 2, 4]
@@ -341,10 +341,10 @@ def test_a_full_cluster_forgets(new_namespace: NewNamespace) -> None:
                 n += 1
                 store.commit(batch(*[job(n * 100 + k, bytes_like(60_000)) for k in range(5)]))
 
-        with pytest.raises(StoreFull, match="-m"):
+        with pytest.raises(StoreFullError, match="-m"):
             fill()
         for k in range(1, n):
-            with contextlib.suppress(StoreFull):
+            with contextlib.suppress(StoreFullError):
                 store.commit(batch(removed=tuple(range(k * 100, k * 100 + 5))))
         assert numbers(store) == []
         store.commit(batch(*[job(n * 100 + k, bytes_like(60_000)) for k in range(5)]))
@@ -358,7 +358,7 @@ def test_one_old_job_does_not_keep_all_segments(
     with opened(place.url) as store:
         old = [job(1, b"old"), job(2, bytes_like(9000)), job(3, b"moved"), job(4, b"odd")]
         store.commit(batch(*old, moved=((3, 1, 7),)))
-        store.set_aside(4, "looked odd")
+        store.quarantine(4, "looked odd")
         for n in range(100, 600):
             store.commit(batch(job(n), removed=(n - 1,), next_number=n + 1))
         assert sum(len(keys(service, place.namespace)) for service in services) < 2 * 80
@@ -366,7 +366,7 @@ def test_one_old_job_does_not_keep_all_segments(
         assert [(each[0], each[4], each[9]) for each in kept(store)] == [
             (3, b"moved", 7), (1, b"old", 0), (2, bytes_like(9000), 0), (599, b"", 0),
         ]  # fmt: skip
-        assert list(store.aside()) == [Unreadable(4, "looked odd")]
+        assert list(store.quarantined()) == [Unreadable(4, "looked odd")]
         assert store.next_number() == 600
 
 
@@ -386,7 +386,7 @@ def test_many_starts_leave_no_long_list(place: MemcachedPlace, monkeypatch: pyte
         assert isinstance(store, MemcachedStore)
         store.open()
         store.commit(batch(job(n)))
-        sessions = len(store._cluster.head.sessions)
+        sessions = len(store._cluster.manifest.sessions)
         die(store)
     assert sessions <= 11
     with opened(place.url) as store:

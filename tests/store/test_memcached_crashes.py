@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from memcached_place import cluster, cut_connections, die, hanging, url_of, wait_until_whole
-from place import Fields, batch, bytes_like, fields, insist, job, kept, opened
+from place import Fields, batch, bytes_like, fields, insist, job, kept, numbers, opened
 
-from geartrain.jobserver.records import PLACE_BITS, Batch
-from geartrain.store import Store, StoreDown, engine
-from geartrain.store.memcached import MemcachedStore, dump, log, tending
+from geartrain.jobserver.records import POSITION_BITS, Batch
+from geartrain.store import Store, StoreDownError, engine
+from geartrain.store.memcached import MemcachedStore, log, metadump, repair
 from geartrain.store.memcached import store as store_module
-from geartrain.store.memcached.node import Node, NodeDown
+from geartrain.store.memcached.node import Node, NodeDownError
 from geartrain.store.memcached.segment import part_names
 from services import Memcached
 
@@ -70,7 +70,7 @@ def two_nodes() -> Iterator[list[Memcached]]:
 CHANGES = [
     batch(*[job(n, b"w" * 1000) for n in range(1, 8)], next_number=100),
     batch(job(101, bytes_like(LARGE)), job(102, bytes_like(20_000)), removed=(1, 2)),
-    batch(*[job(n, b"x" * 8000) for n in range(201, 201 + LARGE // 8000)], moved=((3, 300 << PLACE_BITS, 1),)),
+    batch(*[job(n, b"x" * 8000) for n in range(201, 201 + LARGE // 8000)], moved=((3, 300 << POSITION_BITS, 1),)),
     batch(removed=(101, 3, 4, *range(201, 301))),
     batch(job(401, bytes_like(9000)), moved=((401, 1, 5),), removed=(102,), next_number=500),
     *[batch(job(n, b"y" * 500), removed=(n - 2,), next_number=n + 1) for n in range(501, 509)],
@@ -82,9 +82,9 @@ def after(model: dict[int, list[Any]], change: Batch) -> dict[int, list[Any]]:
     changed = {number: list(job) for number, job in model.items()}
     changed.update((job.number, list(fields(job))) for job in change.added)
     for each in change.changed:
-        number, place, attempts = each.number, each.place, each.attempts
+        number, position, attempts = each.number, each.position, each.attempts
         if number in changed:
-            changed[number][1], changed[number][9] = place, attempts
+            changed[number][1], changed[number][9] = position, attempts
     for number in change.removed:
         changed.pop(number, None)
     return changed
@@ -96,14 +96,14 @@ def in_order(model: dict[int, list[Any]]) -> list[Fields]:
 
 def rubbish(store: MemcachedStore, services: list[Memcached], namespace: str) -> set[str]:
     """What is on the nodes that is not needed."""
-    head, names = store._cluster.head, store._names
+    manifest, names = store._cluster.manifest, store._names
     needed = {f"{names.prefix}{name}" for name in ("head", "owner", "lease", "node", "begun")}
     for segment in store._log.segments:
-        key = names.segment(head, segment.n)
+        key = names.segment(manifest, segment.n)
         needed.update((key, *part_names(key, segment.size)))
     for number, size in store._log.large.items():
         needed.update(names.workload_items(number, size))
-    there = {key.decode() for service in services for key in dump.keys("127.0.0.1", service.port)}
+    there = {key.decode() for service in services for key in metadump.keys("127.0.0.1", service.port)}
     return {key for key in there if key.startswith(f"{namespace}.")} - needed
 
 
@@ -148,7 +148,7 @@ def test_killed_at_any_step_it_keeps_each_batch_whole_or_not_at_all(
             assert found in [in_order(state) for state in states], f"killed at step {steps}"
             assert again.count() == len(found)
             assert rubbish(again, two_nodes, namespace) == set(), f"killed at step {steps}"
-            again.commit(batch(removed=tuple(each[0] for each in found)))  # type: ignore[arg-type]
+            again.commit(batch(removed=tuple(numbers(again))))
         if done:
             break
     assert steps > 40
@@ -166,11 +166,11 @@ def test_what_was_begun_and_taken_back_leaves_nothing(
             if any(".w." in key or key.endswith(".begun") for key in items):
                 put(node, items, seconds)
             else:
-                raise NodeDown(node, "it is broken, for this test")
+                raise NodeDownError(node, "it is broken, for this test")
 
         with monkeypatch.context() as patch:
             patch.setattr(Node, "put", failing)
-            with pytest.raises(StoreDown):
+            with pytest.raises(StoreDownError):
                 store.commit(batch(job(1, bytes_like(LARGE)), job(2, bytes_like(9000))))
         wait_until_whole(store)
         assert len(rubbish(store, two_nodes, namespace)) == 3
@@ -213,7 +213,7 @@ class Load:
                     self.under_way = self.under_way or self._batch()
                     try:
                         self.store.commit(self.under_way)
-                    except StoreDown:
+                    except StoreDownError:
                         if self._chance.random() < 0.1:  # as the writer does, that has waited enough
                             self.under_way = self._taken_back(self.under_way)
                     else:
@@ -235,13 +235,13 @@ class Load:
         live = list(self.model)
         ended = chance.sample(live, min(len(live), chance.choice([0, count, 2 * count])))
         again = chance.sample(live, min(len(live), chance.choice([0, 0, 2])))
-        moved = tuple((number, (self._next - 1 << PLACE_BITS) + n, n) for n, number in enumerate(again, 1))
+        moved = tuple((number, (self._next - 1 << POSITION_BITS) + n, n) for n, number in enumerate(again, 1))
         return batch(*added, moved=moved, removed=tuple(ended), next_number=self._next)
 
     @staticmethod
     def _taken_back(under_way: Batch) -> Batch:
         removed = (*under_way.removed, *(job.number for job in under_way.added))
-        moved = tuple((each.number, each.place, each.attempts) for each in under_way.changed)
+        moved = tuple((each.number, each.position, each.attempts) for each in under_way.changed)
         return batch(moved=moved, removed=removed)
 
 
@@ -249,7 +249,7 @@ class Load:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Find out soon that a node hangs, and copy soon what a lost one had."""
     monkeypatch.setattr("geartrain.store.memcached.node.ANSWER_TIMEOUT", 0.3)
-    monkeypatch.setattr(tending, "GRACE", 0.2)
+    monkeypatch.setattr(repair, "GRACE", 0.2)
 
 
 @pytest.mark.usefixtures("often_cleaned", "impatient")

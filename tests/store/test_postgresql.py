@@ -17,7 +17,7 @@ class TestPostgreSQL(DatabaseContract):
         return PostgreSQLPlace(postgresql, new_namespace)
 
     @pytest.mark.parametrize("change", ["due = 'NaN'", "due = 'Infinity'", "created = '-Infinity'", "created = 'NaN'"])
-    def test_a_time_that_is_none_is_set_aside(self, place: PostgreSQLPlace, change: str) -> None:
+    def test_a_time_that_is_none_is_quarantined(self, place: PostgreSQLPlace, change: str) -> None:
         with opened(place.url) as store:
             store.commit(batch(job(1), job(2)))
             place.sql(f"UPDATE {{jobs}} SET {change} WHERE number = 1")

@@ -21,7 +21,7 @@ from place import Place, batch, fields, insist, job, kept, numbers, opened
 from redis import Redis as Client
 
 from certificates import tls_contexts
-from geartrain.store import StoreDown, StoreError, StoreFull, StoreInUse, engine
+from geartrain.store import StoreDownError, StoreError, StoreFullError, StoreInUseError, engine
 from servers import free_port, wait_until
 from services import PASSWORD, SECRETS, Redis, Valkey, running
 
@@ -190,7 +190,7 @@ def test_a_replica_that_is_gone_is_named_and_a_replica_is_no_store(
     place: RedisPlace, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("geartrain.store.redis.server.REPLICAS_TIMEOUT", 1)
-    with opened(place.url + "&wait=1") as store, pytest.raises(StoreDown, match="0 of 1 replicas"):
+    with opened(place.url + "&wait=1") as store, pytest.raises(StoreDownError, match="0 of 1 replicas"):
         store.commit(batch(job(1)))
     following = running(Redis, "--replicaof", f"127.0.0.1 {redis.port}", "--masterauth", PASSWORD)
     with following as replica, pytest.raises(StoreError, match="replica"):
@@ -213,7 +213,7 @@ def test_it_is_reached_by_tls(new_namespace: NewNamespace) -> None:
             with opened(f"{url}&ssl_ca_certs={certificate}") as store:
                 store.commit(batch(job(1)))
                 assert numbers(store) == [1]
-            with pytest.raises(StoreDown, match="certificate"):
+            with pytest.raises(StoreDownError, match="certificate"):
                 engine(url).open()
 
 
@@ -241,7 +241,7 @@ def test_a_user_on_another_machine_that_lives_is_named(place: RedisPlace) -> Non
         opening.start()
         wait_until(refused, "the second is refused")
         opening.join(5)
-    assert isinstance(errors[0], StoreInUse)
+    assert isinstance(errors[0], StoreInUseError)
     assert "process 42 on elsewhere" in str(errors[0])
 
 
@@ -262,10 +262,10 @@ def test_who_lost_the_place_writes_nothing_more(place: RedisPlace) -> None:
         with opened(place.url) as second:
             assert numbers(second) == [1, 2]
             for change in (batch(job(3)), batch(removed=(1,)), batch(moved=((1, 9, 9),)), batch(next_number=99)):
-                with pytest.raises(StoreInUse):
+                with pytest.raises(StoreInUseError):
                     first.commit(change)
-            with pytest.raises(StoreInUse):
-                first.set_aside(1, "no business of yours")
+            with pytest.raises(StoreInUseError):
+                first.quarantine(1, "no business of yours")
             assert numbers(second) == [1, 2]
             assert second.next_number() == 3
             first.close()
@@ -281,7 +281,7 @@ def test_an_emptied_redis_is_used_on(place: RedisPlace) -> None:
         store.commit(batch(job(2), removed=(1,), next_number=50))
         assert numbers(store) == [2]
         assert store.next_number() == 50
-        with pytest.raises(StoreInUse):
+        with pytest.raises(StoreInUseError):
             engine(place.url).open()
 
 
@@ -303,7 +303,7 @@ def test_a_redis_that_cannot_write_to_its_disk_says_so(place: RedisPlace, redis:
             os.chmod(redis.folder, 0o500)
             client.bgsave()
             wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", "a failed snapshot")
-            with pytest.raises(StoreFull, match="disk"):
+            with pytest.raises(StoreFullError, match="disk"):
                 store.commit(batch(job(2)))
             os.chmod(redis.folder, 0o700)
             client.bgsave()
@@ -324,7 +324,7 @@ def test_a_redis_that_hangs_is_given_up_in_time(
         os.kill(redis.process.pid, signal.SIGSTOP)
         try:
             before = time.monotonic()
-            with pytest.raises(StoreDown, match=r"[Tt]imeout"):
+            with pytest.raises(StoreDownError, match=r"[Tt]imeout"):
                 store.commit(batch(job(1)))
             assert time.monotonic() - before < 5
         finally:
@@ -338,7 +338,7 @@ def test_a_full_redis_forgets(place: RedisPlace) -> None:
         store.commit(batch(*[job(n, b"x" * 5000) for n in range(1, 101)]))
         client.config_set("maxmemory", 1)
         try:
-            with pytest.raises(StoreFull, match="maxmemory"):
+            with pytest.raises(StoreFullError, match="maxmemory"):
                 store.commit(batch(job(101), moved=((1, 0, 1),), removed=(50,)))
             store.commit(batch(removed=tuple(range(51, 101))))
             assert numbers(store) == list(range(1, 50))
@@ -348,10 +348,10 @@ def test_a_full_redis_forgets(place: RedisPlace) -> None:
         assert numbers(store) == [*range(1, 50), 101]
 
 
-def test_what_is_set_aside_can_be_looked_at(place: RedisPlace) -> None:
+def test_what_is_quarantined_can_be_looked_at(place: RedisPlace) -> None:
     with opened(place.url) as store, place.client() as client:
         store.commit(batch(job(7, b"w" * 5000)))
-        store.set_aside(7, "looked odd")
+        store.quarantine(7, "looked odd")
         aside = client.hgetall(place.key("set_aside"))
         assert aside[b"7 reason"] == b"looked odd"
         assert aside[b"7 workload"] == b"w" * 5000

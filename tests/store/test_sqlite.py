@@ -16,17 +16,17 @@ from place import NO_LIMIT, batch, job, kept, numbers, opened
 from sql_contract import SqlContract
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store import Store, StoreDown, StoreError, StoreInUse, Unreadable, engine
+from geartrain.store import Store, StoreDownError, StoreError, StoreInUseError, Unreadable, engine
 from geartrain.store.sql import SqlStore, sqlite
 
 HOLDS = """
 import sys
-from geartrain.store import StoreInUse, engine
+from geartrain.store import StoreInUseError, engine
 store = engine("sqlite:///" + sys.argv[1])
 try:
     store.open()
     print("held", flush=True)
-except StoreInUse:
+except StoreInUseError:
     print("in use", flush=True)
 sys.stdin.read()
 """
@@ -57,7 +57,7 @@ class TestSQLite(SqlContract):
         ["function = 'text'", "workload = 1234", "workload = 'other'", "place = 'abc'", "place = x'00'", "place = 1e99",
          "place = 2097152.5", "priority = 1.5", "size = '5 bytes'", "due = 'soon'", "due = 9e999", "created = x''"],
     )  # fmt: skip
-    def test_a_value_of_a_wrong_type_is_set_aside(self, place: SqlitePlace, change: str) -> None:
+    def test_a_value_of_a_wrong_type_is_quarantined(self, place: SqlitePlace, change: str) -> None:
         """SQLite keeps any type in any column."""
         with opened(place.url) as store:
             store.commit(batch(job(1), job(2, b"other"), job(3)))
@@ -79,7 +79,7 @@ class TestSQLite(SqlContract):
             assert ("take the last moments" in store.abilities.survives) == (synchronous == 1)
 
     def test_two_servers_on_one_file_are_too_many(self, place: SqlitePlace, store: Store) -> None:
-        with pytest.raises(StoreInUse):
+        with pytest.raises(StoreInUseError):
             engine(place.other_url).open()
 
     @pytest.mark.parametrize("name", ["the same", "symbolic link", "link to the folder", "hard link"])
@@ -99,7 +99,7 @@ class TestSQLite(SqlContract):
             else:
                 (tmp_path / "other").symlink_to(folder)
                 other = tmp_path / "other" / "jobs.sqlite"
-            with pytest.raises(StoreInUse, match=r"process \d+"):
+            with pytest.raises(StoreInUseError, match=r"process \d+"):
                 engine(f"sqlite:///{other}").open()
 
     def test_a_second_hard_link_is_refused(self, place: SqlitePlace, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ class TestSQLite(SqlContract):
             assert store.rebuild(known, 7) == 2
             store.commit(batch(job(4, b"four")))
             assert store.read(2) == b"large" * 1000
-            with pytest.raises(StoreInUse):
+            with pytest.raises(StoreInUseError):
                 engine(place.other_url).open()
         with opened(place.url) as store:
             assert [(each[0], each[4]) for each in kept(store)] == [
@@ -185,7 +185,7 @@ class TestSQLite(SqlContract):
             with contextlib.closing(sqlite3.connect(place.file, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 for _ in range(2):
-                    with pytest.raises(StoreDown, match="locked"):
+                    with pytest.raises(StoreDownError, match="locked"):
                         store.commit(batch(job(2), removed=(1,)))
                     assert store.read(1) == b"one"
             store.commit(batch(job(2), removed=(1,)))

@@ -15,7 +15,7 @@ from geartrain.cli.amounts import bytes_text, span_text
 from geartrain.cli.printable import printable
 from geartrain.cli.progress import Progress
 from geartrain.cli.servers import seconds_above_0
-from geartrain.cli.store_place import (
+from geartrain.cli.store_options import (
     JSON,
     LEAVE_ABOVE,
     PRIORITIES,
@@ -258,7 +258,7 @@ def _check(store_url: str, as_json: bool) -> int:
                 workload_of(store, job)
             except KeyError as error:
                 found.unreadable.append(Unreadable(job.number, f"its workload can't be read: {error}"))
-        aside = {each.number: each.reason for each in (*store.aside(), *found.unreadable)}
+        quarantined = {each.number: each.reason for each in (*store.quarantined(), *found.unreadable)}
         told = {
             "store": shown_url(store_url),
             "engine": abilities.name,
@@ -269,16 +269,16 @@ def _check(store_url: str, as_json: bool) -> int:
             "jobs": count,
             "bytes": size,
             "next_number": store.next_number(),
-            "set_aside": [{"number": number, "reason": reason} for number, reason in aside.items()],
+            "quarantined": [{"number": number, "reason": reason} for number, reason in quarantined.items()],
         }
     if as_json:
         click.echo(json.dumps(told))
     else:
-        _tell(told, aside)
-    return 1 if aside else 0
+        _tell(told, quarantined)
+    return 1 if quarantined else 0
 
 
-def _tell(told: dict[str, object], aside: dict[int, str]) -> None:
+def _tell(told: dict[str, object], quarantined: dict[int, str]) -> None:
     limit = told["max_workload"]
     lines = {
         "store": told["store"],
@@ -289,11 +289,11 @@ def _tell(told: dict[str, object], aside: dict[int, str]) -> None:
         "in use": "by nobody else",
         "jobs": f"{told['jobs']:,}, {bytes_text(int(str(told['bytes'])))}; all of them were read",
         "next number": f"{told['next_number']}",
-        "set aside": f"{len(aside):,} that can't be made sense of" if aside else "none",
+        "quarantined": f"{len(quarantined):,} that can't be made sense of" if quarantined else "none",
     }
     for name, value in lines.items():
         click.echo(f"{name:13} {printable(str(value))}")
-    for number, reason in aside.items():
+    for number, reason in quarantined.items():
         click.echo(f"  {number}: {printable(reason)}")
 
 
@@ -356,8 +356,8 @@ command.add_command(
     StoreCommand(
         "check",
         callback=_check,
-        help="Read all jobs, and tell what the store promises and what it keeps. What can't be made sense of is set"
-        " aside and told, and the exit code is 1.",
+        help="Read all jobs, and tell what the store promises and what it keeps. What can't be made sense of is"
+        " quarantined and told, and the exit code is 1.",
         params=[JSON, *place_options()],
     )
 )

@@ -16,7 +16,7 @@ import click
 from geartrain.cli.amounts import bytes_text
 from geartrain.cli.printable import printable
 from geartrain.cli.progress import Progress
-from geartrain.cli.store_place import (
+from geartrain.cli.store_options import (
     JSON,
     LEAVE_ABOVE,
     PRIORITIES,
@@ -33,7 +33,7 @@ from geartrain.cli.themes import ThemedOption
 from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand, shown_url
 from geartrain.store.default import default_url, make_state_folder, state_folder
-from geartrain.store.intake import Intake, Taken
+from geartrain.store.import_ import Importer, ImportReport
 
 SHOWN = 20  # of those that could not be read
 
@@ -193,7 +193,7 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
 
 def _import(store_url: str, source: str, functions: Sequence[str], dry_run: bool, as_json: bool) -> int:
     with _opened_source(source, functions) as came, _target(store_url) as store:
-        intake = Intake(store, came.next_number, time.time(), dry_run)
+        intake = Importer(store, came.next_number, time.time(), dry_run)
         try:
             with Progress() as bar:
                 for steps, total in ((intake.look(), store.count()), (intake.take(came.jobs), came.total)):
@@ -216,7 +216,7 @@ def _target(url: str) -> Iterator[Store]:
         yield store
 
 
-def _report(taken: Taken, came: Source, source: str, store: str, dry_run: bool, as_json: bool) -> None:
+def _report(taken: ImportReport, came: Source, source: str, store: str, dry_run: bool, as_json: bool) -> None:
     rows = [
         {
             "function": name_text(function),

@@ -1,6 +1,6 @@
 """The administrator's client: what job servers are doing, as typed rows (section 4 of the protocol).
 
-Every command connects anew to each job server it asks, so an ``AdminClient`` holds nothing open, may be used by many
+Every command connects again to each job server it asks, so an ``AdminClient`` holds nothing open, may be used by many
 threads, and always speaks to the server that answers now.
 """
 
@@ -15,7 +15,7 @@ from typing import TypeVar
 from geartrain.client.submission import JobHandle
 from geartrain.errors import ConnectionLostError, LocalProtocolError, RemoteProtocolError, ServerError, TimedOutError
 from geartrain.link import Address, BlockingLink, parse_addresses
-from geartrain.link.address import Servers as ServerList
+from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
 
 Name = str | bytes

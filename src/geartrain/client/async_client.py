@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Self, cast
 
+from geartrain.client.async_driver import AsyncDriver
 from geartrain.client.async_job import AsyncJob
 from geartrain.client.async_map import AsyncWindow, Workloads, mapped
-from geartrain.client.async_shell import AsyncShell
 from geartrain.client.base import BaseClient, Text
 from geartrain.client.client import unanswered
 from geartrain.client.job import too_late
@@ -22,10 +22,10 @@ class AsyncClient(BaseClient):
     """Runs jobs and awaits them.
 
     Use it as an asynchronous context manager or await ``close``. It connects when it is first used, and belongs to the
-    loop that runs then; used in a later loop it begins anew.
+    loop that runs then; used in a later loop it begins again.
     """
 
-    _shell: AsyncShell
+    _driver: AsyncDriver
 
     async def run(
         self,
@@ -57,9 +57,9 @@ class AsyncClient(BaseClient):
         The job server drops the job if this client leaves before its end. Thousands may be underway at a time.
         """
         submission = self._submission(function, workload, unique, priority)
-        self._shell.place(submission)
-        await self._shell.sent(submission)
-        return AsyncJob(self._shell, submission)
+        self._driver.place(submission)
+        await self._driver.sent(submission)
+        return AsyncJob(self._driver, submission)
 
     async def submit_background(
         self,
@@ -113,14 +113,14 @@ class AsyncClient(BaseClient):
     ) -> AsyncGenerator[AsyncJob, None]:
         """As ``map``, but gives the jobs themselves when they have ended, well or not; raises for none of them."""
         submissions = mapped(
-            self._shell,
+            self._driver,
             workloads,
             lambda workload: self._submission(function, workload, None, priority),
             AsyncWindow(window, ordered=ordered, timeout=timeout),
         )
         async with contextlib.aclosing(submissions):
             async for submission in submissions:
-                yield AsyncJob(self._shell, submission)
+                yield AsyncJob(self._driver, submission)
 
     async def map_background(
         self,
@@ -136,7 +136,7 @@ class AsyncClient(BaseClient):
         A job was accepted when its handle has come: take them all. Raises as ``submit_background``.
         """
         submissions = mapped(
-            self._shell,
+            self._driver,
             workloads,
             lambda workload: self._submission(function, workload, None, priority, background=True, when=when),
             AsyncWindow(window, ordered=True, timeout=None),
@@ -168,10 +168,10 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Close the connections. Foreground jobs that are not done fail, and the job servers drop them."""
-        await self._shell.close(ConnectionLostError("the client was closed before the answer came"))
+        await self._driver.close(ConnectionLostError("the client was closed before the answer came"))
 
     def _start(self) -> None:
-        self._shell = AsyncShell(self._make_servers, self._connect, self._answer_timeout)
+        self._driver = AsyncDriver(self._make_servers, self._connect, self._answer_timeout)
 
     async def _connect(
         self, address: Address, on_data: Callable[[bytes], None], on_lost: Callable[[Exception | None], None]
@@ -184,12 +184,12 @@ class AsyncClient(BaseClient):
         timeout: float | None,  # noqa: ASYNC109 - as above
         late: Callable[[], GeartrainError],
     ) -> Answer:
-        deadline = None if timeout is None else self._shell.now() + timeout
-        self._shell.place(request)
+        deadline = None if timeout is None else self._driver.now() + timeout
+        self._driver.place(request)
         try:
-            return await self._shell.finish(request, deadline, late)
+            return await self._driver.finish(request, deadline, late)
         finally:
-            self._shell.give_up(request, ConnectionLostError("nobody awaits this any more"))
+            self._driver.give_up(request, ConnectionLostError("nobody awaits this any more"))
 
     async def __aenter__(self) -> Self:
         return self

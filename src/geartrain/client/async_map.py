@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from typing import Any
 
-from geartrain.client.async_shell import AsyncShell
+from geartrain.client.async_driver import AsyncDriver
 from geartrain.client.job import too_late
 from geartrain.client.request import Request
 from geartrain.client.submission import Submission
@@ -82,14 +82,14 @@ class Awaited:
 
 
 async def mapped(
-    shell: AsyncShell, workloads: Workloads, make: Callable[[bytes], Submission], window: AsyncWindow
+    driver: AsyncDriver, workloads: Workloads, make: Callable[[bytes], Submission], window: AsyncWindow
 ) -> AsyncGenerator[Submission, None]:
     """Submit what ``make`` makes of each workload; gives the submissions that have ended."""
     source = Awaited(workloads, window.changed) if isinstance(workloads, AsyncIterable) else Plain(workloads)
     try:
         while not window.is_over:
             window.changed.clear()
-            _fill(shell, source, make, window)
+            _fill(driver, source, make, window)
             if window.has_room and source.is_ready:
                 await asyncio.sleep(0)  # the workloads come slowly: do not let results wait for them
             elif not window.is_over and not window.has_ready():
@@ -97,26 +97,28 @@ async def mapped(
                     async with asyncio.timeout_at(window.deadline):
                         await window.changed.wait()
                 except TimeoutError:
-                    shell.give_up(window.oldest, too_late(window.oldest, window.timeout))
+                    driver.give_up(window.oldest, too_late(window.oldest, window.timeout))
             for submission in window.take_ready():
                 yield submission
     finally:
         await source.close()
         for submission in window.underway:
-            shell.give_up(submission, ConnectionLostError("the map was left before the job's end"))
+            driver.give_up(submission, ConnectionLostError("the map was left before the job's end"))
 
 
-def _fill(shell: AsyncShell, source: Plain | Awaited, make: Callable[[bytes], Submission], window: AsyncWindow) -> None:
+def _fill(
+    driver: AsyncDriver, source: Plain | Awaited, make: Callable[[bytes], Submission], window: AsyncWindow
+) -> None:
     batch: list[Submission] = []
-    began = now = shell.now()
+    began = now = driver.now()
     while window.has_room and now - began < GATHER_SECONDS:
         workload = source.take()
         if workload is None:
             window.is_exhausted = source.is_exhausted
             break
-        now = shell.now()
+        now = driver.now()
         submission = make(workload)
         window.add(submission, now)
         batch.append(submission)
     if batch:
-        shell.place(*batch, follower=window)
+        driver.place(*batch, follower=window)

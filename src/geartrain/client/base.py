@@ -9,7 +9,7 @@ from geartrain.client.servers import PATIENCE_SECONDS, Servers
 from geartrain.client.session import ANSWER_SECONDS, ClientSession
 from geartrain.client.submission import JobHandle, Priority, Submission, When
 from geartrain.link import parse_addresses
-from geartrain.link.address import Servers as ServerList
+from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
 from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
 

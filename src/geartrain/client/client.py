@@ -1,7 +1,7 @@
 """The blocking client: run jobs and wait for them.
 
 A client may be used by any number of threads at once, and goes on working in a forked child with connections of its
-own. Nothing runs behind its back: what arrives is read while somebody waits (see ``shell``), so a program that
+own. Nothing runs behind its back: what arrives is read while somebody waits (see ``driver``), so a program that
 submits jobs and never asks for them leaves their answers at the job server.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Self, cast
 
 from geartrain.client.base import BaseClient, Text
+from geartrain.client.driver import Driver
 from geartrain.client.job import SubmittedJob, too_late
 from geartrain.client.request import Answer, EchoRequest, JobStatus, Request
-from geartrain.client.shell import Shell
 from geartrain.client.submission import JobHandle, Priority, Submission, When
 from geartrain.client.window import GATHER_SECONDS, Window
 from geartrain.errors import ConnectionLostError, GeartrainError, TimedOutError
@@ -27,7 +27,7 @@ class Client(BaseClient):
     Use it as a context manager or call ``close``. It connects when it is first used.
     """
 
-    _shell: Shell
+    _driver: Driver
 
     def run(
         self,
@@ -59,8 +59,8 @@ class Client(BaseClient):
         the job if this client leaves before its end. Thousands may be underway at a time.
         """
         submission = self._submission(function, workload, unique, priority)
-        self._shell.send([submission])
-        return SubmittedJob(self._shell, submission)
+        self._driver.send([submission])
+        return SubmittedJob(self._driver, submission)
 
     def submit_background(
         self,
@@ -120,7 +120,7 @@ class Client(BaseClient):
         """As ``map``, but gives the jobs themselves when they have ended, well or not; raises for none of them."""
         submissions = (self._submission(function, workload, None, priority) for workload in workloads)
         for submission in self._map(submissions, window, ordered, timeout):
-            yield SubmittedJob(self._shell, submission)
+            yield SubmittedJob(self._driver, submission)
 
     def map_background(
         self,
@@ -160,17 +160,17 @@ class Client(BaseClient):
 
     def close(self) -> None:
         """Close the connections. Foreground jobs that are not done fail, and the job servers drop them."""
-        self._shell.close(ConnectionLostError("the client was closed before the answer came"))
+        self._driver.close(ConnectionLostError("the client was closed before the answer came"))
 
     def _start(self) -> None:
-        self._shell = Shell(self._make_servers, self._connect, self._answer_timeout)
+        self._driver = Driver(self._make_servers, self._connect, self._answer_timeout)
 
     def _connect(self, address: Address) -> BlockingLink:
         return BlockingLink.connect(address, timeout=self._connect_timeout, tls=self._tls)
 
     def _ask(self, request: Request[Answer], timeout: float | None, late: Callable[[], GeartrainError]) -> Answer:
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._shell.ask(request, deadline, late)
+        return self._driver.ask(request, deadline, late)
 
     def _map(
         self, submissions: Iterator[Submission], size: int, ordered: bool, timeout: float | None
@@ -181,15 +181,15 @@ class Client(BaseClient):
             while not window.is_over:
                 batch = self._gather(submissions, window)
                 if batch:
-                    self._shell.send(batch, follower=window)
+                    self._driver.send(batch, follower=window)
                 if window.has_room:
-                    self._shell.look()
-                elif window.underway and not self._shell.wait(window.awaited(), window.has_ready, window.deadline):
-                    self._shell.give_up(window.oldest, too_late(window.oldest, timeout))
+                    self._driver.look()
+                elif window.underway and not self._driver.wait(window.awaited(), window.has_ready, window.deadline):
+                    self._driver.give_up(window.oldest, too_late(window.oldest, timeout))
                 yield from window.take_ready()
         finally:
             for submission in window.underway:
-                self._shell.give_up(submission, ConnectionLostError("the map was left before the job's end"))
+                self._driver.give_up(submission, ConnectionLostError("the map was left before the job's end"))
 
     def _gather(self, submissions: Iterator[Submission], window: Window) -> list[Submission]:
         """Fill the window; where the workloads come slowly, only with those that come soon."""

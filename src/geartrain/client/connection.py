@@ -1,4 +1,4 @@
-"""A blocking link as the shell holds it: with the bytes it had no room for, and the time it was last read."""
+"""A blocking link as the driver holds it: with the bytes it had no room for, and the time it was last read."""
 
 from __future__ import annotations
 

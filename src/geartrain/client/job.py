@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from geartrain.client.shell import Shell
+from geartrain.client.driver import Driver
 from geartrain.client.submission import JobEvent, JobHandle, Submission
 from geartrain.errors import GeartrainError, TimedOutError
 
@@ -67,11 +67,11 @@ class SubmittedJob(JobView):
     What arrives is read only while some thread waits: by these methods, or by others of the same client.
     """
 
-    __slots__ = ("_shell",)
+    __slots__ = ("_driver",)
 
-    def __init__(self, shell: Shell, submission: Submission) -> None:
+    def __init__(self, driver: Driver, submission: Submission) -> None:
         super().__init__(submission)
-        self._shell = shell
+        self._driver = driver
 
     def result(self, timeout: float | None = None) -> bytes:
         """Wait for the job's result: all data that the worker sent, except what ``events`` gave out.
@@ -82,12 +82,12 @@ class SubmittedJob(JobView):
         After ``timeout`` seconds the job is given up and TimedOutError raised: what the job held is freed, and its end
         will not be seen any more. To wait in portions use ``wait``.
         """
-        return self._shell.finish(self._submission, _deadline(timeout), lambda: too_late(self._submission, timeout))
+        return self._driver.finish(self._submission, _deadline(timeout), lambda: too_late(self._submission, timeout))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the job has ended, at most ``timeout`` seconds; returns whether it has."""
         submission = self._submission
-        return self._shell.wait((submission,), lambda: submission.done, _deadline(timeout))
+        return self._driver.wait((submission,), lambda: submission.done, _deadline(timeout))
 
     def events(self, timeout: float | None = None) -> Iterator[JobEvent]:
         """The job's data, warnings and statuses as they arrive, each once; ends when the job has ended in any way.
@@ -96,13 +96,13 @@ class SubmittedJob(JobView):
         """
         submission = self._submission
         while True:
-            if not self._shell.wait(
+            if not self._driver.wait(
                 (submission,), lambda: submission.done or bool(submission.events), _deadline(timeout)
             ):
                 error = too_late(submission, timeout)
-                self._shell.give_up(submission, error)
+                self._driver.give_up(submission, error)
                 raise error
-            with self._shell.lock:
+            with self._driver.lock:
                 event = submission.events.popleft() if submission.events else None
             if event is not None:
                 yield event
@@ -110,7 +110,7 @@ class SubmittedJob(JobView):
                 return
 
     def _look(self) -> None:
-        self._shell.look()
+        self._driver.look()
 
 
 def too_late(submission: Submission, timeout: float | None) -> TimedOutError:

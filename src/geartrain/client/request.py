@@ -1,6 +1,6 @@
 """What a client asks of a job server: a request, its one answer, and who waits for it.
 
-A request is plain state. A ``ClientSession`` sends it and settles it; ``Servers`` chooses where it goes and sends it
+A request is plain state. A ``ClientSession`` sends it and ends it; ``Servers`` chooses where it goes and sends it
 again where that is allowed; the blocking and the asyncio client wait for it.
 """
 
@@ -63,7 +63,7 @@ class Request(Generic[Answer]):
         """Take the arguments of the packet that answers."""
         raise NotImplementedError
 
-    def settle(self, answer: Answer) -> None:
+    def resolve(self, answer: Answer) -> None:
         """End with an answer, and let go of what was only needed to get it."""
         self.answer = answer
         self.done = True
@@ -136,7 +136,7 @@ class HandleStatusRequest(Request[JobStatus]):
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         _, known, running, numerator, denominator = arguments
-        self.settle(JobStatus(known != b"0", running != b"0", number(numerator), number(denominator)))
+        self.resolve(JobStatus(known != b"0", running != b"0", number(numerator), number(denominator)))
 
 
 class UniqueStatusRequest(Request[JobStatus]):
@@ -152,7 +152,7 @@ class UniqueStatusRequest(Request[JobStatus]):
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         _, known, running, numerator, denominator, clients = arguments
-        self.settle(JobStatus(known != b"0", running != b"0", number(numerator), number(denominator), number(clients)))
+        self.resolve(JobStatus(known != b"0", running != b"0", number(numerator), number(denominator), number(clients)))
 
 
 class EchoRequest(Request[bytes]):
@@ -165,7 +165,7 @@ class EchoRequest(Request[bytes]):
         super().__init__(pack_request(ECHO_REQ, data), address=address, resends=resends)
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
-        self.settle(arguments[0])
+        self.resolve(arguments[0])
 
 
 class OptionRequest(Request[bytes]):
@@ -178,7 +178,7 @@ class OptionRequest(Request[bytes]):
         super().__init__(pack_request(OPTION_REQ, option), resends=0)
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
-        self.settle(arguments[0])
+        self.resolve(arguments[0])
 
 
 def number(text: bytes) -> int:

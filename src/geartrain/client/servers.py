@@ -8,7 +8,7 @@ A server that can't be reached, or whose connection ends, is *down* until it ans
 growing, jittered pauses, and meanwhile nobody waits for it as long as another lives. The requests it had are sent
 again elsewhere, each as often as it allows.
 
-What a shell has to do for it stands in four lists that the shell empties (``to_dial``, ``to_write``, ``to_hang_up``,
+What a driver has to do for it stands in four lists that the driver empties (``to_dial``, ``to_write``, ``to_hang_up``,
 ``touched``); it tells what came of it by ``connected``, ``refused``, ``received`` and ``lost``.
 """
 
@@ -101,7 +101,7 @@ class Servers:
             self._fail(request, AddressError(f"{request.address} is not one of this client's job servers: {known}"))
             return
         self._waiting.append((request, now + self.patience if self._was_up else now))
-        # Whoever has no server at all does not sit out a pause.
+        # A client that has no server at all does not sit out a pause.
         for candidate in self._candidates(request):
             self._dial(candidate)
 
@@ -155,7 +155,7 @@ class Servers:
                 continue
             request.resends -= 1
             if isinstance(request, Submission):
-                request.start_anew()
+                request.restart()
                 self.touched.append(request)
             self.place(request, now)
         self._place_waiting(now)

@@ -1,4 +1,4 @@
-"""The client's side of one connection, without I/O: requests and bytes go in, bytes and settled requests come out.
+"""The client's side of one connection, without I/O: requests and bytes go in, bytes and finished requests come out.
 
 Answers carry no number: JOB_CREATED, ERROR, STATUS_RES, OPTION_RES and ECHO_RES belong to the requests in the order in
 which those were sent. WORK_* packets name their job by its handle. Sections 1.7, 3.2 and 3.7 of the protocol.
@@ -147,7 +147,7 @@ class ClientSession:
         return now + self.answer_seconds
 
     def lost(self) -> list[Request[Any]]:
-        """The connection has ended; returns the requests that are not settled, in the order of sending."""
+        """The connection has ended; returns the requests that are not done, in the order of sending."""
         jobs = [job for jobs in self._jobs.values() for job in jobs]
         open_requests = [request for request in (*jobs, *self._owed) if not request.done]
         self._owed.clear()
@@ -191,7 +191,7 @@ class ClientSession:
             if job.done:
                 continue
             if packet.type == WORK_COMPLETE:
-                job.settle(packet.arguments[1])
+                job.resolve(packet.arguments[1])
             elif packet.type == WORK_FAIL:
                 job.fail(JobFailedError())
             else:

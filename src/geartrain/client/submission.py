@@ -87,7 +87,7 @@ class StatusEvent:
 
 @dataclass(frozen=True, slots=True)
 class SentAgainEvent:
-    """The job's server was lost and the job starts anew on another: what came before does not count any more."""
+    """The job's server was lost and the job starts again on another: what came before does not count any more."""
 
     lost: Address
 
@@ -143,7 +143,7 @@ class Submission(Request[bytes]):
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         self.handle = JobHandle(arguments[0], self.sent_to)
         if self.is_background:
-            self.settle(self.handle)
+            self.resolve(self.handle)
 
     def add_event(self, event: JobEvent) -> None:
         """Keep an event until somebody takes it."""
@@ -168,7 +168,7 @@ class Submission(Request[bytes]):
             error.handle = self.handle
         super().fail(error)
 
-    def start_anew(self) -> None:
+    def restart(self) -> None:
         """Forget what a lost server told."""
         if self.sent_to is not None and self.handle is not None:
             self.events.clear()

@@ -1,6 +1,6 @@
 """Clients that need no job server: a submitted job is run at once, by the function that a worker declares.
 
-They are the ordinary clients, with a shell that runs what it is to send. So everything is checked and encoded as it
+They are the ordinary clients, with a driver that runs what it is to send. So everything is checked and encoded as it
 is on its way over the network, events and errors come out as they would, and only the waiting is gone.
 """
 
@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from geartrain.client.async_client import AsyncClient
-from geartrain.client.async_shell import AsyncShell
+from geartrain.client.async_driver import AsyncDriver
 from geartrain.client.client import Client
+from geartrain.client.driver import Driver
 from geartrain.client.request import Answer, EchoRequest, Follower, JobStatus, Request
-from geartrain.client.shell import Shell
 from geartrain.client.submission import DataEvent, JobHandle, StatusEvent, Submission, WarningEvent
 from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
 from geartrain.wire.packets import SUBMIT_JOB_EPOCH, WORK_DATA, WORK_STATUS
@@ -44,7 +44,7 @@ class EagerClient(Client):
         super().__init__("localhost")  # which it never asks
 
     def _start(self) -> None:
-        self._shell = _EagerShell(self._functions)
+        self._driver = _EagerDriver(self._functions)
 
 
 class EagerAsyncClient(AsyncClient):
@@ -55,7 +55,7 @@ class EagerAsyncClient(AsyncClient):
         super().__init__("localhost")
 
     def _start(self) -> None:
-        self._shell = _EagerAsyncShell(self._functions)
+        self._driver = _EagerAsyncDriver(self._functions)
 
 
 class _Functions:
@@ -68,7 +68,7 @@ class _Functions:
     def call(self, request: Request[Any]) -> Call | None:
         """What is to be run for a request; None for one that has been answered already."""
         if isinstance(request, EchoRequest):
-            request.settle(request.packet[_HEADER:])
+            request.resolve(request.packet[_HEADER:])
         elif isinstance(request, Submission):
             name = request.function.decode("utf-8", "surrogateescape")
             for worker in self._workers:
@@ -79,7 +79,7 @@ class _Functions:
             known = ", ".join(one for worker in self._workers for one in worker.functions)
             raise GeartrainError(f"no worker declares a function {name!r}; there are: {known or 'none'}")
         else:  # jobs that have ended are not known to a job server either
-            request.settle(JobStatus(known=False, running=False, clients=0))
+            request.resolve(JobStatus(known=False, running=False, clients=0))
         return None
 
 
@@ -132,7 +132,7 @@ class Call:
 
     def _end(self, result: bytes) -> None:
         submission = self._submission
-        submission.settle(submission.handle or b"" if submission.is_background else result)
+        submission.resolve(submission.handle or b"" if submission.is_background else result)
         submission.tell_followers()
 
     def _fail(self, error: Exception) -> None:
@@ -145,8 +145,8 @@ class Call:
         self._submission.tell_followers()
 
 
-class _EagerShell(Shell):
-    """What ``Client`` asks of a shell, without sockets."""
+class _EagerDriver(Driver):
+    """What ``Client`` asks of a driver, without sockets."""
 
     def __init__(self, functions: _Functions) -> None:
         self._functions = functions
@@ -182,8 +182,8 @@ class _EagerShell(Shell):
         pass
 
 
-class _EagerAsyncShell(AsyncShell):
-    """What ``AsyncClient`` asks of a shell, without links; its own ways to wait will do."""
+class _EagerAsyncDriver(AsyncDriver):
+    """What ``AsyncClient`` asks of a driver, without links; its own ways to wait will do."""
 
     def __init__(self, functions: _Functions) -> None:
         self._functions = functions

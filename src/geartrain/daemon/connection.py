@@ -108,17 +108,12 @@ class Connection(asyncio.Protocol):
         assert peer is not None
         buffers = peer.take()
         if buffers and not self.closing:
-            if self.full:
-                unread = self.transport.get_write_buffer_size()
-                if self.daemon.unread.is_too_much(self, unread, max(map(len, buffers))):
-                    self.cut_off()
-                    return
+            if self.full and not self._may_add(buffers):
+                return
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
-            if self.full:
-                self.daemon.unread.note(self, self.transport.get_write_buffer_size())
         if peer.closing:
             if not peer.unsent:
                 self.close()
@@ -128,6 +123,15 @@ class Connection(asyncio.Protocol):
                 self.daemon.loop.call_soon(self.go_on)
         elif self.ending and not peer.unsent:
             self.transport.close()
+
+    def _may_add(self, buffers: list[bytes]) -> bool:
+        """Whether more may wait for a peer that has much unread already; if not, it is cut off."""
+        unread = self.transport.get_write_buffer_size()
+        if self.daemon.unread.is_too_much(self, unread, max(map(len, buffers))):
+            self.cut_off()
+            return False
+        self.daemon.unread.note(self, unread + sum(map(len, buffers)))
+        return True
 
     def go_on(self) -> None:
         """Go on with messages that waited, and read again when there are none left."""

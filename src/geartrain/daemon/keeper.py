@@ -33,7 +33,7 @@ class Keeper(Extension):
         self.server = server
         self.store = store
         self.timeout = timeout
-        self.writer: Writer | None = None
+        self.writer: Writer[Read] | None = None
         self.enter: Callable[[], None] = lambda: None
         self.post: Callable[..., object] = lambda *_: None
         # The writer waits for a store that is down; this bounds the wait for one that hangs.
@@ -61,7 +61,7 @@ class Keeper(Extension):
                 server.restore(found)
                 jobs += 1
             else:
-                log.error("job_set_aside", extra={"fields": {"number": found.number, "reason": found.reason}})
+                log.error("job_quarantined", extra={"fields": {"number": found.number, "reason": found.reason}})
             if jobs % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})

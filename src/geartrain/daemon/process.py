@@ -79,7 +79,11 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             _become(user)
         notifier = Notifier(Systemd())
         _load(config, keeper, notifier)
-        extensions: list[Extension] = [notifier] if keeper is None else [keeper, notifier]
+        extensions: list[Extension] = []
+        if keeper is not None:
+            extensions.append(keeper)
+        if notifier.systemd:
+            extensions.append(notifier)
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
@@ -118,14 +122,14 @@ def _load(config: Config, keeper: Keeper | None, notifier: Notifier) -> None:
     """Open the store, and take over what it kept. Raises ConfigError if it can't be used."""
     if keeper is None:
         return
-    from geartrain.store import StoreError, StoreInUse
+    from geartrain.store import StoreError, StoreInUseError
 
     keeper.server.tick(time.monotonic(), time.time())
     try:
         keeper.load(notifier.loading)
     except StoreError as error:
         remedy = ""
-        if isinstance(error, StoreInUse) and config.store == default_url():
+        if isinstance(error, StoreInUseError) and config.store == default_url():
             remedy = f", such as --store sqlite:///{state_folder()}/second.sqlite, or --store memory: to keep nothing"
         raise ConfigError(f"--store can't be used: {error}{remedy}") from error
 

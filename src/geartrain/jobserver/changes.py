@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.model import DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
-from geartrain.jobserver.records import PLACE_BITS, Batch, Change, Record, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, Change, Record, StoredJob
 from geartrain.native import i16, i64, mypyc_attr
 
 if TYPE_CHECKING:
@@ -38,6 +38,16 @@ class Read:
         self.type: i64 = type
         self.assignment: i16 = assignment
 
+    @property
+    def number(self) -> int:
+        """Whose workload it is."""
+        return self.job.number
+
+    @property
+    def given_up(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.reply.open
+
 
 @final
 class Changes:
@@ -51,7 +61,7 @@ class Changes:
         self.under_way: Batch | None = None
         self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
-        self.moved: dict[int, int] = {}  # places of jobs that were moved before they were written
+        self.moved: dict[int, int] = {}  # positions of jobs that were moved before they were written
         self.reserved: i64 = 0  # numbers below this may be given out without asking the store
         self.last_moved_at: i64 = 0
         self.moves_there: i64 = 0
@@ -76,13 +86,13 @@ class Changes:
         if next_number != self.last_moved_at:
             self.last_moved_at = next_number
             self.moves_there = 0
-        if self.moves_there < (1 << PLACE_BITS) - 1:
+        if self.moves_there < (1 << POSITION_BITS) - 1:
             self.moves_there += 1
-        place = ((next_number - 1) << PLACE_BITS) + self.moves_there
+        position = ((next_number - 1) << POSITION_BITS) + self.moves_there
         if job.stored == WAITING:
-            self.moved[job.number] = place
+            self.moved[job.number] = position
         else:
-            self.changed.append(Change(job.number, place, job.due, job.priority, job.attempts))
+            self.changed.append(Change(job.number, position, job.due, job.priority, job.attempts))
 
     def take(self, next_number: i64) -> Batch:
         """What has gathered, as the batch under way until ``written`` or ``refused`` (storage) is told of it."""
@@ -100,10 +110,10 @@ class Changes:
                 continue  # it ended before it was written
             job.stored = WRITING
             jobs.append(job)
-            place: i64 = job.number << PLACE_BITS
+            position: i64 = job.number << POSITION_BITS
             if self.moved:
-                place = self.moved.pop(job.number, place)
-            batch.added.append(as_stored(job, place))
+                position = self.moved.pop(job.number, position)
+            batch.added.append(as_stored(job, position))
         batch.changed = self.changed[: 5 * MAX_BATCH]
         self.changed = self.changed[5 * MAX_BATCH :]
         batch.records = self.records
@@ -131,12 +141,12 @@ class Changes:
         # While it is being written, ``written`` finds it ended.
 
 
-def as_stored(job: Job, place: i64) -> StoredJob:
+def as_stored(job: Job, position: i64) -> StoredJob:
     """The job as the store keeps it."""
     spilled = job.stored == SPILLED
     return StoredJob(
         job.number,
-        place,
+        position,
         job.function.name,
         job.unique,
         None if spilled else job.workload,

@@ -7,7 +7,7 @@ by their order alone.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, Final, final
 
 from geartrain.native import i64
 from geartrain.wire.packets import ERROR, response_head
@@ -37,7 +37,7 @@ class Outbox:
     """The output of one connection; ``all_touched`` is the list of those that the driver has to look at."""
 
     def __init__(self, all_touched: list[Outbox]) -> None:
-        self.outlet: object = None  # for the driver: what writes this output
+        self.outlet: Any = None  # for the driver: what writes this output
         self.pieces: list[bytes] = []
         self.unsent: i64 = 0  # bytes in pieces
         self.big: bool = False  # whether one of them is written as it is

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from typing import Final, final
 
-# A job's place among all jobs: its number, then how often a job came back to the end of a queue since that number.
-PLACE_BITS: Final = 20
+# A job's position among all jobs: its number, then how often a job came back to the end of a queue since that number.
+POSITION_BITS: Final = 20
 
 
 @final
 class StoredJob:
     """A job as the store keeps it.
 
-    ``place`` orders all jobs; ``due`` and ``created`` are Unix times, ``due`` 0 means at once; ``priority`` is 0
+    ``position`` orders all jobs; ``due`` and ``created`` are Unix times, ``due`` 0 means at once; ``priority`` is 0
     high, 1 normal, 2 low. ``workload`` is None where it was left in the store (``size`` bytes).
     """
 
     def __init__(
         self,
         number: int,
-        place: int,
+        position: int,
         function: bytes,
         unique: bytes,
         workload: bytes | None,
@@ -34,7 +34,7 @@ class StoredJob:
         created: float,
     ) -> None:
         self.number = number
-        self.place = place
+        self.position = position
         self.function = function
         self.unique = unique
         self.workload = workload
@@ -53,9 +53,9 @@ class StoredJob:
 class Change:
     """What of a stored job has changed: all the fields that may change, as they are now."""
 
-    def __init__(self, number: int, place: int, due: float, priority: int, attempts: int) -> None:
+    def __init__(self, number: int, position: int, due: float, priority: int, attempts: int) -> None:
         self.number = number
-        self.place = place
+        self.position = position
         self.due = due
         self.priority = priority
         self.attempts = attempts

@@ -74,10 +74,10 @@ class Address:
         return f"<Address {self}>"
 
 
-Servers = str | Address | Iterable[str | Address] | None
+ServerList = str | Address | Iterable[str | Address] | None
 
 
-def parse_addresses(servers: Servers = None) -> tuple[Address, ...]:
+def parse_addresses(servers: ServerList = None) -> tuple[Address, ...]:
     """The addresses in a list of servers, in order, each once.
 
     ``servers`` is one address, a text of several joined by commas, or an iterable of such. ``None`` means the

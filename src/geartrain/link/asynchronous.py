@@ -1,7 +1,7 @@
 """The link for asyncio: a Protocol that hands on bytes as they come and writes once per turn of the loop.
 
 What arrives goes straight to a callback, without a task or a queue in between. What is sent is gathered, and leaves in
-one joined write when the loop comes round; whoever sends much awaits ``drain`` so that a peer that reads slowly slows
+one joined write when the loop comes round; a sender of much awaits ``drain`` so that a peer that reads slowly slows
 the sender.
 """
 
@@ -52,10 +52,10 @@ class AsyncLink(asyncio.Protocol):
         timeout: float = CONNECT_SECONDS,  # noqa: ASYNC109 - the same words as the blocking link
         tls: ssl.SSLContext | None = None,
     ) -> AsyncLink:
-        """Connect to ``address`` within ``timeout`` seconds; its name is looked up anew and all it stands for tried.
+        """Connect to ``address`` within ``timeout`` seconds; its name is looked up again and all it stands for tried.
 
         From then on ``on_data(data)`` is called for all that arrives and ``on_lost(error)`` once when the connection
-        has ended, by whichever side; ``error`` is None where it ended in good order. With a ``tls`` context the link
+        has ended, by whichever side; ``error`` is None where it ended cleanly. With a ``tls`` context the link
         is encrypted.
 
         Raises ConnectError.

@@ -56,7 +56,7 @@ class BlockingLink:
     def connect(
         cls, address: Address, *, timeout: float = CONNECT_SECONDS, tls: ssl.SSLContext | None = None
     ) -> BlockingLink:
-        """Connect to ``address``: its name is looked up anew, and everything it stands for is tried in turn.
+        """Connect to ``address``: its name is looked up again, and everything it stands for is tried in turn.
 
         ``timeout`` is in seconds, for all attempts (and the TLS handshake) together; a host that does not answer uses
         only its share of it. With a ``tls`` context the link is encrypted.
@@ -114,7 +114,7 @@ class BlockingLink:
     def receive(self, timeout: float | None = None) -> bytes:
         """Wait for bytes, at most ``timeout`` seconds (``None``: for ever), and return what has come.
 
-        Returns ``b""`` when the connection has ended in good order or by ``close``. Raises TimedOutError when nothing
+        Returns ``b""`` when the connection has ended cleanly or by ``close``. Raises TimedOutError when nothing
         came, ConnectionLostError when the connection broke.
         """
         deadline = None if timeout is None else time.monotonic() + timeout

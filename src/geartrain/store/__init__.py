@@ -2,12 +2,12 @@
 
 from geartrain.store.base import (
     Abilities,
-    JobTooLarge,
+    JobTooLargeError,
     Store,
-    StoreDown,
+    StoreDownError,
     StoreError,
-    StoreFull,
-    StoreInUse,
+    StoreFullError,
+    StoreInUseError,
     Unreadable,
     shown_url,
 )
@@ -15,12 +15,12 @@ from geartrain.store.engines import engine
 
 __all__ = [
     "Abilities",
-    "JobTooLarge",
+    "JobTooLargeError",
     "Store",
-    "StoreDown",
+    "StoreDownError",
     "StoreError",
-    "StoreFull",
-    "StoreInUse",
+    "StoreFullError",
+    "StoreInUseError",
     "Unreadable",
     "engine",
     "shown_url",

@@ -4,12 +4,12 @@ A store (the Gearman manual's "persistent queue") keeps the background jobs of o
 server. It knows nothing of the protocol or the rules: it is given batches of changes and gives back jobs.
 
     open      take hold of the place, make or migrate what is needed there
-    load      every job that is kept, in the order of their places
+    load      every job that is kept, in the order of their positions
     commit    one batch: all of it or nothing
     rebuild   keep all jobs anew, after the place has been emptied or taken away
     read      one workload that ``load`` or the server left in the store
-    set_aside one job that can't be read any more
-    aside     what has been set aside
+    quarantine one job that can't be read any more
+    quarantined what has been quarantined
     close     let go
 
 The job server's writer calls ``commit`` from one thread and ``read`` from another; ``open``, ``load`` and ``close``
@@ -20,11 +20,12 @@ the two, and no lock between them.
 nobody knows whether it is kept, and the same batch, or one that takes it back, may be committed next: committing what
 is there already changes nothing, and removing or moving what is not there is no error.
 
-**The order.** ``Batch.added`` first, then ``moved``, then ``removed``.
+**The order.** ``Batch.added`` first, then ``changed``, ``removed`` and ``records``.
 
-**Errors.** Whatever the engine's library raises is translated here: ``StoreDown`` (try again later), ``StoreFull``
-(takes nothing more, but may forget), ``JobTooLarge`` (that job can't ever be kept here), ``StoreInUse`` (another job
-server has it), ``StoreError`` for the rest. Their texts name the place, without passwords, and what to do.
+**Errors.** Whatever the engine's library raises is translated here: ``StoreDownError`` (try again later),
+``StoreFullError`` (takes nothing more, but may forget), ``JobTooLargeError`` (that job can't ever be kept here),
+``StoreInUseError`` (another job server has it), ``StoreError`` for the rest. Their texts name the place, without
+passwords, and what to do.
 """
 
 from __future__ import annotations
@@ -45,19 +46,19 @@ class StoreError(GeartrainError):
     """The store could not do what was asked."""
 
 
-class StoreDown(StoreError):
+class StoreDownError(StoreError):
     """The store can't be reached at the moment; it is tried again by itself."""
 
 
-class StoreFull(StoreError):
+class StoreFullError(StoreError):
     """The store has no room for more jobs: make room, or have workers take some."""
 
 
-class StoreInUse(StoreError):
+class StoreInUseError(StoreError):
     """Another job server uses this store: stop it, or give this one a place of its own."""
 
 
-class JobTooLarge(StoreError):
+class JobTooLargeError(StoreError):
     """The store can never keep this job.
 
     ``number`` is the job's number.
@@ -73,21 +74,20 @@ class Abilities:
     """What an engine says about itself.
 
     ``survives`` names what a committed job survives, in plain words for logs and docs; ``durable`` is False where a
-    crash of the job server loses jobs. ``shared``: reachable from other machines. ``keeps_order``: ``load`` gives the
-    order of places. ``max_workload``: bytes, 0 for no limit.
+    crash of the job server loses jobs. ``shared``: reachable from other machines. ``max_workload``: bytes, 0 for no
+    limit.
     """
 
     name: str
     survives: str
     durable: bool = True
     shared: bool = False
-    keeps_order: bool = True
     max_workload: int = 0
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A job that is kept but can't be made sense of; it has been set aside.
+    """A job that is kept but can't be made sense of; it has been quarantined.
 
     ``number`` is 0 where even that can't be read.
     """
@@ -108,13 +108,13 @@ class Store(ABC):
     def open(self) -> None:
         """Take hold of the place and make or migrate what is needed there.
 
-        Raises StoreInUse if another job server holds it, StoreError if it can't be used as it is (such as a memcached
-        that may evict), with the remedy.
+        Raises StoreInUseError if another job server holds it, StoreError if it can't be used as it is (such as a
+        memcached that may evict), with the remedy.
         """
 
     @abstractmethod
     def load(self, leave_above: int) -> Iterator[StoredJob | Unreadable]:
-        """Every job, in the order of their places.
+        """Every job, in the order of their positions.
 
         The workload of a job above ``leave_above`` bytes is left in the store (``workload`` None, ``size`` its size),
         unless its unique is ``-``, by whose workload other jobs are found.
@@ -144,16 +144,16 @@ class Store(ABC):
     def read(self, number: int) -> bytes:
         """The workload of a job that is kept.
 
-        Raises KeyError if it is not there or can't be made sense of, StoreDown if nobody knows.
+        Raises KeyError if it is not there or can't be made sense of, StoreDownError if nobody knows.
         """
 
     @abstractmethod
-    def set_aside(self, number: int, reason: str) -> None:
+    def quarantine(self, number: int, reason: str) -> None:
         """Move a job out of the way of ``load``, where a person can look at it."""
 
     @abstractmethod
-    def aside(self) -> Iterator[Unreadable]:
-        """What has been set aside since the store was made, and why; called alone."""
+    def quarantined(self) -> Iterator[Unreadable]:
+        """What has been quarantined since the store was made, and why; called alone."""
 
     @abstractmethod
     def close(self) -> None:

@@ -17,7 +17,7 @@ from geartrain.store.base import StoreError, Unreadable
 from geartrain.store.record import flaw
 
 VERSION: Final = 1
-NUMBERS: Final = {"number": int, "place": int, "priority": int, "attempts": int, "due": float, "created": float}
+NUMBERS: Final = {"number": int, "position": int, "priority": int, "attempts": int, "due": float, "created": float}
 
 
 def head(jobs: int, next_number: int) -> bytes:
@@ -38,7 +38,7 @@ def line(job: StoredJob) -> bytes:
             "created": job.created,
             "attempts": job.attempts,
             "reducer": _written(job.reducer),
-            "place": job.place,
+            "position": job.position,
             "workload": base64.b64encode(job.workload).decode(),
         }
     )

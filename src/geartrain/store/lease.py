@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from geartrain.store.base import StoreInUse
+from geartrain.store.base import StoreInUseError
 
 LASTS: Final = 10  # seconds that a lease lasts
 RENEWED_EVERY: Final = 3  # seconds
 
 
-class Holder:
+class LockHolder:
     """This process, as the holder of one place."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Holder:
 
 
 def claim(take: Callable[[bytes], bytes], shown: str) -> None:
-    """Get the lease, or raise StoreInUse when its holder turns out to live.
+    """Get the lease, or raise StoreInUseError when its holder turns out to live.
 
     ``take(gone)`` takes it if it is free or has the value ``gone``, and returns b"", or another's lease. ``shown`` is
     the place.
@@ -70,10 +70,10 @@ def claim(take: Callable[[bytes], bytes], shown: str) -> None:
         time.sleep(0.1)
 
 
-def in_use(token: bytes, shown: str) -> StoreInUse:
+def in_use(token: bytes, shown: str) -> StoreInUseError:
     """The error that names whose token or lease it is."""
     host, pid, since, *_ = [*token.decode(errors="replace").split(" "), "?", "?", "?"]
-    return StoreInUse(
+    return StoreInUseError(
         f"the store {shown} is in use by another job server (process {pid} on {host}, since {since}):"
         " stop that one, or give this one a namespace of its own"
     )

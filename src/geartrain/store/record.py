@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.records import PLACE_BITS, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, StoredJob
 
-# place, attempts, priority, due, created, size of the workload, lengths of function, unique and reducer
+# position, attempts, priority, due, created, size of the workload, lengths of function, unique and reducer
 _HEAD: Final = Struct(">QIBddQIII")
 _MOVED: Final = Struct(">QI")
 
-LAST_NUMBER: Final = 1 << (62 - PLACE_BITS)
+LAST_NUMBER: Final = 1 << (62 - POSITION_BITS)
 LATEST: Final = 1e18  # Unix time: SUBMIT_JOB_EPOCH takes numbers of 18 digits
 
 JOBS_AT_ONCE: Final = 500  # that are read from a store together ...
@@ -26,16 +26,16 @@ BYTES_AT_ONCE: Final = 16 << 20  # ... as long as their workloads are smaller th
 def pack(job: StoredJob, apart: bool) -> bytes:
     """The record of a job; ``apart``: without its workload."""
     head = _HEAD.pack(
-        job.place, job.attempts, job.priority, job.due, job.created, job.size, len(job.function), len(job.unique),
+        job.position, job.attempts, job.priority, job.due, job.created, job.size, len(job.function), len(job.unique),
         len(job.reducer),
     )  # fmt: skip
     assert job.workload is not None
     return head + job.function + job.unique + job.reducer + (b"" if apart else job.workload)
 
 
-def moved(record: bytes, place: int, attempts: int) -> bytes:
-    """The same record with another place and number of attempts."""
-    return _MOVED.pack(place, attempts) + record[_MOVED.size :]
+def moved(record: bytes, position: int, attempts: int) -> bytes:
+    """The same record with another position and number of attempts."""
+    return _MOVED.pack(position, attempts) + record[_MOVED.size :]
 
 
 def unpack(number: int, record: bytes) -> StoredJob:
@@ -45,18 +45,18 @@ def unpack(number: int, record: bytes) -> StoredJob:
     """
     if len(record) < _HEAD.size:
         raise ValueError(f"its record has {len(record)} bytes, fewer than any job's")
-    place, attempts, priority, due, created, size, function, unique, reducer = _HEAD.unpack_from(record)
+    position, attempts, priority, due, created, size, function, unique, reducer = _HEAD.unpack_from(record)
     unique_at = _HEAD.size + function
     reducer_at = unique_at + unique
     workload_at = reducer_at + reducer
     inside = len(record) - workload_at
     if inside != size and inside != 0:
         raise ValueError(f"its record has {len(record)} bytes, and {workload_at + size} would be right")
-    if wrong := flaw(number, place, size, priority, due, attempts, created):
+    if wrong := flaw(number, position, size, priority, due, attempts, created):
         raise ValueError(wrong)
     return StoredJob(
         number,
-        place,
+        position,
         record[_HEAD.size : unique_at],
         record[unique_at:reducer_at],
         record[workload_at:] if inside == size else None,
@@ -69,14 +69,14 @@ def unpack(number: int, record: bytes) -> StoredJob:
     )
 
 
-def flaw(number: int, place: int, size: int, priority: int, due: float, attempts: int, created: float) -> str:
+def flaw(number: int, position: int, size: int, priority: int, due: float, attempts: int, created: float) -> str:
     """What is wrong with a job's numbers, wherever they come from; empty: nothing is.
 
-    A number is so small that its place, and those of many jobs after it, fit 63 bits.
+    A number is so small that its position, and those of many jobs after it, fit 63 bits.
     """
     for name, value, least, most in (
         ("number", number, 1, LAST_NUMBER),
-        ("place", place, 0, 2**63 - 1),
+        ("position", position, 0, 2**63 - 1),
         ("size", size, 0, 2**32),
         ("priority", priority, 0, 2),
         ("due", due, 0, LATEST),

@@ -1,11 +1,11 @@
 """The threads between a job server that never waits and a store that makes one wait.
 
-One thread commits, one batch at a time, one reads workloads. What came of it is handed to ``post``, which the shell
+One thread commits, one batch at a time, one reads workloads. What came of it is handed to ``post``, which the driver
 makes to run a function in its own thread. Everything that one commit's duration brings becomes the next batch, so the
 batches grow with the load and a commit's price is shared.
 
-A store that is down is waited for, for ``patience`` seconds with growing pauses; then the batch is refused, and the
-shell is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
+A store that is down is waited for, for ``timeout`` seconds with growing pauses; then the batch is refused, and the
+driver is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
 be done in any case: nobody knows how much of it arrived.
 """
 
@@ -16,20 +16,31 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
-from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull
+from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError
 
 log = logging.getLogger("geartrain.store")
+
+R = TypeVar("R", bound="Read", contravariant=True)
+T = TypeVar("T", bound="Read")
 
 FIRST_PAUSE: Final = 0.05  # seconds until a store that is down is tried again ...
 LONGEST_PAUSE: Final = 2.0  # ... doubling up to this
 
 
-class Outcomes(Protocol):
-    """What the writer tells, each from within the shell's thread."""
+class Read(Protocol):
+    """A workload to be read: that of the job ``number``, unless it is ``given_up`` before its turn comes."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def given_up(self) -> bool: ...
+
+
+class Outcomes(Protocol[R]):
+    """What the writer tells, each from within the driver's thread."""
 
     def written(self, batch: Batch) -> None:
         """The batch is kept."""
@@ -43,24 +54,24 @@ class Outcomes(Protocol):
     def back(self) -> None:
         """The store answers again."""
 
-    def deliver(self, read: Read, workload: bytes) -> None:
+    def deliver(self, read: R, workload: bytes) -> None:
         """A workload has been read."""
 
-    def undelivered(self, read: Read, lost_for_good: bool) -> None:
+    def undelivered(self, read: R, lost_for_good: bool) -> None:
         """A workload could not be read."""
 
 
-class Writer:
+class Writer(Generic[T]):
     """Commits batches and reads workloads, in threads of its own."""
 
-    def __init__(self, store: Store, outcomes: Outcomes, post: Callable[..., object], patience: float) -> None:
+    def __init__(self, store: Store, outcomes: Outcomes[T], post: Callable[..., object], timeout: float) -> None:
         self.store = store
         self.outcomes = outcomes
         self._post = post  # post(function, *arguments), as call_soon_threadsafe
-        self.patience = patience
+        self.timeout = timeout
         self.down = False
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
-        self._reads: SimpleQueue[Read | None] = SimpleQueue()
+        self._reads: SimpleQueue[T | None] = SimpleQueue()
         self._closing = threading.Event()
         self._rebuilding: tuple[list[StoredJob], int] | None = None  # what to fill an emptied store with, once told
         self._threads = [
@@ -74,13 +85,14 @@ class Writer:
         """Have a batch committed; its outcome is posted."""
         self._batches.put(batch)
 
-    def read(self, read: Read) -> None:
+    def read(self, read: T) -> None:
         """Have a workload read; its outcome is posted."""
         self._reads.put(read)
 
     def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
-        """Have the store, which is down since it was taken away, made anew with these jobs."""
-        self._rebuilding = jobs, next_number
+        """Have the store made anew with these jobs, if it is down."""
+        if self.down:
+            self._rebuilding = jobs, next_number
 
     def close(self, seconds: float) -> bool:
         """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
@@ -101,20 +113,20 @@ class Writer:
             batch = self._batches.get()
             if batch is None:
                 return
-            self._settle(batch)
+            self._commit(batch)
 
-    def _settle(self, batch: Batch) -> None:
-        give_up_at = time.monotonic() + (0.0 if self.down else self.patience)
+    def _commit(self, batch: Batch) -> None:
+        give_up_at = time.monotonic() + (0.0 if self.down else self.timeout)
         pause = FIRST_PAUSE
         while True:
             try:
                 self.store.commit(batch)
-            except JobTooLarge as error:
+            except JobTooLargeError as error:
                 log.warning("job_too_large", extra={"fields": {"number": error.number, "reason": str(error)}})
                 batch.added = [job for job in batch.added if job.number != error.number]
                 self._post(self.outcomes.too_large, batch, error.number, str(error))
                 continue
-            except StoreFull as error:
+            except StoreFullError as error:
                 log.error("store_full", extra={"fields": {"reason": str(error)}})
                 # What takes nothing more may still forget, and must, or it never has room again.
                 forgets = bool(batch.added) and self._takes(taken_back(batch))
@@ -125,7 +137,7 @@ class Writer:
                 if not isinstance(error, StoreError):
                     log.exception("store_failed", extra={"fields": {"batch": repr(batch)}})
                 elif pause == FIRST_PAUSE:
-                    log.error("store_down", extra={"fields": {"reason": reason, "patience": self.patience}})
+                    log.error("store_down", extra={"fields": {"reason": reason, "timeout": self.timeout}})
                 left = give_up_at - time.monotonic()
                 if left > 0 and not self._closing.wait(min(pause, left)):
                     pause = min(pause * 2, LONGEST_PAUSE)
@@ -139,6 +151,7 @@ class Writer:
 
     def _refuse(self, batch: Batch, reason: str, down: bool) -> None:
         self.down = down
+        self._rebuilding = None
         self._post(self.outcomes.refused, batch, reason, down)
         pause = FIRST_PAUSE
         while self.down and not self._closing.wait(pause):
@@ -176,19 +189,19 @@ class Writer:
                 return
             self._fetch(read)
 
-    def _fetch(self, read: Read) -> None:
-        if read.reply.open:
+    def _fetch(self, read: T) -> None:
+        if read.given_up:
             return  # it was given up while others were read
-        number = read.job.number
+        number = read.number
         try:
             workload = self.store.read(number)
         except KeyError as error:
             reason = str(error.args[0])
             log.error("workload_unreadable", extra={"fields": {"number": number, "reason": reason}})
             try:
-                self.store.set_aside(number, reason)
+                self.store.quarantine(number, reason)
             except Exception as second:
-                log.error("not_set_aside", extra={"fields": {"number": number, "reason": str(second)}})
+                log.error("not_quarantined", extra={"fields": {"number": number, "reason": str(second)}})
             self._post(self.outcomes.undelivered, read, True)
         except Exception as error:
             log.error("read_failed", extra={"fields": {"number": number, "reason": str(error)}})

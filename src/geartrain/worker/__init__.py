@@ -2,10 +2,10 @@
 
 declaration, functions, calls, hints, encoding   what ``@worker.function()`` makes, and how values travel
 session, slots, job                              the conversation with one job server, without any I/O
-worker, hand, connection                         the blocking worker: threads with connections of their own
+worker, job_thread, connection                   the blocking worker: threads with connections of their own
 async_worker, async_connection, threads          the asyncio worker
-soft_limit, failure, middleware, metrics         around a job
-pool, board, readiness, systemd, reload          processes and their supervisor
+attempt, fork, soft_limit, failure, middleware, metrics   around a job
+pool, heartbeat, signals, readiness, reload               processes and their supervisor
 """
 
 from geartrain.worker.async_worker import AsyncWorker

@@ -1,4 +1,4 @@
-"""A connection of the asyncio worker to one job server: made, kept, and made anew for ever."""
+"""A connection of the asyncio worker to one job server: made, kept, and made again for ever."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class AsyncConnection:
                 self.link.send(data)
 
     def close(self) -> None:
-        """End it in good order."""
+        """End it cleanly."""
         if self._connecting is not None:
             self._connecting.cancel()
         if self.link is not None:

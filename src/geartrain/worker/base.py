@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Iterable
 
 from geartrain.errors import GeartrainError
-from geartrain.link.address import Servers, parse_addresses
+from geartrain.link.address import ServerList, parse_addresses
 from geartrain.systemd import Systemd
 from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
 from geartrain.worker.calls import AsyncClientLike, ClientLike
@@ -46,7 +46,7 @@ class BaseWorker:
 
     def __init__(
         self,
-        servers: Servers = None,
+        servers: ServerList = None,
         *,
         id: str | None = None,
         namespace: str = "",

@@ -37,18 +37,27 @@ class JobLike(Protocol):
 class ClientLike(Protocol):
     """What is needed of a blocking client."""
 
-    @property
-    def submit(self) -> Callable[..., JobLike]: ...
+    def submit(
+        self, function: str, workload: bytes, *, unique: str | bytes | None = None, priority: Priority = "normal"
+    ) -> JobLike: ...
 
-    @property
-    def submit_background(self) -> Callable[..., bytes]: ...
+    def submit_background(
+        self,
+        function: str,
+        workload: bytes,
+        *,
+        unique: str | bytes | None = None,
+        priority: Priority = "normal",
+        when: When | None = None,
+    ) -> bytes: ...
 
 
 class AsyncClientLike(Protocol):
     """What is needed of an asyncio client."""
 
-    @property
-    def run(self) -> Callable[..., Awaitable[bytes]]: ...
+    def run(
+        self, function: str, workload: bytes, *, unique: str | bytes | None = None, priority: Priority = "normal"
+    ) -> Awaitable[bytes]: ...
 
 
 class ClientHolder(Protocol):

@@ -1,4 +1,4 @@
-"""One thread's connection to one job server: made in the background, kept, and made anew for ever.
+"""One thread's connection to one job server: made in the background, kept, and made again for ever.
 
 To connect may take as long as a name server and a network like, so it happens in a thread of its own for that moment;
 and what the network has no room for waits here until it has. So the job servers that are there are never delayed by one
@@ -134,7 +134,7 @@ class Connection:
                 self._drop(error)
 
     def close(self) -> None:
-        """End it in good order, and for ever."""
+        """End it cleanly, and for ever."""
         self._is_closed = True
         self._let_go()
 

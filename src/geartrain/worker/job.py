@@ -49,7 +49,7 @@ class AssignedJob:
     def progress(self, numerator: int, denominator: int) -> None:
         """Tell how far the job is: ``numerator`` of ``denominator`` parts are done (WORK_STATUS, section 3.7).
 
-        The job server remembers the last one for whoever asks.
+        The job server remembers the last one for those who ask.
         """
         self.post(WORK_STATUS, b"%d" % numerator, b"%d" % denominator)
 

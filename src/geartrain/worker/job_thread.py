@@ -7,11 +7,9 @@ nothing is handed over, so nothing waits for a lock or a queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import queue
 import selectors
-import socket
 import threading
 import time
 from collections import deque
@@ -19,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
+from geartrain.link.waker import Waker
 from geartrain.worker.attempt import Attempt
 from geartrain.worker.base import BaseWorker
 from geartrain.worker.connection import Connection
@@ -59,11 +58,9 @@ class JobThread(threading.Thread):
         self.is_leaving = False
         self._jobs: deque[tuple[Connection, AssignedJob]] = deque()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake_us, self._waker = socket.socketpair()
-        self._wake_us.setblocking(False)
-        self._waker.setblocking(False)
+        self._waker = Waker()
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_us, selectors.EVENT_READ, self._woken)
+        self._selector.register(self._waker, selectors.EVENT_READ, self._woken)
         # A function may let threads of its own speak for its job.
         self._lock = threading.RLock()
         self._runner: asyncio.Runner | None = None
@@ -91,8 +88,7 @@ class JobThread(threading.Thread):
     def call_soon(self, what: Callable[[], None]) -> None:
         """Run ``what`` in this thread, as soon as no job runs."""
         self._inbox.put(what)
-        with contextlib.suppress(OSError):  # it is full, so it wakes us anyway; or we are gone
-            self._waker.send(b"\0")
+        self._waker.wake()
 
     @property
     def is_ready(self) -> bool:
@@ -115,7 +111,6 @@ class JobThread(threading.Thread):
             if self._runner is not None:
                 self._runner.close()
             self._selector.close()
-            self._wake_us.close()
             self._waker.close()
             self._on_change()
 
@@ -152,8 +147,7 @@ class JobThread(threading.Thread):
             pass  # a connection was lost, whose slot another may have taken
 
     def _woken(self, events: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_us.recv(4096)
+        self._waker.reset()
         while True:
             try:
                 what = self._inbox.get_nowait()

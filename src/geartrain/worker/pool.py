@@ -5,7 +5,7 @@ kills one that is over a hard time limit, asks one to leave that is too old or t
 ready. It runs no job, imports nothing and has no threads, so it is there whatever the jobs do.
 
     SIGTERM, SIGINT   finish the jobs at hand, for at most ``grace`` seconds, and leave; a second one: leave now
-    SIGHUP            finish the jobs at hand and start the program anew, with its code as it then is
+    SIGHUP            finish the jobs at hand and start the program again, with its code as it then is
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from geartrain.link import Backoff
 from geartrain.systemd import Systemd
 from geartrain.worker.heartbeat import WorkerProcess
 from geartrain.worker.readiness import ReadyFile, ReadyPort
-from geartrain.worker.reload import Sources, start_anew
+from geartrain.worker.reload import Sources, restart
 from geartrain.worker.signals import LEAVE
 
 logger = logging.getLogger("geartrain.worker")
@@ -54,7 +54,7 @@ class PoolOptions(TypedDict, total=False):
     ``ready_port``
         A port that answers HTTP requests with 200 while all processes are registered and polling, else with 503.
     ``reload``
-        For development: start anew when a file of the program changes.
+        For development: start again when a file of the program changes.
     """
 
     grace: float
@@ -136,7 +136,7 @@ class Pool:
         self._is_leaving = False
         self._has_given_up = False
         self._leave_now_at = self._kill_at = float("inf")
-        self._is_to_start_anew = False
+        self._is_to_restart = False
         self._selector = selectors.DefaultSelector()
         self._wake_us, self._waker = socket.socketpair()
         self._life, self._our_life = os.pipe()  # the children see its end when we are gone, however we went
@@ -164,8 +164,8 @@ class Pool:
                 for sign in self._signs:
                     if isinstance(sign, ReadyPort):
                         sign.close()
-        if self._is_to_start_anew:
-            start_anew()
+        if self._is_to_restart:
+            restart()
         if self._has_given_up:
             raise SystemExit(1)
 
@@ -278,8 +278,8 @@ class Pool:
         if self._is_leaving:
             return
         if self._sources is not None and (changed := self._sources.changed(now)):
-            logger.info("starting anew: %s has changed", ", ".join(changed))
-            self._leave(anew=True)
+            logger.info("starting again: %s has changed", ", ".join(changed))
+            self._leave(restart=True)
             return
         ready = sum(child.process.heartbeat.is_ready(SILENCE) for child in self._children)
         self._set_ready(ready >= self._processes)
@@ -322,11 +322,11 @@ class Pool:
 
     # Leaving.
 
-    def _leave(self, *, anew: bool = False) -> None:
+    def _leave(self, *, restart: bool = False) -> None:
         self._is_leaving = True
-        self._is_to_start_anew = anew
+        self._is_to_restart = restart
         self._set_ready(False)
-        if not anew:
+        if not restart:
             self._systemd.tell(STOPPING=1)
         self._leave_now_at = time.monotonic() + self._options.get("grace", 30.0)
         for child in self._children:
@@ -365,10 +365,10 @@ class Pool:
     def _take_signals(self) -> None:
         for number in self._wake_us.recv(1024):
             if number == signal.SIGHUP and not self._is_leaving:
-                logger.info("SIGHUP: finishing the jobs at hand, then starting anew")
-                self._leave(anew=True)
+                logger.info("SIGHUP: finishing the jobs at hand, then starting again")
+                self._leave(restart=True)
             elif number in (signal.SIGTERM, signal.SIGINT):
-                if self._is_leaving and not self._is_to_start_anew:
+                if self._is_leaving and not self._is_to_restart:
                     self._leave_now()
                 else:
                     logger.info("%s: finishing the jobs at hand", signal.Signals(number).name)

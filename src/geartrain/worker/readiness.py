@@ -1,4 +1,4 @@
-"""The readiness answer for whoever starts and watches the worker: a file that is there, or a port that says yes.
+"""The readiness answer for what starts and watches the worker: a file that is there, or a port that says yes.
 
 Both are true only while every process of the worker is registered at a job server and polling.
 """

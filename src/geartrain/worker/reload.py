@@ -1,4 +1,4 @@
-"""Reload in development: noticing that a file of the program has changed, and starting the program anew."""
+"""Reload in development: noticing that a file of the program has changed, and starting the program again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sources:
         return changed if all(map(_compiles, changed)) else []
 
 
-def start_anew() -> NoReturn:
+def restart() -> NoReturn:
     """Replace this program by a new start of itself; the process stays the same."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

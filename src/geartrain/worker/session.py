@@ -58,7 +58,7 @@ _GRABS: Final = {type: pack_request(type) for type in (GRAB_JOB, GRAB_JOB_UNIQ, 
 _PRE_SLEEP: Final = pack_request(PRE_SLEEP)
 _PROBE: Final = b"geartrain"
 
-Ability = float | None  # seconds until the job server gives up a job of the function; None: never
+TimeLimit = float | None  # seconds until the job server gives up a job of the function; None: never
 
 
 class WorkerSession:
@@ -74,7 +74,7 @@ class WorkerSession:
 
     def __init__(
         self,
-        abilities: Mapping[bytes, Ability],
+        abilities: Mapping[bytes, TimeLimit],
         slots: Slots,
         *,
         id: bytes = b"",
@@ -135,7 +135,7 @@ class WorkerSession:
                 event = self._read(packet)
             if event is not None:
                 events.append(event)
-        self._settle()
+        self._go_on()
         return events
 
     def take(self) -> bytes:
@@ -160,7 +160,7 @@ class WorkerSession:
             wake_at = self._asleep_since + self.regrab_after
             if now >= wake_at:
                 self._wake()
-                self._settle()
+                self._go_on()
                 wake_at = None
         if self.is_registered and not self._grabs and not self._raised:
             self._silent_since = None
@@ -172,12 +172,12 @@ class WorkerSession:
             raise TimedOutError(f"the job server has not answered for {self.answer_within:g} s")
         return give_up_at if wake_at is None else min(wake_at, give_up_at)
 
-    def stirred(self) -> None:
+    def moved(self) -> None:
         """Bytes have left for the job server: it is alive, and need not have read what waits behind them."""
         self._silent_since = None
 
     def lost(self) -> None:
-        """The connection has ended: jobs held are lost (the job server gives them to others), and it starts anew."""
+        """The connection has ended: jobs held are lost (the job server gives them to others), and it starts again."""
         for job in self._held.values():
             job.lost = True
         for _ in range(self._grabs):
@@ -309,7 +309,7 @@ class WorkerSession:
         self._is_asleep = False
         self._asleep_since = None
 
-    def _settle(self) -> None:
+    def _go_on(self) -> None:
         """Grab what slots allow; when nothing is to be had, say that we sleep until woken."""
         if self.is_hungry():
             self.slots.stand_in_line(self)
@@ -331,7 +331,7 @@ class WorkerSession:
                 # PRE_SLEEP stops it (section 3.6). A NOOP that may come of it does no harm.
                 self._outbox.append(_PRE_SLEEP)
         self.slots.give_back()
-        self._settle()
+        self._go_on()
 
     def __repr__(self) -> str:
         if not self.is_registered:
@@ -343,7 +343,7 @@ class WorkerSession:
         return f"<WorkerSession {state}, {len(self._held)} jobs{', draining' if self.is_draining else ''}>"
 
 
-def _registration(abilities: Mapping[bytes, Ability], id: bytes) -> bytes:
+def _registration(abilities: Mapping[bytes, TimeLimit], id: bytes) -> bytes:
     packets = [pack_request(SET_CLIENT_ID, id)] if id else []
     # Job servers look through a connection's functions from the one registered last (section 3.3).
     for function, timeout in reversed(list(abilities.items())):

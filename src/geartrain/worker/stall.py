@@ -39,7 +39,7 @@ class StallWatch:
         self._look_at = now + LOOK_EVERY
         before, self._confirmed = self._confirmed, self._link.confirmed
         if self._confirmed != before:
-            self._session.stirred()
+            self._session.moved()
         if not is_waiting or self._confirmed != before:
             self._stuck_since = None
         elif self._stuck_since is None:

@@ -50,7 +50,7 @@ class Threads:
             del call, future, function
 
     def _tell(self, future: asyncio.Future[Any], error: BaseException | None, result: Any) -> None:
-        def settle() -> None:
+        def deliver() -> None:
             self._free += 1
             if future.done():  # given up meanwhile
                 return
@@ -60,6 +60,6 @@ class Threads:
                 future.set_exception(error)
 
         try:
-            self._loop.call_soon_threadsafe(settle)
+            self._loop.call_soon_threadsafe(deliver)
         except RuntimeError:  # the loop has ended
             return

@@ -132,7 +132,7 @@ class Worker(BaseWorker):
     def join(self, timeout: float | None = None) -> bool:
         """Wait until all threads have ended, at most ``timeout`` seconds; returns whether they have.
 
-        Raises what ended a thread that did not end in good order.
+        Raises what ended a thread that did not end cleanly.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         for thread in self.threads:

@@ -16,7 +16,7 @@ from geartrain.jobserver.model import (
     WAITING,
     Job,
 )
-from geartrain.jobserver.records import PLACE_BITS
+from geartrain.jobserver.records import POSITION_BITS
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
@@ -162,7 +162,7 @@ def stored_jobs(state: State) -> Iterator[StoredJob]:
     """What the store should have: every job that it has acknowledged; spilled workloads are None."""
     for job in state.jobs:
         if job.stored >= STORED:
-            yield as_stored(job, job.number << PLACE_BITS)
+            yield as_stored(job, job.number << POSITION_BITS)
 
 
 def deliver(state: State, read: Read, workload: bytes) -> None:

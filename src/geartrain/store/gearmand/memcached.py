@@ -17,7 +17,7 @@ from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import StoreError, Unreadable, shown_url
 from geartrain.store.gearmand.names import split
 from geartrain.store.gearmand.queue import GearmandQueue, about
-from geartrain.store.memcached import dump
+from geartrain.store.memcached import metadump
 from geartrain.store.options import Options
 
 KEYS_AT_ONCE: Final = 50
@@ -57,7 +57,7 @@ class MemcachedQueue(GearmandQueue):
             with self._translated(written):
                 address = _address(written)
                 node = Client(address, connect_timeout=5, timeout=30, serde=_WithFlags())
-                keys = sorted({key for key in dump.keys(*address) if key.startswith(self._prefix)} - seen)
+                keys = sorted({key for key in metadump.keys(*address) if key.startswith(self._prefix)} - seen)
                 evicted = int(node.stats().get(b"evictions", 0))
             if evicted:
                 self.notes.append(

@@ -2,10 +2,11 @@
 
 A value is kept on the ``copies`` available nodes that want it most (rendezvous hashing), so nobody needs a list of
 what is where, and a change of the nodes moves no more than it must. A node is found out to have lost everything by the
-owner's token and the head, which are read back after each write, on the same connection: a restarted node has neither.
+owner's token and the manifest, which are read back after each write, on the same connection: a restarted node has
+neither.
 
-A node that fails is out at once: the head is rewritten without it before anything is acknowledged, so whatever it may
-still have is known to be stale when it comes back, even to another process.
+A node that fails is out at once: the manifest is rewritten without it before anything is acknowledged, so whatever it
+may still have is known to be stale when it comes back, even to another process.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from geartrain.store.base import StoreDown, StoreError, StoreFull
+from geartrain.store.base import StoreDownError, StoreError, StoreFullError
 from geartrain.store.lease import in_use
-from geartrain.store.memcached.head import Head
-from geartrain.store.memcached.node import ITEM_SIZE, Node, NodeDown, NodeFull, State
+from geartrain.store.memcached.manifest import Manifest
+from geartrain.store.memcached.node import ITEM_SIZE, Node, NodeDownError, NodeFullError, State
 
 log = logging.getLogger("geartrain.store")
 
@@ -32,7 +33,7 @@ Items = Mapping[str, bytes]
 
 
 class Cluster:
-    """The nodes, which of them are trusted, and the head they agree on.
+    """The nodes, which of them are trusted, and the manifest they agree on.
 
     Its methods are called with ``lock`` held, by the thread that commits and the one that tends the nodes.
     """
@@ -47,18 +48,18 @@ class Cluster:
         self.lost_at: dict[Node, float] = {}
         self.woken = threading.Event()  # there is something for the thread that tends the nodes
         self.owner_key = f"{namespace}.owner"
-        self.head_key = f"{namespace}.head"
-        self.head = Head(0, 0, "", (), (("", 0),))  # that all its members have
-        self._heads: dict[Node, bytes] = {}  # the head as each node has it
+        self.manifest_key = f"{namespace}.head"
+        self.manifest = Manifest(0, 0, "", (), (("", 0),))  # that all its members have
+        self._manifests: dict[Node, bytes] = {}  # the manifest as each node has it
         self._revision = 0
         self._accept_eviction = accept_eviction
 
-    def adopt(self, head: Head, heads: dict[Node, bytes], token: bytes) -> None:
-        """Go on from the head that the nodes have, as a new owner."""
-        self.head = head
+    def adopt(self, manifest: Manifest, manifests: dict[Node, bytes], token: bytes) -> None:
+        """Go on from the manifest that the nodes have, as a new owner."""
+        self.manifest = manifest
         self.token = token
         self._revision = 0
-        self._heads = heads
+        self._manifests = manifests
 
     # ── which nodes ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -69,14 +70,16 @@ class Cluster:
         return [node for node in self.nodes if node.state is State.OUT]
 
     def check(self) -> None:
-        """Raise StoreDown if so many nodes are away that jobs may be lost."""
+        """Raise StoreDownError if so many nodes are away that jobs may be lost."""
         out = self.out()
         filling = [node for node in self.nodes if node.state in (State.FILLING, State.STALE)]
         if out and len(out) + len(filling) >= self.copies:
             words = "; ".join(f"{node.name}: {node.reason}" for node in out)
             still = "".join(f"; {node.name} is still being filled" for node in filling)
             bears = "no node" if self.copies == 1 else f"{self.copies - 1} of its nodes"
-            raise StoreDown(f"the store {self.shown} can do without {bears}, but {words}{still}: start what is down")
+            raise StoreDownError(
+                f"the store {self.shown} can do without {bears}, but {words}{still}: start what is down"
+            )
 
     def ranked(self, what: bytes, nodes: Iterable[Node]) -> list[Node]:
         """The nodes, the one that wants it most first."""
@@ -91,19 +94,19 @@ class Cluster:
     def keep(self, values: Sequence[tuple[bytes, Items]]) -> None:
         """Keep values, each on all its homes; the last one only when all others are kept.
 
-        A value is (what it is placed by, its items). Raises StoreFull, and then has taken all of it back.
+        A value is (what it is placed by, its items). Raises StoreFullError, and then has taken all of it back.
         """
         while True:
-            self.settle()
+            self.agree()
             try:
                 self._put(values[:-1])
                 self._put(values[-1:])
                 return
-            except NodeDown as down:
+            except NodeDownError as down:
                 self.lose(down.node, str(down))
-            except NodeFull as full:
+            except NodeFullError as full:
                 self.forget(key for _, items in values for key in items)
-                raise StoreFull(
+                raise StoreFullError(
                     f"the store {self.shown}: {full.node.name}: {full}: have workers take jobs, or give it more memory"
                     " (-m)"
                 ) from full
@@ -119,92 +122,94 @@ class Cluster:
             self._verify(node)
 
     def _verify(self, node: Node) -> None:
-        """Raise NodeDown if the node lost what it had, StoreInUse if it is another job server's by now."""
-        found = node.get([self.owner_key, self.head_key])
+        """Raise NodeDownError if the node lost what it had, StoreInUseError if it is another job server's by now."""
+        found = node.get([self.owner_key, self.manifest_key])
         self.check_owner(node, found.get(self.owner_key))
-        if node.state is State.IN and found.get(self.head_key) != self._heads[node]:
-            raise NodeDown(node, "it has lost its head item")
+        if node.state is State.IN and found.get(self.manifest_key) != self._manifests[node]:
+            raise NodeDownError(node, "it has lost its manifest item")
 
     def check_owner(self, node: Node, owner: bytes | None) -> None:
         if owner is None:
-            raise NodeDown(node, "it was emptied")
+            raise NodeDownError(node, "it was emptied")
         if owner != self.token:
             raise in_use(owner, self.shown)
 
     def verify(self) -> None:
-        """Raise StoreDown or StoreInUse if nothing could be kept now."""
+        """Raise StoreDownError or StoreInUseError if nothing could be kept now."""
         for node in self.available():
             try:
                 self._verify(node)
-            except NodeDown as down:
+            except NodeDownError as down:
                 self.lose(node, str(down))
-        self.settle()
+        self.agree()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Delete items wherever they are; a node that fails is found out later."""
         wanted = list(keys)
         for node in self.available():
-            with suppress(NodeDown):
+            with suppress(NodeDownError):
                 node.forget(wanted)
 
     # ── the nodes' coming and going ─────────────────────────────────────────────────────────────────────────────
 
-    def settle(self) -> None:
-        """Have all trusted nodes agree on who they are, if they do not. Raises StoreDown if too many are away."""
+    def agree(self) -> None:
+        """Have all trusted nodes agree on who they are, if they do not. Raises StoreDownError if too many are away."""
         self.check()
-        if {node.name for node in self.nodes if node.state is State.IN} != set(self.head.members):
+        if {node.name for node in self.nodes if node.state is State.IN} != set(self.manifest.members):
             self.establish()
 
     def establish(self, **changes: Any) -> None:
-        """Have all trusted nodes agree on the head with these changes, and on who they are."""
+        """Have all trusted nodes agree on the manifest with these changes, and on who they are."""
         while True:
             self.check()
             members = [node for node in self.nodes if node.state is State.IN]
             self._revision += 1
             names = tuple(node.name for node in members)
-            head = replace(self.head, revision=self._revision, members=names, **changes)
-            raw = head.dump()
+            manifest = replace(self.manifest, revision=self._revision, members=names, **changes)
+            raw = manifest.dump()
             try:
                 for node in members:
-                    self._write_head(node, raw)
-            except NodeDown as down:
+                    self._write_manifest(node, raw)
+            except NodeDownError as down:
                 self.lose(down.node, str(down))
-            except NodeFull as full:
-                raise StoreFull(f"the store {self.shown}: {full.node.name}: {full}: give it more memory (-m)") from full
+            except NodeFullError as full:
+                raise StoreFullError(
+                    f"the store {self.shown}: {full.node.name}: {full}: give it more memory (-m)"
+                ) from full
             else:
-                self.head = head
+                self.manifest = manifest
                 return
 
-    def _write_head(self, node: Node, raw: bytes) -> None:
-        found = node.gets([self.owner_key, self.head_key])
+    def _write_manifest(self, node: Node, raw: bytes) -> None:
+        found = node.gets([self.owner_key, self.manifest_key])
         self.check_owner(node, found.get(self.owner_key, (None, b""))[0])
-        there, mark = found.get(self.head_key, (None, b""))
-        if there != self._heads.get(node):
-            raise NodeDown(node, "its head item is another one")
-        written = node.replace(self.head_key, raw, mark) if there is not None else node.add(self.head_key, raw)
+        there, mark = found.get(self.manifest_key, (None, b""))
+        if there != self._manifests.get(node):
+            raise NodeDownError(node, "its manifest item is another one")
+        written = node.replace(self.manifest_key, raw, mark) if there is not None else node.add(self.manifest_key, raw)
         if not written:
-            raise NodeDown(node, "its head item was changed by somebody else")
-        self._heads[node] = raw
+            raise NodeDownError(node, "its manifest item was changed by somebody else")
+        self._manifests[node] = raw
 
     def lose(self, node: Node, reason: str) -> None:
         """Do without a node from now on; it is told to the others before anything is acknowledged."""
         node.state = State.OUT
         node.reason = reason
         node.close()
-        self._heads.pop(node, None)
+        self._manifests.pop(node, None)
         self.lost_at[node] = time.monotonic()
         self.changed.add(node)
         self.woken.set()
         log.error("store_node_lost", extra={"fields": {"node": node.name, "reason": reason}})
 
     def trust(self, node: Node, raw: bytes) -> None:
-        """Trust a node again that has this head."""
+        """Trust a node again that has this manifest."""
         node.state = State.IN
         node.reason = ""
-        self._heads[node] = raw
+        self._manifests[node] = raw
 
     def accept(self, node: Node) -> None:
-        """Raise StoreError if a node can't be used as it was started, NodeDown if it does not answer."""
+        """Raise StoreError if a node can't be used as it was started, NodeDownError if it does not answer."""
         settings = node.settings()
         if settings.get("evictions") != "off" and not self._accept_eviction:
             raise StoreError(

@@ -6,12 +6,12 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import StoreDown, StoreError, Unreadable
+from geartrain.store.base import StoreDownError, StoreError, Unreadable
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import Cluster
 from geartrain.store.memcached.log import Kept, Log
 from geartrain.store.memcached.names import Names, placed_segment, placed_workload
-from geartrain.store.memcached.node import Node, NodeDown
+from geartrain.store.memcached.node import Node, NodeDownError
 from geartrain.store.memcached.segment import Segment, parse
 from geartrain.store.record import JOBS_AT_ONCE, moved, portions, stays, unpack
 
@@ -42,8 +42,8 @@ class Contents:
             )
 
     def segments(self, kept: Iterable[Kept]) -> Iterator[tuple[Kept, Segment]]:
-        """The contents of segments. Raises StoreDown or StoreError if one can't be had."""
-        keys = {self._names.segment(self._cluster.head, each.n): each for each in kept}
+        """The contents of segments. Raises StoreDownError or StoreError if one can't be had."""
+        keys = {self._names.segment(self._cluster.manifest, each.n): each for each in kept}
         found = self.values({key: placed_segment(each.n) for key, each in keys.items()})
         for key, each in keys.items():
             value = found.get(key)
@@ -60,20 +60,20 @@ class Contents:
                 ) from error
 
     def in_order(self, leave_above: int) -> Iterator[Found]:
-        """All jobs by their places; see ``Store.load``."""
-        places, numbers, records = array("Q"), array("Q"), []
+        """All jobs by their positions; see ``Store.load``."""
+        positions, numbers, records = array("Q"), array("Q"), []
         with self._cluster.lock:
             kept = [each for each in self._log.segments if each.live]
         for portion in portions((n, each.size) for n, each in enumerate(kept)):
             for each, segment in self.segments(kept[n] for n in portion):
                 for number, record in zip(segment.numbers, segment.records, strict=True):
-                    if self._log.home.get(number) is each and number not in self._log.aside:
+                    if self._log.home.get(number) is each and number not in self._log.quarantined:
                         if number in self._log.moved:
                             record = moved(record, *self._log.moved[number])
-                        places.append(int.from_bytes(record[:8]))
+                        positions.append(int.from_bytes(record[:8]))
                         numbers.append(number)
                         records.append(record)
-        order = sorted(range(len(places)), key=places.__getitem__)
+        order = sorted(range(len(positions)), key=positions.__getitem__)
         for at in range(0, len(order), JOBS_AT_ONCE):
             jobs = []
             for n in order[at : at + JOBS_AT_ONCE]:
@@ -104,12 +104,12 @@ class Contents:
         """See ``Store.read``."""
         for _ in range(3):  # it may just be written anew elsewhere
             home = self._log.home.get(number)
-            if home is None or number in self._log.aside:
+            if home is None or number in self._log.quarantined:
                 raise KeyError(number)
             apart = number in self._log.large
-            key = self._names.workload(number) if apart else self._names.segment(self._cluster.head, home.n)
+            key = self._names.workload(number) if apart else self._names.segment(self._cluster.manifest, home.n)
             what = placed_workload(number) if apart else placed_segment(home.n)
-            failures: list[NodeDown] = []
+            failures: list[NodeDownError] = []
             value = reading.values({key: what}, self._ranked_readers, failures.append).get(key)
             if isinstance(value, bytes):
                 workload = value if apart else _workload(number, value)
@@ -123,14 +123,14 @@ class Contents:
         cluster = self._cluster
         return [self._readers[node] for node in cluster.ranked(what, cluster.available())]
 
-    def _know_all(self, failures: Sequence[NodeDown]) -> None:
-        """Raise StoreDown if what was not found may be on a node that is out or was just emptied."""
+    def _know_all(self, failures: Sequence[NodeDownError]) -> None:
+        """Raise StoreDownError if what was not found may be on a node that is out or was just emptied."""
         if failures:
-            raise StoreDown(f"the store {self._cluster.shown}: {failures[0].node.name}: {failures[0]}")
+            raise StoreDownError(f"the store {self._cluster.shown}: {failures[0].node.name}: {failures[0]}")
         with self._cluster.lock:
             self._cluster.verify()
             if out := self._cluster.out():
-                raise StoreDown(f"the store {self._cluster.shown}: {out[0].name}: {out[0].reason}")
+                raise StoreDownError(f"the store {self._cluster.shown}: {out[0].name}: {out[0].reason}")
 
 
 def _unpacked(number: int, record: bytes) -> Found:

@@ -40,9 +40,9 @@ class Kept:
 class Log:
     """The segments from the first that is kept to the last one.
 
-    ``home``: each living job's segment; ``moved``: place and attempts of jobs that have others than their records;
-    ``large``: the size of workloads that are items of their own; ``aside``: why jobs were set aside, which live here,
-    but not for the job server.
+    ``home``: each living job's segment; ``moved``: position and attempts of jobs that have others than their records;
+    ``large``: the size of workloads that are items of their own; ``quarantined``: why jobs were, which live here, but
+    not for the job server.
     """
 
     def __init__(self, first: int, next_number: int) -> None:
@@ -52,7 +52,7 @@ class Log:
         self.home: dict[int, Kept] = {}
         self.moved: dict[int, tuple[int, int]] = {}
         self.large: dict[int, int] = {}
-        self.aside: dict[int, bytes] = {}
+        self.quarantined: dict[int, bytes] = {}
         self._bytes = 0
         self._live_bytes = 0
 
@@ -74,16 +74,16 @@ class Log:
             self._live_bytes += kept.share
             if large := apart_size(record):
                 self.large[number] = large
-        for number, place, attempts in segment.moved:
+        for number, position, attempts in segment.moved:
             if number in self.home:
-                self.moved[number] = (place, attempts)
+                self.moved[number] = (position, attempts)
         ended = {}
         for number in segment.removed:
             if number in self.home:
                 if number in self.large:
                     ended[number] = self.large[number]
                 self._leave_home(number)
-        self.aside.update((number, reason) for number, reason in segment.aside if number in self.home)
+        self.quarantined.update((number, reason) for number, reason in segment.quarantined if number in self.home)
         return ended
 
     def lose(self, segments: Set[Kept]) -> list[int]:
@@ -100,11 +100,11 @@ class Log:
             self._live_bytes -= home.share
             self.moved.pop(number, None)
             self.large.pop(number, None)
-            self.aside.pop(number, None)
+            self.quarantined.pop(number, None)
 
     def serves(self, number: int) -> bool:
         """Whether the job is there for the job server."""
-        return number in self.home and number not in self.aside
+        return number in self.home and number not in self.quarantined
 
     # What may go
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from geartrain.store.memcached.head import Head
+from geartrain.store.memcached.manifest import Manifest
 from geartrain.store.memcached.segment import part_names
 
 
 class Names:
     """Under ``{namespace}.`` there are
 
-    head, owner     see ``memcached.head`` and ``store.lease``
+    head, owner     see ``memcached.manifest`` and ``store.lease``
     lease           that the owner lives
     node            how the cluster calls the node
     SESSION.N       a segment
@@ -28,8 +28,8 @@ class Names:
         self.node = self.prefix + "node"
         self.begun = self.prefix + "begun"
 
-    def segment(self, head: Head, n: int) -> str:
-        return f"{self.prefix}{head.session_of(n)}.{n}"
+    def segment(self, manifest: Manifest, n: int) -> str:
+        return f"{self.prefix}{manifest.session_of(n)}.{n}"
 
     def workload(self, number: int) -> str:
         return f"{self.prefix}w.{number}"

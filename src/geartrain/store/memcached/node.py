@@ -26,7 +26,7 @@ ITEM_SIZE: Final = 1 << 20  # bytes, key and all; what a memcached takes unless 
 T = TypeVar("T")
 
 
-class NodeDown(Exception):
+class NodeDownError(Exception):
     """The node does not answer, or has lost what it kept."""
 
     def __init__(self, node: Node, reason: str) -> None:
@@ -34,7 +34,7 @@ class NodeDown(Exception):
         self.node = node
 
 
-class NodeFull(Exception):
+class NodeFullError(Exception):
     """The node has no memory for what it was given."""
 
     def __init__(self, node: Node, reason: str) -> None:
@@ -65,7 +65,7 @@ class _Client(Client):  # type: ignore[misc]
 class Node:
     """A memcached at ``host:port``; ``name`` is how the cluster calls it.
 
-    Every method raises NodeDown; a connection that was lost is made anew once.
+    Every method raises NodeDownError; a connection that was lost is made anew once.
     """
 
     def __init__(self, host: str, port: int, name: str) -> None:
@@ -101,7 +101,7 @@ class Node:
         return self._do(lambda: self._client.gets_many(list(keys)))
 
     def put(self, items: Mapping[str, bytes], seconds: int = 0) -> None:
-        """Keep items, for so many seconds or for ever. Raises NodeFull."""
+        """Keep items, for so many seconds or for ever. Raises NodeFullError."""
         for some in _portions(items):
             self._do(lambda some=some: self._client.set_many(some, expire=seconds))  # type: ignore[misc]
 
@@ -134,20 +134,20 @@ class Node:
             try:
                 return act()
             except TimeoutError as error:
-                raise NodeDown(self, str(error) or "no answer") from error
+                raise NodeDownError(self, str(error) or "no answer") from error
             except (OSError, MemcacheUnexpectedCloseError) as error:
                 if once:
-                    raise NodeDown(self, str(error) or "it closed the connection") from error
+                    raise NodeDownError(self, str(error) or "it closed the connection") from error
                 once = True
             except MemcacheServerError as error:
                 words = _text(error.args[0] if error.args else "")
                 if "out of memory" in words:
-                    raise NodeFull(self, words) from error
+                    raise NodeFullError(self, words) from error
                 if "too large" in words:
                     raise StoreError(f"the memcached {self.name}: {words}: start it with -I 1m or more") from error
-                raise NodeDown(self, words) from error
+                raise NodeDownError(self, words) from error
             except MemcacheError as error:
-                raise NodeDown(self, f"it answered what no memcached answers: {error!r}") from error
+                raise NodeDownError(self, f"it answered what no memcached answers: {error!r}") from error
 
 
 def _portions(items: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

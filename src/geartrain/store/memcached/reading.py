@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from geartrain.store.memcached.node import Node, NodeDown
+from geartrain.store.memcached.node import Node, NodeDownError
 from geartrain.store.memcached.segment import PART, joined, part_names, whole_size
 
 Ranked = Callable[[bytes], Sequence[Node]]
 """The nodes that may have what is placed by these bytes, the most likely one first."""
-Failed = Callable[[NodeDown], None]
+Failed = Callable[[NodeDownError], None]
 
 
 def items(wanted: Mapping[str, bytes], ranked: Ranked, failed: Failed) -> dict[str, bytes]:
@@ -29,7 +29,7 @@ def items(wanted: Mapping[str, bytes], ranked: Ranked, failed: Failed) -> dict[s
         for node, keys in shares.items():
             try:
                 found.update(node.get(keys))
-            except NodeDown as down:
+            except NodeDownError as down:
                 failed(down)
         left = [key for key in left if key not in found]
         turn += 1

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from geartrain.store.base import StoreDown, StoreError, Unreadable
+from geartrain.store.base import StoreDownError, StoreError, Unreadable
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import Cluster
-from geartrain.store.memcached.head import Head, parse
 from geartrain.store.memcached.log import Log
+from geartrain.store.memcached.manifest import Manifest, parse
 from geartrain.store.memcached.names import PLACED_BEGUN, Names, placed_segment
-from geartrain.store.memcached.node import Node, NodeDown, State
+from geartrain.store.memcached.node import Node, NodeDownError, State
 from geartrain.store.memcached.segment import Segment, cut, part_names
 from geartrain.store.memcached.segment import parse as parse_segment
 
@@ -25,7 +25,7 @@ MOST_AT_ONCE: Final = 1000
 def take_over(cluster: Cluster, names: Names, token: bytes) -> tuple[Log, list[Unreadable]]:
     """Become the owner; what there is, and what can't be read of it.
 
-    Raises StoreDown if jobs may be on nodes that do not answer, StoreError if what is there is not for us.
+    Raises StoreDownError if jobs may be on nodes that do not answer, StoreError if what is there is not for us.
     """
     for node in cluster.available():  # from here on, an earlier owner is refused
         node.put({cluster.owner_key: token, names.node: node.name.encode()})
@@ -33,14 +33,14 @@ def take_over(cluster: Cluster, names: Names, token: bytes) -> tuple[Log, list[U
         name = node.get([names.node]).get(names.node, b"").decode()
         if name != node.name:
             raise StoreError(f"the store {cluster.shown}: {node.name} and {name} are the same memcached: name it once")
-    found, heads = find_head(cluster)
+    found, manifests = find_manifest(cluster)
     session = secrets.token_hex(4)
     owner = token.decode()
     if found is None:
-        cluster.adopt(Head(1, 0, owner, (), ((session, 0),)), {}, token)
+        cluster.adopt(Manifest(1, 0, owner, (), ((session, 0),)), {}, token)
         cluster.establish()
         return Log(0, 1), []
-    cluster.adopt(replace(found, epoch=found.epoch + 1, owner=owner), heads, token)
+    cluster.adopt(replace(found, epoch=found.epoch + 1, owner=owner), manifests, token)
     recovery = Recovery(cluster, names, found)
     recovery.run()
     log = recovery.log
@@ -64,23 +64,23 @@ class Recovery:
     workloads that nobody needs and may not be deleted yet.
     """
 
-    def __init__(self, cluster: Cluster, names: Names, head: Head) -> None:
+    def __init__(self, cluster: Cluster, names: Names, manifest: Manifest) -> None:
         self._cluster = cluster
         self._names = names
-        self._head = head
-        self.log = Log(head.first, head.next_number)
+        self._manifest = manifest
+        self.log = Log(manifest.first, manifest.next_number)
         self.last: Segment | None = None
         self.unreadable: list[Unreadable] = []
         self.ended: dict[int, int] = {}
 
     def run(self) -> None:
-        """Read all segments. Raises StoreDown if one may be on a node that does not answer."""
-        n = self._head.first
+        """Read all segments. Raises StoreDownError if one may be on a node that does not answer."""
+        n = self._manifest.first
         count = 64
         while True:
-            keys = {self._names.segment(self._head, m): m for m in range(n, n + count)}
+            keys = {self._names.segment(self._manifest, m): m for m in range(n, n + count)}
             found = self._values({key: placed_segment(m) for key, m in keys.items()})
-            if not found and n >= self._head.next:
+            if not found and n >= self._manifest.next:
                 break
             for key, m in keys.items():
                 if key in found:
@@ -89,7 +89,7 @@ class Recovery:
             sizes = [len(value) for value in found.values() if isinstance(value, bytes)]
             average = sum(sizes) // (len(sizes) or 1)
             count = max(FEWEST_AT_ONCE, min(MOST_AT_ONCE, BYTES_AT_ONCE // (average + 1)))
-        self._skip_to(self._head.next)
+        self._skip_to(self._manifest.next)
         for number in self.log.large:
             self.ended.pop(number, None)
 
@@ -109,7 +109,7 @@ class Recovery:
         """Segments before the ``n``-th one are not there."""
         while self.log.next < n:
             if out := self._cluster.out():
-                raise StoreDown(
+                raise StoreDownError(
                     f"the store {self._cluster.shown}: jobs may be on {out[0].name} alone, and that is out:"
                     f" {out[0].reason}: start it"
                 )
@@ -122,7 +122,7 @@ class Recovery:
             self._cluster.keep([(placed_segment(n), cut(self._names.damaged(n), value))])
         self.last = Segment()
         data = self.last.dump()
-        self._cluster.keep([(placed_segment(n), cut(self._names.segment(self._head, n), data))])
+        self._cluster.keep([(placed_segment(n), cut(self._names.segment(self._manifest, n), data))])
         self.log.append(self.last, len(data))
 
     def sweep(self, last: int) -> None:
@@ -130,8 +130,10 @@ class Recovery:
 
         The ``last`` segment is kept under another name by now.
         """
-        names, head = self._names, self._head
-        segments = {names.segment(head, n): placed_segment(n) for n in (*range(head.swept, head.first), last)}
+        names, manifest = self._names, self._manifest
+        segments = {
+            names.segment(manifest, n): placed_segment(n) for n in (*range(manifest.swept, manifest.first), last)
+        }
         rubbish = set(segments)
         for key, value in self._values(segments).items():
             if isinstance(value, bytes):
@@ -148,36 +150,36 @@ class Recovery:
         cluster = self._cluster
         return reading.values(wanted, lambda what: cluster.ranked(what, cluster.available()), self._node_failed)
 
-    def _node_failed(self, down: NodeDown) -> None:
-        raise StoreDown(f"the store {self._cluster.shown}: {down.node.name}: {down}") from down
+    def _node_failed(self, down: NodeDownError) -> None:
+        raise StoreDownError(f"the store {self._cluster.shown}: {down.node.name}: {down}") from down
 
 
-def find_head(cluster: Cluster) -> tuple[Head | None, dict[Node, bytes]]:
-    """The head that counts, with the latest epoch that was seen, and what each node that it trusts has in its place.
+def find_manifest(cluster: Cluster) -> tuple[Manifest | None, dict[Node, bytes]]:
+    """The manifest that counts, with the latest epoch that was seen, and what each node that it trusts has of it.
 
-    An available node that has no head is to be filled, and one that has missed something is stale.
-    Raises StoreDown if jobs may be on nodes that do not answer.
+    An available node that has no manifest is to be filled, and one that has missed something is stale.
+    Raises StoreDownError if jobs may be on nodes that do not answer.
     """
     raws: dict[Node, bytes] = {}
     for node in cluster.available():
-        if raw := node.get([cluster.head_key]).get(cluster.head_key):
+        if raw := node.get([cluster.manifest_key]).get(cluster.manifest_key):
             raws[node] = raw
-    heads = {node: parse(raw, cluster.shown) for node, raw in raws.items()}
-    ages = {node.name: head.age for node, head in heads.items()}
+    manifests = {node: parse(raw, cluster.shown) for node, raw in raws.items()}
+    ages = {node.name: manifest.age for node, manifest in manifests.items()}
     counting = None
-    for head in sorted(heads.values(), key=lambda head: head.age, reverse=True):
-        if all(ages.get(name, head.age) >= head.age for name in head.members):
-            counting = head
+    for manifest in sorted(manifests.values(), key=lambda manifest: manifest.age, reverse=True):
+        if all(ages.get(name, manifest.age) >= manifest.age for name in manifest.members):
+            counting = manifest
             break
     if counting is None:
         if out := cluster.out():
-            raise StoreDown(
+            raise StoreDownError(
                 f"the store {cluster.shown}: all nodes that answer are empty, and {out[0].name} may have jobs, but is"
                 f" out: {out[0].reason}: start it"
             )
         return None, {}
     for node in cluster.available():
-        if node not in heads:
+        if node not in manifests:
             node.state = State.FILLING
         elif node.name not in counting.members:
             node.state = State.STALE
@@ -188,5 +190,5 @@ def find_head(cluster: Cluster) -> tuple[Head | None, dict[Node, bytes]]:
             f"the store {cluster.shown}: jobs are on {', '.join(strangers)}, not in the URL: name at least all but"
             f" {cluster.copies - 1} of them, and leave out others when all is copied"
         )
-    latest = max(head.epoch for head in heads.values())
+    latest = max(manifest.epoch for manifest in manifests.values())
     return replace(counting, epoch=latest), {node: raw for node, raw in raws.items() if node.state is State.IN}

@@ -1,7 +1,7 @@
 """A segment: one batch of changes as one value, and how values larger than an item are cut into several.
 
-A segment lists its added jobs (number, record), moved ones (number, place, attempts), removed ones (number) and those
-that were set aside (number, reason). It is read in columns, so that a start need not look at each record.
+A segment lists its added jobs (number, record), moved ones (number, position, attempts), removed ones (number) and
+those that were quarantined (number, reason). It is read in columns, so that a start need not look at each record.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zlib import crc32
 from geartrain.store.memcached.node import ITEM_SIZE
 
 VERSION: Final = 1
-# version, next number, how many are added, moved, removed and set aside
+# version, next number, how many are added, moved, removed and quarantined
 _HEAD: Final = Struct(">BQIIII")
 _MOVE: Final = Struct(">QQI")
 _ASIDE: Final = Struct(">QI")  # number, length of the reason that follows
@@ -35,24 +35,24 @@ class Segment:
         records: Sequence[bytes] = (),
         moved: Sequence[Move] = (),
         removed: Sequence[int] = (),
-        aside: Sequence[tuple[int, bytes]] = (),
+        quarantined: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         self.next_number = next_number
         self.numbers = numbers
         self.records = records
         self.moved = moved
         self.removed = removed
-        self.aside = aside
+        self.quarantined = quarantined
 
     def dump(self) -> bytes:
         count = len(self.numbers)
         return b"".join(
             [
-                _HEAD.pack(VERSION, self.next_number, count, len(self.moved), len(self.removed), len(self.aside)),
+                _HEAD.pack(VERSION, self.next_number, count, len(self.moved), len(self.removed), len(self.quarantined)),
                 pack(f">{count}Q{count}I", *self.numbers, *map(len, self.records)),
                 *[_MOVE.pack(*move) for move in self.moved],
                 pack(f">{len(self.removed)}Q", *self.removed),
-                *[_ASIDE.pack(number, len(reason)) + reason for number, reason in self.aside],
+                *[_ASIDE.pack(number, len(reason)) + reason for number, reason in self.quarantined],
                 *self.records,
             ]
         )
@@ -71,11 +71,11 @@ def parse(data: bytes) -> Segment:
         at += moves * _MOVE.size
         removed = unpack_from(f">{removals}Q", data, at)
         at += removals * 8
-        aside = []
+        quarantined = []
         for _ in range(asides):
             number, length = _ASIDE.unpack_from(data, at)
             at += _ASIDE.size + length
-            aside.append((number, data[at - length : at]))
+            quarantined.append((number, data[at - length : at]))
     except error as problem:
         raise ValueError(f"a segment of {len(data)} bytes makes no sense: {problem}") from problem
     records = []
@@ -84,7 +84,7 @@ def parse(data: bytes) -> Segment:
         at += length
     if at != len(data):
         raise ValueError(f"a segment has {len(data)} bytes, and {at} would be right")
-    return Segment(next_number, numbers, records, moved, removed, aside)
+    return Segment(next_number, numbers, records, moved, removed, quarantined)
 
 
 def cut(key: str, data: bytes) -> dict[str, bytes]:

@@ -15,22 +15,22 @@ from types import MappingProxyType
 from typing import Final
 
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import Abilities, Store, StoreDown, StoreError, StoreFull, Unreadable
-from geartrain.store.lease import LASTS, Holder, claim
+from geartrain.store.base import Abilities, Store, StoreDownError, StoreError, StoreFullError, Unreadable
+from geartrain.store.lease import LASTS, LockHolder, claim
 from geartrain.store.memcached.cluster import Cluster
 from geartrain.store.memcached.contents import Contents
 from geartrain.store.memcached.log import MOST_SESSIONS, Log
 from geartrain.store.memcached.names import PLACED_BEGUN, Names, placed_segment, placed_workload
-from geartrain.store.memcached.node import Node, NodeDown, NodeFull, State
+from geartrain.store.memcached.node import Node, NodeDownError, NodeFullError, State
 from geartrain.store.memcached.recovery import take_over
+from geartrain.store.memcached.repair import Repairer
 from geartrain.store.memcached.segment import Segment, cut, part_names
-from geartrain.store.memcached.tending import Tender
 from geartrain.store.options import Options
 from geartrain.store.record import moved, pack
 
 DEFAULT_PORT: Final = 11211
 APART_ABOVE: Final = 8192  # bytes of a workload
-DEAD_AT_ONCE: Final = 32  # segments that are deleted together, since the head is rewritten for it
+DEAD_AT_ONCE: Final = 32  # segments that are deleted together, since the manifest is rewritten for it
 
 
 class MemcachedStore(Store):
@@ -63,8 +63,8 @@ class MemcachedStore(Store):
         self._contents = Contents(self._cluster, self._names, self._log)
         self._unreadable: list[Unreadable] = []
         self._begun: set[str] = set()  # items that were written for a segment that was not
-        self._holder: Holder | None = None
-        self._tender: Tender | None = None
+        self._holder: LockHolder | None = None
+        self._repairer: Repairer | None = None
         self.abilities = Abilities(
             "memcached", _survives(len(nodes), copies, accept_eviction), durable=True, shared=True
         )
@@ -79,21 +79,23 @@ class MemcachedStore(Store):
                     try:
                         cluster.accept(node)
                         node.state = State.IN
-                    except NodeDown as down:
+                    except NodeDownError as down:
                         node.reason = str(down)
                 cluster.check()
-                self._holder = Holder()
+                self._holder = LockHolder()
                 claim(self._take, self._shown)
                 self._log, self._unreadable = take_over(cluster, self._names, self._holder.token)
             self._contents = Contents(cluster, self._names, self._log)
-            self._tender = Tender(cluster, self._names, self._log, self._holder)
-            self._tender.start()
-        except NodeDown as down:
+            self._repairer = Repairer(cluster, self._names, self._log, self._holder)
+            self._repairer.start()
+        except NodeDownError as down:
             self.close()
-            raise StoreDown(f"the store {self._shown}: {down.node.name}: {down}: open it again") from down
-        except NodeFull as full:
+            raise StoreDownError(f"the store {self._shown}: {down.node.name}: {down}: open it again") from down
+        except NodeFullError as full:
             self.close()
-            raise StoreFull(f"the store {self._shown}: {full.node.name}: {full}: give it more memory (-m)") from full
+            raise StoreFullError(
+                f"the store {self._shown}: {full.node.name}: {full}: give it more memory (-m)"
+            ) from full
         except BaseException:
             self.close()
             raise
@@ -118,15 +120,15 @@ class MemcachedStore(Store):
         return b""
 
     def close(self) -> None:
-        if self._tender is not None:
-            self._tender.close()
-            self._tender = None
+        if self._repairer is not None:
+            self._repairer.close()
+            self._repairer = None
         if self._holder is not None:
-            if self._cluster.head.owner == self._holder.token.decode():
+            if self._cluster.manifest.owner == self._holder.token.decode():
                 with suppress(StoreError):  # then a start looks for itself where the log ends
                     self._cluster.establish(next=self._log.next, next_number=self._log.next_number)
             for node in self._cluster.available():
-                with suppress(NodeDown):
+                with suppress(NodeDownError):
                     if self._holder.holds(node.get([self._names.lease]).get(self._names.lease, b"")):
                         node.forget([self._names.lease])
             self._holder.close()
@@ -142,12 +144,12 @@ class MemcachedStore(Store):
         yield from unreadable
         for found in self._contents.in_order(leave_above):
             if isinstance(found, Unreadable):
-                with suppress(StoreFull):  # then it is met again at the next start
-                    self.set_aside(found.number, found.reason)
+                with suppress(StoreFullError):  # then it is met again at the next start
+                    self.quarantine(found.number, found.reason)
             yield found
 
     def count(self) -> int:
-        return len(self._log.home) - len(self._log.aside)
+        return len(self._log.home) - len(self._log.quarantined)
 
     def next_number(self) -> int:
         return self._log.next_number
@@ -155,8 +157,8 @@ class MemcachedStore(Store):
     def read(self, number: int) -> bytes:
         return self._contents.workload(number)
 
-    def aside(self) -> Iterator[Unreadable]:
-        for number, reason in sorted(self._log.aside.items()):
+    def quarantined(self) -> Iterator[Unreadable]:
+        for number, reason in sorted(self._log.quarantined.items()):
             yield Unreadable(number, reason.decode())
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +173,7 @@ class MemcachedStore(Store):
                 [job.number for job in added],
                 [pack(job, job.size > APART_ABOVE) for job in added],
                 [
-                    (each.number, each.place, each.attempts)
+                    (each.number, each.position, each.attempts)
                     for each in batch.changed
                     if serves(each.number) or each.number in new
                 ],
@@ -183,7 +185,7 @@ class MemcachedStore(Store):
             large = {job.number: job.workload for job in added if job.size > APART_ABOVE and job.workload is not None}
             try:
                 self._append(segment, large)
-            except StoreFull:
+            except StoreFullError:
                 if not self._make_room([number for number in segment.removed if serves(number)]):
                     raise
                 self._append(segment, large)
@@ -204,7 +206,7 @@ class MemcachedStore(Store):
         n = self._log.next
         values = [(placed_workload(number), cut(names.workload(number), data)) for number, data in large.items()]
         data = segment.dump()
-        key = names.segment(self._cluster.head, n)
+        key = names.segment(self._cluster.manifest, n)
         values.append((placed_segment(n), cut(key, data)))
         wanted = {each for _, items in values for each in items if each != key}
         self._begun |= wanted
@@ -220,7 +222,7 @@ class MemcachedStore(Store):
 
     def _clean(self) -> None:
         """Delete what is dead, and write anew what keeps it from being deleted."""
-        if self._log.sparse() or len(self._cluster.head.sessions) > MOST_SESSIONS:
+        if self._log.sparse() or len(self._cluster.manifest.sessions) > MOST_SESSIONS:
             self._rewrite()
             self._trim()
         elif sum(1 for _ in zip(self._log.dead(), range(DEAD_AT_ONCE), strict=False)) == DEAD_AT_ONCE:
@@ -232,12 +234,12 @@ class MemcachedStore(Store):
         for kept, segment in self._contents.segments(each for each in self._log.oldest() if each.live):
             for number, record in zip(segment.numbers, segment.records, strict=True):
                 if self._log.home.get(number) is kept:
-                    place = self._log.moved.get(number)
+                    position = self._log.moved.get(number)
                     numbers.append(number)
-                    records.append(moved(record, *place) if place else record)
-        aside = [(number, self._log.aside[number]) for number in numbers if number in self._log.aside]
+                    records.append(moved(record, *position) if position else record)
+        quarantined = [(number, self._log.quarantined[number]) for number in numbers if number in self._log.quarantined]
         if numbers:
-            self._append(Segment(self._log.next_number, numbers, records, aside=aside))
+            self._append(Segment(self._log.next_number, numbers, records, quarantined=quarantined))
 
     def _trim(self) -> None:
         """Delete the segments at the front that have no living job."""
@@ -246,20 +248,20 @@ class MemcachedStore(Store):
             return
         cluster = self._cluster
         first = dead[-1].n + 1
-        keys = [self._names.segment(cluster.head, each.n) for each in dead]
+        keys = [self._names.segment(cluster.manifest, each.n) for each in dead]
         cluster.establish(
             swept=self._log.first, first=first, next=self._log.next, next_number=self._log.next_number,
-            sessions=cluster.head.sessions_from(first),
+            sessions=cluster.manifest.sessions_from(first),
         )  # fmt: skip
         cluster.forget(
             name for key, each in zip(keys, dead, strict=True) for name in (key, *part_names(key, each.size))
         )
         self._log.drop(len(dead))
 
-    def set_aside(self, number: int, reason: str) -> None:
+    def quarantine(self, number: int, reason: str) -> None:
         with self._cluster.lock:
             if self._log.serves(number):
-                self._append(Segment(aside=[(number, reason.encode())]))
+                self._append(Segment(quarantined=[(number, reason.encode())]))
 
 
 def _nodes(url: str, shown: str) -> list[Node]:

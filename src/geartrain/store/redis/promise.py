@@ -25,31 +25,31 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from geartrain.store.base import StoreDown, StoreError, StoreFull
+from geartrain.store.base import StoreDownError, StoreError, StoreFullError
 
 # What the library raises, the nearest class first: what it means and what to do about it.
 _ERRORS: Final[tuple[tuple[type[Exception], type[StoreError], str], ...]] = (
     (AuthenticationError, StoreError, "check the name and the password in the URL: redis://name:password@host"),
     (AuthorizationError, StoreError, "check the rights of the user in the URL"),
     (NoPermissionError, StoreError, "the user in the URL needs the commands of scripts, hashes and sorted sets"),
-    (BusyLoadingError, StoreDown, "it is starting, and still reads its data"),
-    (ConnectionError, StoreDown, "check that it runs there"),
-    (TimeoutError, StoreDown, "check that it runs there"),
-    (OSError, StoreDown, "check that it runs there"),
-    (OutOfMemoryError, StoreFull, "its memory is full: have workers take jobs, or raise maxmemory"),
-    (ReadOnlyError, StoreFull, "it is a replica, which takes no changes: name the primary in the URL"),
-    (MasterDownError, StoreDown, "it is a replica that has lost its primary"),
-    (ClusterDownError, StoreDown, "its cluster is down"),
-    (TryAgainError, StoreDown, "its cluster moves these keys at the moment"),
+    (BusyLoadingError, StoreDownError, "it is starting, and still reads its data"),
+    (ConnectionError, StoreDownError, "check that it runs there"),
+    (TimeoutError, StoreDownError, "check that it runs there"),
+    (OSError, StoreDownError, "check that it runs there"),
+    (OutOfMemoryError, StoreFullError, "its memory is full: have workers take jobs, or raise maxmemory"),
+    (ReadOnlyError, StoreFullError, "it is a replica, which takes no changes: name the primary in the URL"),
+    (MasterDownError, StoreDownError, "it is a replica that has lost its primary"),
+    (ClusterDownError, StoreDownError, "its cluster is down"),
+    (TryAgainError, StoreDownError, "its cluster moves these keys at the moment"),
     (MovedError, StoreError, "it is one node of a cluster, whose others are not asked: use a Redis on its own"),
 )
 # What it has no class for, and what a script of an older Redis met: the word of the refusal.
 _WORDS: Final[tuple[tuple[str, type[StoreError], str], ...]] = (
-    ("OOM", StoreFull, "its memory is full: have workers take jobs, or raise maxmemory"),
-    ("MISCONF", StoreFull, "it can't write to its disk and takes no changes until it can: see its log"),
-    ("READONLY", StoreFull, "it is a replica, which takes no changes: name the primary in the URL"),
-    ("NOREPLICAS", StoreDown, "too few replicas follow it (min-replicas-to-write)"),
-    ("BUSY", StoreDown, "another client's script keeps it busy"),
+    ("OOM", StoreFullError, "its memory is full: have workers take jobs, or raise maxmemory"),
+    ("MISCONF", StoreFullError, "it can't write to its disk and takes no changes until it can: see its log"),
+    ("READONLY", StoreFullError, "it is a replica, which takes no changes: name the primary in the URL"),
+    ("NOREPLICAS", StoreDownError, "too few replicas follow it (min-replicas-to-write)"),
+    ("BUSY", StoreDownError, "another client's script keeps it busy"),
     ("WRONGTYPE", StoreError, "something else uses these keys: give the job server another namespace"),
 )
 

@@ -4,7 +4,7 @@ Their effects reach the append-only file and the replicas as one transaction, so
 Redis looks at its memory when a script starts, and refuses the first command that would take more; so the first
 command that each of them writes with is one that takes memory, and a full Redis refuses a script as a whole.
 
-Numbers and places are 8 bytes, the higher first, so that they are in order as bytes; Lua's own numbers, and Redis'
+Numbers and positions are 8 bytes, the higher first, so that they are in order as bytes; Lua's own numbers, and Redis'
 scores, would lose the last bits of large ones.
 """
 
@@ -33,7 +33,7 @@ end
 # One batch. Returns 1, or the owner if it is not us (nothing if there is none).
 # keys: owner, meta, jobs, order, workloads
 # values: our token, next number or nothing, how many are added, kept apart, moved and removed; then the numbers of all
-# added, their records, number and workload of each kept apart, number, place and attempts of each moved, and the
+# added, their records, number and workload of each kept apart, number, position and attempts of each moved, and the
 # numbers of all removed.
 COMMIT: Final = (
     _SEVERAL
@@ -65,14 +65,14 @@ for _ = 1, ARGV[4] do
 end
 
 for _ = 1, ARGV[5] do
-    local number, place, attempts = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local number, position, attempts = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     at = at + 3
     local record = redis.call('HGET', jobs, number)
     if record then
         local former = string.sub(record, 1, 8)
-        redis.call('HSET', jobs, number, place .. attempts .. string.sub(record, 13))
-        if former ~= place then
-            redis.call('ZADD', order, 0, place .. number)
+        redis.call('HSET', jobs, number, position .. attempts .. string.sub(record, 13))
+        if former ~= position then
+            redis.call('ZADD', order, 0, position .. number)
             redis.call('ZREM', order, former .. number)
         end
     end
@@ -80,22 +80,22 @@ end
 
 count = tonumber(ARGV[6])
 known = each_of(jobs, at, count)
-local gone, places = {}, {}
+local gone, positions = {}, {}
 for i = 1, count do
     if known[i] then
         local number = ARGV[at + i - 1]
         gone[#gone + 1] = number
-        places[#places + 1] = string.sub(known[i], 1, 8) .. number
+        positions[#positions + 1] = string.sub(known[i], 1, 8) .. number
     end
 end
 several('HDEL', jobs, gone)
 several('HDEL', workloads, gone)
-several('ZREM', order, places)
+several('ZREM', order, positions)
 return 1
 """
 )
 
-# Take the place. Returns 1, or the lease if it is held and is not the one known to be left by a dead process.
+# Take the position. Returns 1, or the lease if it is held and is not the one known to be left by a dead process.
 # keys: owner, lease, meta; values: our token, our lease, milliseconds, the dead one's lease
 TAKE: Final = """
 local lease = redis.call('GET', KEYS[2])
@@ -121,9 +121,9 @@ return 1
 """
 
 # Move a job to where ``load`` does not look. Returns as COMMIT does.
-# keys: owner, jobs, order, workloads, set aside; values: our token, number, its decimal digits, reason, the job's place
-# if it is not the record's
-SET_ASIDE: Final = """
+# keys: owner, jobs, order, workloads, set_aside; values: our token, number, its decimal digits, reason, the job's
+# position if it is not the record's
+QUARANTINE: Final = """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner or '' end
 local number, name = ARGV[2], ARGV[3]
@@ -132,9 +132,9 @@ local workload = redis.call('HGET', KEYS[4], number)
 if record or workload then redis.call('HSET', KEYS[5], name .. ' reason', ARGV[4]) end
 if record then redis.call('HSET', KEYS[5], name .. ' record', record) end
 if workload then redis.call('HSET', KEYS[5], name .. ' workload', workload) end
-local place = ARGV[5]
-if place == '' and record then place = string.sub(record, 1, 8) end
-redis.call('ZREM', KEYS[3], place .. number)
+local position = ARGV[5]
+if position == '' and record then position = string.sub(record, 1, 8) end
+redis.call('ZREM', KEYS[3], position .. number)
 redis.call('HDEL', KEYS[2], number)
 redis.call('HDEL', KEYS[4], number)
 return 1

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisError
 from redis.retry import Retry
 
-from geartrain.store.base import StoreDown, StoreError
+from geartrain.store.base import StoreDownError, StoreError
 from geartrain.store.redis import scripts
 from geartrain.store.redis.promise import translate
 
@@ -81,7 +81,7 @@ class Server:
             if isinstance(each, Exception):
                 raise each
         if reached < replicas:
-            raise StoreDown(
+            raise StoreDownError(
                 f"the store {self.shown}: {reached} of {replicas} replicas have the jobs after {REPLICAS_TIMEOUT} s:"
                 " start the others, or wait for fewer by ?wait="
             )

@@ -4,7 +4,7 @@ Under ``{namespace}:`` there are
 
     jobs        hash: number -> record (see ``store.record``), with the workload if that is small
     workloads   hash: number -> workload that is not in the record
-    order       sorted set of place and number, all of the same score, so that Redis orders them as bytes
+    order       sorted set of position and number, all of the same score, so that Redis orders them as bytes
     meta        hash: version of this layout, next_number
     set_aside   hash: "<number> reason", "<number> record", "<number> workload"
     owner       the token of whose jobs they are; lease: that it lives (see ``store.lease``)
@@ -23,8 +23,16 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import Abilities, JobTooLarge, Store, StoreError, StoreFull, StoreInUse, Unreadable
-from geartrain.store.lease import LASTS, RENEWED_EVERY, Holder, claim, in_use
+from geartrain.store.base import (
+    Abilities,
+    JobTooLargeError,
+    Store,
+    StoreError,
+    StoreFullError,
+    StoreInUseError,
+    Unreadable,
+)
+from geartrain.store.lease import LASTS, RENEWED_EVERY, LockHolder, claim, in_use
 from geartrain.store.options import Options
 from geartrain.store.record import JOBS_AT_ONCE, pack, portions, stays, unpack
 from geartrain.store.redis.promise import check_eviction, survives
@@ -57,7 +65,7 @@ class RedisStore(Store):
         self._writer = self._server()
         self._reader = self._server()
         self._next_number = 1  # that the store is known to have
-        self._holder: Holder | None = None
+        self._holder: LockHolder | None = None
         self._beating: threading.Thread | None = None
         self._closing = threading.Event()
 
@@ -82,7 +90,7 @@ class RedisStore(Store):
             )
         if not self._accept_eviction:
             check_eviction(self._writer.redis, self._shown)
-        self._holder = Holder()
+        self._holder = LockHolder()
         claim(self._take, self._shown)
         self._next_number = self.next_number()
         self.abilities = replace(self.abilities, survives=survives(self._writer.redis) + self._replicated())
@@ -102,7 +110,7 @@ class RedisStore(Store):
         self._reader.close()
 
     @property
-    def _mine(self) -> Holder:
+    def _mine(self) -> LockHolder:
         assert self._holder is not None, "the store is not open"
         return self._holder
 
@@ -119,7 +127,7 @@ class RedisStore(Store):
         while not self._closing.wait(RENEWED_EVERY):
             try:
                 self._is_mine(server.run("RENEW", ("owner", "lease"), self._lease()))
-            except StoreInUse as error:
+            except StoreInUseError as error:
                 log.error("store_taken", extra={"fields": {"reason": str(error)}})
                 break
             except StoreError as error:
@@ -129,7 +137,7 @@ class RedisStore(Store):
     def _is_mine(self, answer: Any) -> bool:
         """Whether a script that looks at the owner did its work; not if somebody emptied Redis behind our back.
 
-        Raises StoreInUse if another one is the owner.
+        Raises StoreInUseError if another one is the owner.
         """
         if answer not in (1, b""):
             raise in_use(answer, self._shown)
@@ -149,8 +157,8 @@ class RedisStore(Store):
             records = self._writer.ask("HMGET", "jobs", *[member[8:] for member in page])
             for member, found in zip(page, self._read(page, records, leave_above), strict=True):
                 if isinstance(found, Unreadable):
-                    with suppress(StoreFull):  # then it is met again at the next start
-                        self._set_aside(found.number, found.reason, member[:8])
+                    with suppress(StoreFullError):  # then it is met again at the next start
+                        self._quarantine(found.number, found.reason, member[:8])
                 yield found
 
     def _read(
@@ -196,13 +204,13 @@ class RedisStore(Store):
     def commit(self, batch: Batch) -> None:
         large = next((job for job in batch.added if job.size > LARGEST), None)
         if large is not None:
-            raise JobTooLarge(
+            raise JobTooLargeError(
                 large.number,
                 f"the store {self._shown} takes workloads of up to {LARGEST} bytes, and this one has {large.size}",
             )
         try:
             self._commit(batch)
-        except StoreFull:
+        except StoreFullError:
             if batch.removed:  # it may still forget
                 forgetting = Batch(1)
                 forgetting.removed = batch.removed
@@ -230,7 +238,7 @@ class RedisStore(Store):
         moved = [
             value
             for each in batch.changed
-            for value in (each.number.to_bytes(8), each.place.to_bytes(8), each.attempts.to_bytes(4))
+            for value in (each.number.to_bytes(8), each.position.to_bytes(8), each.attempts.to_bytes(4))
         ]
         return [
             self._mine.token,
@@ -246,24 +254,24 @@ class RedisStore(Store):
             *[number.to_bytes(8) for number in batch.removed],
         ]
 
-    def set_aside(self, number: int, reason: str) -> None:
-        self._set_aside(number, reason, b"")
+    def quarantine(self, number: int, reason: str) -> None:
+        self._quarantine(number, reason, b"")
 
-    def aside(self) -> Iterator[Unreadable]:
+    def quarantined(self) -> Iterator[Unreadable]:
         for name in sorted(self._reader.ask("HKEYS", "set_aside")):
             number, _, what = name.partition(b" ")
             if what == b"reason":
                 reason = self._reader.ask("HGET", "set_aside", name)
                 yield Unreadable(int(number), reason.decode("utf-8", "replace"))
 
-    def _set_aside(self, number: int, reason: str, place: bytes) -> None:
+    def _quarantine(self, number: int, reason: str, position: bytes) -> None:
         keys = ("owner", "jobs", "order", "workloads", "set_aside")
-        values = [self._mine.token, number.to_bytes(8), b"%d" % number, reason.encode(), place]
-        self._is_mine(self._reader.run("SET_ASIDE", keys, values))
+        values = [self._mine.token, number.to_bytes(8), b"%d" % number, reason.encode(), position]
+        self._is_mine(self._reader.run("QUARANTINE", keys, values))
 
 
 def _unpacked(member: bytes, record: bytes | None) -> StoredJob | Unreadable:
-    """The job of a record whose place and number are ``member``."""
+    """The job of a record whose position and number are ``member``."""
     number = int.from_bytes(member[8:])
     if record is None:
         return Unreadable(number, "its record is gone")
@@ -271,6 +279,6 @@ def _unpacked(member: bytes, record: bytes | None) -> StoredJob | Unreadable:
         job = unpack(number, record)
     except ValueError as error:
         return Unreadable(number, str(error))
-    if job.place != int.from_bytes(member[:8]):
-        return Unreadable(number, "its record has another place than it has in line")
+    if job.position != int.from_bytes(member[:8]):
+        return Unreadable(number, "its record has another position than it has in the queue")
     return job

@@ -16,17 +16,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import Abilities, StoreDown, StoreError, StoreInUse, shown_url
+from geartrain.store.base import Abilities, StoreDownError, StoreError, StoreInUseError, shown_url
 from geartrain.store.sql.tables import Tables
 
 # The columns that are filled from a StoredJob, and the same fields of one as a tuple.
 COLUMNS: Final = (
-    "number", "place", "function", "unique", "workload", "size", "priority", "due", "reducer", "attempts", "created",
+    "number", "position", "function", "unique", "workload", "size", "priority", "due", "reducer", "attempts", "created",
 )  # fmt: skip
 fields: Final[Callable[[StoredJob], tuple[Any, ...]]] = attrgetter(*COLUMNS)
 
-# Seconds. A user that was killed may hold its place until the database has noticed.
-PATIENCE: Final = 2
+# Seconds. A user that was killed may keep its hold until the database has noticed.
+HOLD_TIMEOUT: Final = 2
 CONNECT_TIMEOUT: Final = 10
 LOCKED_TIMEOUT: Final = 10  # a row or table that somebody else has locked
 NUMBERS_AT_ONCE: Final = 10_000
@@ -39,7 +39,7 @@ class Step(NamedTuple):
     whole: bool = True
 
 
-class Busy(StoreDown):
+class BusyError(StoreDownError):
     """The database answers, but something is in the way at the moment; the connection is sound."""
 
 
@@ -89,14 +89,17 @@ class Database(ABC):
         """Set up a new connection of the library."""
 
     def hold(self) -> None:  # noqa: B027 - most have nothing to do
-        """Hold what is held without a connection. Raises StoreInUse, or StoreError if there can be no such place."""
+        """Hold what is held without a connection.
+
+        Raises StoreInUseError, or StoreError if there can be no such place.
+        """
 
     @abstractmethod
     def take_hold(self, connection: Connection, former: int) -> int:
         """Hold the namespace for as long as ``connection`` lasts, and return the connection's number.
 
         ``former`` is the number of our connection that held it before; the database may not know yet that it is lost.
-        Raises StoreInUse, naming the user if the database knows.
+        Raises StoreInUseError, naming the user if the database knows.
         """
 
     def let_go(self) -> None:  # noqa: B027 - most have nothing to do
@@ -121,7 +124,7 @@ class Database(ABC):
 
     @abstractmethod
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
-        """What an error of the library means: our class (Busy if the connection is sound), and what to do about it."""
+        """What an error of the library means: our class (BusyError if the connection is sound), and what to do."""
 
     def translate(self, error: Exception) -> StoreError:
         """Our words for an error of the library or of SQLAlchemy."""
@@ -135,10 +138,10 @@ class Database(ABC):
     def is_duplicate(self, error: Exception) -> bool:
         return isinstance(bare(error), self.engine.dialect.loaded_dbapi.IntegrityError)
 
-    def in_use(self, holder: str = "") -> StoreInUse:
+    def in_use(self, holder: str = "") -> StoreInUseError:
         by = f" ({holder})" if holder else ""
         namespace = self.tables.jobs.name.removesuffix("_jobs")
-        return StoreInUse(
+        return StoreInUseError(
             f"the store {self.shown}, namespace {namespace}, is in use by another job server{by}:"
             " stop that one, or give this one a namespace or a place of its own"
         )

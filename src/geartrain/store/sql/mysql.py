@@ -17,8 +17,8 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, text
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import Abilities, JobTooLarge, StoreDown, StoreError, StoreFull
-from geartrain.store.sql.database import CONNECT_TIMEOUT, LOCKED_TIMEOUT, PATIENCE, Busy, Database, Step
+from geartrain.store.base import Abilities, JobTooLargeError, StoreDownError, StoreError, StoreFullError
+from geartrain.store.sql.database import CONNECT_TIMEOUT, HOLD_TIMEOUT, LOCKED_TIMEOUT, BusyError, Database, Step
 from geartrain.store.sql.tables import Tables
 
 ANSWER_TIMEOUT: Final = 60  # seconds
@@ -67,7 +67,7 @@ class MySQL(Database):
         if holder and holder == former:
             connection.exec_driver_sql(f"KILL {former}")
         taken = connection.execute(
-            text("SELECT GET_LOCK(:name, :patience)"), {"name": self.lock, "patience": PATIENCE}
+            text("SELECT GET_LOCK(:name, :timeout)"), {"name": self.lock, "timeout": HOLD_TIMEOUT}
         ).scalar()
         if taken != 1:
             raise self.in_use(self._holder(connection))
@@ -95,11 +95,13 @@ class MySQL(Database):
         length = most = self.packet - len(head) - 1024
         for job in jobs:
             row = (
-                f"({job.number},{job.place},x'{job.function.hex()}',x'{job.unique.hex()}',x'{_given(job).hex()}',"
+                f"({job.number},{job.position},x'{job.function.hex()}',x'{job.unique.hex()}',x'{_given(job).hex()}',"
                 f"{job.size},{job.priority},{job.due!r},x'{job.reducer.hex()}',{job.attempts},{job.created!r})"
             )
             if len(row) >= most:
-                raise JobTooLarge(job.number, f"the store {self.shown}: a job is larger than max_allowed_packet allows")
+                raise JobTooLargeError(
+                    job.number, f"the store {self.shown}: a job is larger than max_allowed_packet allows"
+                )
             length += len(row) + 1
             if length > most:
                 rows = []
@@ -115,11 +117,11 @@ class MySQL(Database):
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         if code in FULL or (code in (1030, 3, 1026) and "28" in str(error)):
-            return StoreFull, "make room on its disk, and make sure that it may be written"
+            return StoreFullError, "make room on its disk, and make sure that it may be written"
         if code in BUSY:
-            return Busy, "look for what keeps it busy, such as locks of other sessions"
+            return BusyError, "look for what keeps it busy, such as locks of other sessions"
         if code in LOST:
-            return StoreDown, "check that it runs and can be reached"
+            return StoreDownError, "check that it runs and can be reached"
         if code in REFUSED:
             return StoreError, "check the user, the password, the database and the user's rights"
         return StoreError, f"look at the database's log (error {code})"

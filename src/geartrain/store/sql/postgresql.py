@@ -14,12 +14,12 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, text
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import Abilities, StoreDown, StoreError, StoreFull
+from geartrain.store.base import Abilities, StoreDownError, StoreError, StoreFullError
 from geartrain.store.sql.database import (
     CONNECT_TIMEOUT,
+    HOLD_TIMEOUT,
     LOCKED_TIMEOUT,
-    PATIENCE,
-    Busy,
+    BusyError,
     Database,
     Step,
     bare,
@@ -87,7 +87,7 @@ class PostgreSQL(Database):
         holder = connection.execute(WHO, {"key": self.key}).first()
         if holder and holder.pid == former:
             connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": former})
-        connection.exec_driver_sql(f"SET lock_timeout = '{PATIENCE}s'")
+        connection.exec_driver_sql(f"SET lock_timeout = '{HOLD_TIMEOUT}s'")
         try:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": self.key})
         except self.errors as error:
@@ -118,18 +118,18 @@ class PostgreSQL(Database):
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
         state = getattr(error, "sqlstate", None)
         if state in FULL:
-            return StoreFull, "make room on its disk, and make sure that it may be written"
+            return StoreFullError, "make room on its disk, and make sure that it may be written"
         if state in REFUSED:
             return StoreError, "check the user, the password and the database in the URL"
         if state is None:
             # No answer came: the connection was lost, or there was none; but a refusal comes without a state too.
             if "authentication" in str(error) or "does not exist" in str(error):
                 return StoreError, "check the user, the password and the database in the URL"
-            return StoreDown, "check that PostgreSQL runs and can be reached"
+            return StoreDownError, "check that PostgreSQL runs and can be reached"
         if state.startswith(LOST):
-            return StoreDown, "it starts or stops, or has ended the session: see PostgreSQL's log"
+            return StoreDownError, "it starts or stops, or has ended the session: see PostgreSQL's log"
         if state.startswith(BUSY):
-            return Busy, "look for what keeps it busy, such as locks of other sessions"
+            return BusyError, "look for what keeps it busy, such as locks of other sessions"
         if state == "42501":
             return StoreError, "the user needs the right to make and change tables there"
         return StoreError, f"look at PostgreSQL's log (state {state})"

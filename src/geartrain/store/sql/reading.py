@@ -1,8 +1,8 @@
-"""All jobs of a table in the order of their places, a page at a time.
+"""All jobs of a table in the order of their positions, a page at a time.
 
-The table's own order is by number, and that is the order of places too for all jobs but those that were sent to the end
-of a line again. So jobs are read by number, and the moved ones, mostly few, are looked up by their places first and
-merged in. That saves an index on the place, which every change would have to keep up.
+The table's own order is by number, and that is the order of positions too for all jobs but those that were sent to the
+end of a queue again. So jobs are read by number, and the moved ones, mostly few, are looked up by their positions first
+and merged in. That saves an index on the position, which every change would have to keep up.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, and_, case, func, literal_column, or_, select, type_coerce
 from sqlalchemy.types import NULLTYPE
 
-from geartrain.jobserver.records import PLACE_BITS, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, StoredJob
 from geartrain.store.base import Unreadable
 from geartrain.store.record import flaw
 from geartrain.store.sql.database import COLUMNS
@@ -34,14 +34,14 @@ def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob |
     """Every job, as ``Store.load`` says; ``ask`` gives the rows a statement selects."""
     jobs = tables.jobs.c
     # The database judges in both queries, so that no row is found by both or by none, whatever it holds.
-    its_own = jobs.place.bitwise_rshift(literal_column(str(PLACE_BITS))) == jobs.number
-    at_home = case((and_(its_own, jobs.place.bitwise_and((1 << PLACE_BITS) - 1) == 0), 1), else_=0)
+    its_own = jobs.position.bitwise_rshift(literal_column(str(POSITION_BITS))) == jobs.number
+    at_home = case((and_(its_own, jobs.position.bitwise_and((1 << POSITION_BITS) - 1) == 0), 1), else_=0)
     length = func.length(jobs.workload)
     chosen: dict[str, ColumnElement[Any]] = {name: as_it_is(jobs[name]) for name in COLUMNS}
     chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), chosen["workload"]), else_=None)
     columns = select(*chosen.values(), length, at_home)
 
-    away = array("q", (number for (number,) in ask(select(jobs.number).where(at_home == 0).order_by(jobs.place))))
+    away = array("q", (number for (number,) in ask(select(jobs.number).where(at_home == 0).order_by(jobs.position))))
     moved = _by_number(columns, tables, away, ask)
     waiting = next(moved, None)
     for job in _at_home(columns, tables, ask):
@@ -60,7 +60,7 @@ def as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 def _before(one: StoredJob, other: StoredJob | Unreadable) -> bool:
-    return isinstance(other, StoredJob) and one.place < other.place
+    return isinstance(other, StoredJob) and one.position < other.position
 
 
 def _at_home(columns: Select[Any], tables: Tables, ask: Ask) -> Iterator[StoredJob | Unreadable]:
@@ -89,13 +89,13 @@ def _by_number(
 
 def _job(row: Sequence[Any]) -> StoredJob | Unreadable:
     types = tuple(map(type, row))
-    number, place, function, unique, workload, size, priority, due, reducer, attempts, created, length, _ = row
+    number, position, function, unique, workload, size, priority, due, reducer, attempts, created, length, _ = row
     if (
         types in (TYPES, TYPES_WHERE_LEFT)
         and size == length
-        and not flaw(number, place, size, priority, due, attempts, created)
+        and not flaw(number, position, size, priority, due, attempts, created)
     ):
-        return StoredJob(number, place, function, unique, workload, size, priority, due, reducer, attempts, created)
+        return StoredJob(number, position, function, unique, workload, size, priority, due, reducer, attempts, created)
     return Unreadable(number, _flaw(row))
 
 
@@ -107,5 +107,5 @@ def _flaw(row: Sequence[Any]) -> str:
             return f"its {name} is {value!r:.60}, where {wanted.__name__} was expected"
     if row[5] != row[11]:
         return f"its workload has {row[11]} bytes, where {row[5]} were expected"
-    number, place, _, _, _, size, priority, due, _, attempts, created = row[: len(COLUMNS)]
-    return flaw(number, place, size, priority, due, attempts, created)
+    number, position, _, _, _, size, priority, due, _, attempts, created = row[: len(COLUMNS)]
+    return flaw(number, position, size, priority, due, attempts, created)

@@ -17,8 +17,8 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, event
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import Abilities, StoreError, StoreFull
-from geartrain.store.sql.database import COLUMNS, Busy, Database, Step, fields
+from geartrain.store.base import Abilities, StoreError, StoreFullError
+from geartrain.store.sql.database import COLUMNS, BusyError, Database, Step, fields
 from geartrain.store.sql.file_lock import FileLock, identity
 from geartrain.store.sql.tables import Tables
 
@@ -163,11 +163,11 @@ class SQLite(Database):
         code = detail & 0xFF
         if code in FULL or detail == sqlite3.SQLITE_IOERR_SHMSIZE:
             return (
-                StoreFull,
+                StoreFullError,
                 f"make room, and make sure that {self.path} is there and may be written, and its folder too",
             )
         if code in BUSY:
-            return Busy, f"another program may have {self.path} locked, or its disk has failed"
+            return BusyError, f"another program may have {self.path} locked, or its disk has failed"
         if code == sqlite3.SQLITE_CANTOPEN:
             return StoreError, f"{self.path} must be a file in a folder that may be written"
         if code == sqlite3.SQLITE_NOTADB:

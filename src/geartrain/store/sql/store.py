@@ -16,10 +16,10 @@ from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import JobTooLarge, Store, StoreError, StoreFull, Unreadable, fill
+from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError, Unreadable, fill
 from geartrain.store.options import Options
+from geartrain.store.sql.connection import ReconnectingConnection
 from geartrain.store.sql.database import Database, Step, known_numbers
-from geartrain.store.sql.line import Line
 from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
@@ -51,13 +51,13 @@ class SqlStore(Store):
         self._signed = False
         self._session = 0  # the writer's connection, as the database numbers it
         self._next_number = 1  # that the store is known to have
-        self._writer = Line(self._database, self._hold)
-        self._reader = Line(self._database, self._database.connect)
+        self._writer = ReconnectingConnection(self._database, self._hold)
+        self._reader = ReconnectingConnection(self._database, self._database.connect)
         jobs = self._tables.jobs
         self._moving = (
             update(jobs)
             .where(jobs.c.number == bindparam("which"))
-            .values(place=bindparam("to"), attempts=bindparam("after"))
+            .values(position=bindparam("to"), attempts=bindparam("after"))
         )
 
     def open(self) -> None:
@@ -77,8 +77,8 @@ class SqlStore(Store):
         )
         for job in found:
             if isinstance(job, Unreadable):
-                with suppress(StoreFull):  # then it is met again at the next start
-                    self.set_aside(job.number, job.reason)
+                with suppress(StoreFullError):  # then it is met again at the next start
+                    self.quarantine(job.number, job.reason)
             yield job
 
     def count(self) -> int:
@@ -93,7 +93,7 @@ class SqlStore(Store):
         limit = self.abilities.max_workload
         if limit and max((job.size for job in batch.added), default=0) > limit:
             job = next(job for job in batch.added if job.size > limit)
-            raise JobTooLarge(
+            raise JobTooLargeError(
                 job.number,
                 f"the store {self._database.shown} takes workloads of up to {limit} bytes, and this one has {job.size}",
             )
@@ -126,7 +126,7 @@ class SqlStore(Store):
             raise KeyError(f"{number}: its workload is not there as it was")
         return workload
 
-    def set_aside(self, number: int, reason: str) -> None:
+    def quarantine(self, number: int, reason: str) -> None:
         jobs, aside = self._tables.jobs, self._tables.set_aside
         copying = insert(aside).from_select(
             ["reason", "at", *jobs.c.keys()],
@@ -139,7 +139,7 @@ class SqlStore(Store):
         ]
         self._writer.use(lambda connection: self._carry_out(connection, steps))
 
-    def aside(self) -> Iterator[Unreadable]:
+    def quarantined(self) -> Iterator[Unreadable]:
         columns = self._tables.set_aside.c
         asking = select(columns.number, columns.reason).order_by(columns.id)
         for number, reason in self._reader.use(lambda connection: connection.execute(asking).all()):
@@ -187,7 +187,7 @@ class SqlStore(Store):
     def _steps(self, batch: Batch, added: list[StoredJob]) -> list[Step]:
         steps = self._database.add(added)
         if batch.changed:
-            moves = [{"which": each.number, "to": each.place, "after": each.attempts} for each in batch.changed]
+            moves = [{"which": each.number, "to": each.position, "after": each.attempts} for each in batch.changed]
             steps.append(Step(lambda connection: connection.execute(self._moving, moves), whole=False))
         steps += self._database.remove(batch.removed)
         if batch.next_number > self._next_number:

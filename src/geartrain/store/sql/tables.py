@@ -74,7 +74,7 @@ class Tables:
 
 def _job_columns(nullable: bool) -> list[Column[object]]:
     return [
-        Column("place", BigInteger, nullable=nullable),
+        Column("place", BigInteger, key="position", nullable=nullable),
         Column("function", NAME, nullable=nullable),
         Column("unique", NAME, nullable=nullable),
         Column("workload", PAYLOAD, nullable=nullable),

@@ -1,8 +1,8 @@
-"""The head: one small item on each node that is trusted, that says what the cluster keeps and who may change it.
+"""The manifest: one small item on each node that is trusted, that says what the cluster keeps and who may change it.
 
-It is rewritten when the nodes or the log's beginning change, not with each batch. A head counts when all its members
-have it, or a later one; nothing is acknowledged before. So a node with a head that is not a member of the one that
-counts has missed something, and a node without a head has nothing or is being filled.
+It is rewritten when the nodes or the log's beginning change, not with each batch. A manifest counts when all its
+members have it, or a later one; nothing is acknowledged before. So a node with a manifest that is not a member of the
+one that counts has missed something, and a node without a manifest has nothing or is being filled.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ VERSION: Final = 1
 
 
 @dataclass(frozen=True)
-class Head:
+class Manifest:
     """``members`` are the nodes that are trusted; segments ``first`` up to ``next`` and maybe some more are kept.
 
-    ``epoch`` counts the owners, ``revision`` the heads of one owner.
+    ``epoch`` counts the owners, ``revision`` the manifests of one owner.
 
     Those from ``swept`` to ``first`` may not be deleted yet. ``sessions`` are (name, first segment) of the job servers
     that wrote them; the name is part of a segment's key, so that nobody writes over another's.
@@ -39,7 +39,7 @@ class Head:
 
     @property
     def age(self) -> tuple[int, int]:
-        """What is larger for a later head."""
+        """What is larger for a later manifest."""
         return self.epoch, self.revision
 
     def dump(self) -> bytes:
@@ -57,15 +57,15 @@ class Head:
         )
 
 
-def parse(raw: bytes, shown: str) -> Head:
-    """The head of an item. Raises StoreError if it is none, or one of a newer geartrain."""
+def parse(raw: bytes, shown: str) -> Manifest:
+    """The manifest of an item. Raises StoreError if it is none, or one of a newer geartrain."""
     try:
         found: dict[str, Any] = json.loads(raw)
         version = found["version"]
         if version <= VERSION:
             found["members"] = tuple(found["members"])
             found["sessions"] = tuple((name, first) for name, first in found["sessions"])
-            return Head(**found)
+            return Manifest(**found)
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"the store {shown}: what is kept there under its names is not ours: give it another namespace"

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from geartrain.jobserver.records import PLACE_BITS, Batch, StoredJob
-from geartrain.store.base import JobTooLarge, Store, Unreadable
+from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
+from geartrain.store.base import JobTooLargeError, Store, Unreadable
 
 JOBS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 4 << 20
@@ -24,7 +24,7 @@ SHARED: Final = (b"", b"-")  # uniques that several jobs of a function may have
 
 
 @dataclass
-class Taken:
+class ImportReport:
     """What came of an intake: jobs and bytes by (function, priority), and what was left out."""
 
     jobs: Counter[tuple[bytes, int]] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Taken:
     renumbered: int = 0
 
 
-class Intake:
+class Importer:
     """Takes jobs into ``store``, which is open.
 
     ``numbers_end`` is the first number that has not been given out where the jobs come from. ``dry`` changes nothing.
@@ -44,7 +44,7 @@ class Intake:
     """
 
     def __init__(self, store: Store, numbers_end: int, now: float, dry: bool) -> None:
-        self.taken = Taken()
+        self.taken = ImportReport()
         self._store = store
         self._now = now
         self._dry = dry
@@ -105,7 +105,7 @@ class Intake:
         if not self._first <= job.number < self._numbers_end:
             self.taken.renumbered += job.number > 0
             job.number = self._next
-            job.place = job.number << PLACE_BITS
+            job.position = job.number << POSITION_BITS
             self._next += 1
         self._count(job, 1)
         if self._batch.added and self._bytes + job.size > BYTES_AT_ONCE:
@@ -122,7 +122,7 @@ class Intake:
             try:
                 self._store.commit(batch)
                 break
-            except JobTooLarge as error:
+            except JobTooLargeError as error:
                 job = next(each for each in batch.added if each.number == error.number)
                 batch.added.remove(job)
                 self._count(job, -1)

@@ -1,7 +1,7 @@
 """The thread that tends the nodes: it renews the lease, takes back nodes that were out, and fills them.
 
 A node that comes back empty is filled. One that comes back with something, after a broken network, has missed changes:
-what it has is deleted first, as far as the head it has tells. What a lost node had is copied to others if there are
+what it has is deleted first, as far as the manifest it has tells. What a lost node had is copied to others if there are
 enough of them and it stays away. Copying is done in small steps with the cluster's lock, so that commits go on between.
 """
 
@@ -14,14 +14,14 @@ from collections.abc import Iterator, Set
 from contextlib import suppress
 from typing import Final
 
-from geartrain.store.base import StoreError, StoreInUse
-from geartrain.store.lease import LASTS, RENEWED_EVERY, Holder
+from geartrain.store.base import StoreError, StoreInUseError
+from geartrain.store.lease import LASTS, RENEWED_EVERY, LockHolder
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import FIRST_PAUSE, LONGEST_PAUSE, Cluster
-from geartrain.store.memcached.head import Head, parse
 from geartrain.store.memcached.log import Log
+from geartrain.store.memcached.manifest import Manifest, parse
 from geartrain.store.memcached.names import Names, placed_segment, placed_workload
-from geartrain.store.memcached.node import Node, NodeDown, NodeFull, State
+from geartrain.store.memcached.node import Node, NodeDownError, NodeFullError, State
 from geartrain.store.memcached.segment import Segment, cut, part_names
 from geartrain.store.memcached.segment import parse as parse_segment
 from geartrain.store.record import apart_size
@@ -33,10 +33,10 @@ STEP_BYTES: Final = 1 << 20
 STEP_VALUES: Final = 200
 
 
-class Tender:
+class Repairer:
     """Tends ``cluster``, whose ``log`` says what there is to keep, for ``holder``."""
 
-    def __init__(self, cluster: Cluster, names: Names, kept: Log, holder: Holder) -> None:
+    def __init__(self, cluster: Cluster, names: Names, kept: Log, holder: LockHolder) -> None:
         self._cluster = cluster
         self._names = names
         self._log = kept
@@ -67,13 +67,13 @@ class Tender:
                         self._try(node)
                 if self._cluster.changed:
                     self._make_whole()
-            except StoreInUse as error:
+            except StoreInUseError as error:
                 log.error("store_taken", extra={"fields": {"reason": str(error)}})
                 return
             except StoreError as error:
-                log.debug("store_not_tended", extra={"fields": {"reason": str(error)}})
+                log.debug("store_not_repaired", extra={"fields": {"reason": str(error)}})
             except Exception:
-                log.exception("store_not_tended")
+                log.exception("store_not_repaired")
             next_at = min([renew_at, *(self._again_at.get(node, 0.0) for node in self._away())])
             if self._cluster.changed:
                 next_at = min(next_at, time.monotonic() + FIRST_PAUSE)
@@ -87,7 +87,7 @@ class Tender:
         with self._cluster.lock:
             self._cluster.verify()
             for node in self._cluster.available():
-                with suppress(NodeDown, NodeFull):  # found out by the next commit
+                with suppress(NodeDownError, NodeFullError):  # found out by the next commit
                     node.put({self._names.lease: self._holder.lease()}, LASTS)
 
     # ── nodes that come back ────────────────────────────────────────────────────────────────────────────────────
@@ -97,21 +97,21 @@ class Tender:
         cluster = self._cluster
         try:
             cluster.accept(node)
-            if raw := node.get([cluster.head_key]).get(cluster.head_key):
-                head = parse(raw, cluster.shown)
-                if head.epoch > cluster.head.epoch:
-                    raise NodeDown(node, "it belongs to a later job server")
-                if head.epoch == cluster.head.epoch and self._missed_nothing(node, raw):
+            if raw := node.get([cluster.manifest_key]).get(cluster.manifest_key):
+                manifest = parse(raw, cluster.shown)
+                if manifest.epoch > cluster.manifest.epoch:
+                    raise NodeDownError(node, "it belongs to a later job server")
+                if manifest.epoch == cluster.manifest.epoch and self._missed_nothing(node, raw):
                     return
                 node.state = State.STALE
-                self._purge(node, head)
+                self._purge(node, manifest)
             with cluster.lock:
                 node.put({cluster.owner_key: cluster.token})
                 node.state = State.FILLING
                 node.reason = ""
                 cluster.changed.add(node)
                 self._came_back(node)
-        except (NodeDown, NodeFull, StoreError) as error:
+        except (NodeDownError, NodeFullError, StoreError) as error:
             node.state = State.OUT
             node.reason = str(error)
             node.close()
@@ -121,7 +121,7 @@ class Tender:
     def _missed_nothing(self, node: Node, raw: bytes) -> bool:
         """Whether nothing was acknowledged since the node was trusted; then it is again."""
         with self._cluster.lock:
-            if node.name not in self._cluster.head.members:
+            if node.name not in self._cluster.manifest.members:
                 return False
             self._cluster.trust(node, raw)
             self._cluster.changed.discard(node)
@@ -132,12 +132,12 @@ class Tender:
         self._pause.pop(node, None)
         log.info("store_node_back", extra={"fields": {"node": node.name, "state": node.state.value}})
 
-    def _purge(self, node: Node, head: Head) -> None:
-        """Delete what the node has from before it was lost, the head last."""
-        n = head.swept
+    def _purge(self, node: Node, manifest: Manifest) -> None:
+        """Delete what the node has from before it was lost, the manifest last."""
+        n = manifest.swept
         end = self._log.next
         while n < end and not self._closing:
-            keys = [self._names.segment(head, m) for m in range(n, min(n + STEP_VALUES, end))]
+            keys = [self._names.segment(manifest, m) for m in range(n, min(n + STEP_VALUES, end))]
             rubbish = list(keys)
             found = reading.values(dict.fromkeys(keys, b""), lambda _: [node], _raise)
             for key, value in found.items():
@@ -147,9 +147,9 @@ class Tender:
                         rubbish += self._workloads(parse_segment(value))
             node.forget(rubbish)
             n += STEP_VALUES
-        node.forget([self._cluster.head_key])
-        if node.get([self._cluster.head_key]):
-            raise NodeDown(node, "it does not forget")
+        node.forget([self._cluster.manifest_key])
+        if node.get([self._cluster.manifest_key]):
+            raise NodeDownError(node, "it does not forget")
 
     def _workloads(self, segment: Segment) -> Iterator[str]:
         for number, record in zip(segment.numbers, segment.records, strict=True):
@@ -179,10 +179,10 @@ class Tender:
                     return  # begin again with the nodes there are now
                 try:
                     self._copy(step, changed)
-                except NodeDown as down:
+                except NodeDownError as down:
                     cluster.lose(down.node, str(down))
                     return
-                except NodeFull as full:
+                except NodeFullError as full:
                     self._again_at[full.node] = time.monotonic() + 10 * LONGEST_PAUSE
                     cluster.lose(full.node, f"it has no room for its share: {full}")
                     return
@@ -209,7 +209,7 @@ class Tender:
             what = placed_segment(number) if is_segment else placed_workload(number)
             if len(changed) == 1 and not changed & set(cluster.ranked(what, at_times)[: cluster.copies]):
                 continue
-            key = self._names.segment(cluster.head, number) if is_segment else self._names.workload(number)
+            key = self._names.segment(cluster.manifest, number) if is_segment else self._names.workload(number)
             for name in (*part_names(key, size), key):
                 placed[name] = what
                 for node in cluster.homes(what):
@@ -229,12 +229,12 @@ class Tender:
         """Say which items are on no node any more. A segment is left out, so that a start finds none missing."""
         if not lost:
             return
-        keys = {self._names.segment(self._cluster.head, kept.n): kept for kept in self._log.segments}
+        keys = {self._names.segment(self._cluster.manifest, kept.n): kept for kept in self._log.segments}
         segments = {kept for key, kept in keys.items() if key in lost}
         jobs = self._log.lose(segments)
         log.error("store_lost", extra={"fields": {"items": len(lost), "jobs": len(jobs)}})
         for kept in segments:
-            empty = cut(self._names.segment(self._cluster.head, kept.n), Segment().dump())
+            empty = cut(self._names.segment(self._cluster.manifest, kept.n), Segment().dump())
             self._cluster.keep([(placed_segment(kept.n), empty)])
 
     def _log_shares(self) -> Iterator[Share]:
@@ -262,5 +262,5 @@ def _steps(shares: list[Share]) -> Iterator[list[Share]]:
         yield step
 
 
-def _raise(down: NodeDown) -> None:
+def _raise(down: NodeDownError) -> None:
     raise down

@@ -12,7 +12,7 @@ from geartrain.cli.printable import printable
 from geartrain.cli.progress import Progress
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.jobserver.records import StoredJob
-from geartrain.store import Store, StoreDown, StoreInUse, Unreadable, engine, shown_url
+from geartrain.store import Store, StoreDownError, StoreInUseError, Unreadable, engine, shown_url
 
 PLACE, SELECTION = "Store", "Selection"
 PRIORITIES = ("high", "normal", "low")
@@ -27,10 +27,10 @@ class StoreCommand(ThemedCommand):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except StoreDown as error:
+        except StoreDownError as error:
             click.echo(f"geartrain: {error}", err=True)
             return 3
-        except StoreInUse as error:
+        except StoreInUseError as error:
             click.echo(f"geartrain: {error}; to look into it while it runs, ask it by `geartrain admin`", err=True)
             return 5
 
@@ -109,7 +109,7 @@ class Reading:
                     bar.show(seen, total)
                 if isinstance(job, Unreadable):
                     self.unreadable.append(job)
-                    text = f"job {job.number} can't be read and has been set aside: {job.reason}"
+                    text = f"job {job.number} can't be read and has been quarantined: {job.reason}"
                     click.echo(f"geartrain: {printable(text)}", err=True)
                 elif not self._wanted or job.function in self._wanted:
                     yield job

@@ -1,6 +1,6 @@
-"""The blocking shell around ``Servers``: sockets, threads that wait, and no thread of its own.
+"""The blocking driver around ``Servers``: sockets, threads that wait, and no thread of its own.
 
-Whoever waits reads for all. The first thread that has to wait becomes the *leader*: it polls every connection and
+A thread that waits reads for all. The first thread that has to wait becomes the *leader*: it polls every connection and
 hands what arrives to the session it belongs to; threads that come to wait meanwhile are *followers* and sleep until
 something touches a request of theirs. A leader that has what it wanted wakes a follower to lead after it. So a lone
 thread pays for no switch of threads, and a thousand threads never read the same socket.
@@ -19,12 +19,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from geartrain.client.bell import Bell
 from geartrain.client.connection import Connection
 from geartrain.client.request import Answer, Follower, Request
 from geartrain.client.servers import Server, Servers
 from geartrain.errors import ConnectError, ConnectionLostError, GeartrainError
 from geartrain.link import Address, BlockingLink
+from geartrain.link.waker import Waker
 
 IDLE_SECONDS = 0.02  # a connection not read for so long may have ended unseen
 
@@ -49,10 +49,10 @@ class Sleeper:
         self._signal.acquire(timeout=-1 if seconds is None else max(seconds, 0))
 
 
-class Shell:
+class Driver:
     """Gives ``Servers`` their sockets, and waits.
 
-    ``make_servers`` makes their state anew, at the beginning and in a forked child; ``connect`` makes a link. No poll
+    ``make_servers`` makes their state, at the beginning and in a forked child; ``connect`` makes a link. No poll
     lasts longer than ``longest_poll`` seconds, which must not be above the time limit of an answer.
     """
 
@@ -73,7 +73,7 @@ class Shell:
         self._connections: dict[Address, Connection] = {}
         self._by_fileno: dict[int, Connection] = {}
         self._poll = select.poll()
-        self._bell: Bell | None = None  # wakes the leader; hung with the first connection
+        self._waker: Waker | None = None  # wakes the leader; made for the first connection
         self._is_led = False
         self._sleepers: dict[Sleeper, None] = {}
 
@@ -85,7 +85,7 @@ class Shell:
         with self._lock:
             self._place((request,), None)
             if self._is_led and not self._are_sent((request,)):
-                self._ring()
+                self._wake_leader()
             return self._finish(request, deadline, late)
 
     def send(
@@ -100,7 +100,7 @@ class Shell:
             asked = tuple(requests)
             self._place(asked, follower)
             if not self._are_sent(asked):
-                self._ring()
+                self._wake_leader()
                 self._wait(asked, lambda: self._are_sent(asked), deadline)
 
     def wait(self, requests: Iterable[Request[Any]], until: Callable[[], bool], deadline: float | None = None) -> bool:
@@ -120,7 +120,7 @@ class Shell:
         self._leave_parent_behind()
         with self._lock:
             self._servers.give_up(request, error)
-            self._settle()
+            self._flush()
 
     def look(self) -> None:
         """Take in what has arrived, without waiting."""
@@ -134,7 +134,7 @@ class Shell:
 
     @property
     def lock(self) -> threading.Lock:
-        """Held by whoever reads or changes a request."""
+        """Held by the thread that reads or changes a request."""
         return self._lock
 
     def close(self, error: GeartrainError) -> None:
@@ -145,17 +145,17 @@ class Shell:
                 return
             self._is_closed = True
             self._servers.end(error)
-            self._settle()
-            self._ring()
+            self._flush()
+            self._wake_leader()
             for sleeper in self._sleepers:
                 sleeper.wake()
             if not self._is_led:
-                self._silence()
+                self._quiet_waker()
 
     # What goes on inside, always with the lock held.
 
     def _leave_parent_behind(self) -> None:
-        """In a forked child the connections are the parent's: let go of them, and begin anew."""
+        """In a forked child the connections are the parent's: let go of them, and begin again."""
         if os.getpid() == self._pid:
             return
         with self._fork_lock:
@@ -164,8 +164,8 @@ class Shell:
             servers, connections = self._servers, self._connections
             for connection in connections.values():
                 connection.link.abandon()
-            if self._bell is not None:
-                self._bell.close()
+            if self._waker is not None:
+                self._waker.close()
             was_closed = self._is_closed
             self._begin()
             self._is_closed = was_closed
@@ -183,12 +183,12 @@ class Shell:
             self._servers.place(request, now)
         if self._is_led:
             self._servers.tick(now)  # starts the time limit of the answers before the leader comes to it
-        self._settle()
+        self._flush()
 
     def _finish(self, request: Request[Answer], deadline: float | None, late: Callable[[], GeartrainError]) -> Answer:
         if not self._wait((request,), lambda: request.done, deadline):
             self._servers.give_up(request, late())
-            self._settle()
+            self._flush()
         return request.outcome()
 
     def _wait(self, requests: tuple[Request[Any], ...], until: Callable[[], bool], deadline: float | None) -> bool:
@@ -220,14 +220,14 @@ class Shell:
             self._hand_over()
 
     def _hand_over(self) -> None:
-        """Have another thread lead, if there is one that waits; to be called by whoever led and leaves."""
+        """Have another thread lead, if there is one that waits; to be called by the thread that led and leaves."""
         if not self._is_led and self._sleepers:
             next(iter(self._sleepers)).wake()
 
     def _lead(self, now: float, seconds: float | None) -> None:
         """Tick, then read once for everybody; waits for at most ``seconds``."""
         next_tick = self._servers.tick(now)
-        if self._settle():
+        if self._flush():
             return
         limit = self._longest_poll
         if seconds is not None and seconds < limit:
@@ -248,15 +248,15 @@ class Shell:
         for fileno, events in ready:
             found = self._by_fileno.get(fileno)
             if found is None:
-                self._silence()
+                self._quiet_waker()
                 continue
             if events & select.POLLOUT:
                 self._write(found)
             if events & ~select.POLLOUT:
                 self._read(found)
-        self._settle()
+        self._flush()
 
-    def _settle(self) -> bool:
+    def _flush(self) -> bool:
         """Do what the servers have to be done; returns whether any request was touched."""
         servers = self._servers
         has_touched = False
@@ -275,9 +275,9 @@ class Shell:
         return has_touched
 
     def _start_dial(self, server: Server) -> None:
-        if self._bell is None:
-            self._bell = Bell()
-            self._poll.register(self._bell, select.POLLIN)
+        if self._waker is None:
+            self._waker = Waker()
+            self._poll.register(self._waker, select.POLLIN)
         dial = threading.Thread(target=self._dial, args=(server, self._servers), name="geartrain-dial", daemon=True)
         try:
             dial.start()
@@ -308,8 +308,8 @@ class Shell:
                 self._by_fileno[link.fileno()] = connection
                 self._poll.register(link.fileno(), select.POLLIN)
                 servers.connected(server, now)
-            self._settle()
-            self._ring()
+            self._flush()
+            self._wake_leader()
             self._wake_senders()
 
     def _hang_up(self, server: Server) -> None:
@@ -355,7 +355,7 @@ class Shell:
         if has_unsent != had_unsent:
             self._poll.modify(connection.link.fileno(), select.POLLIN | (select.POLLOUT if has_unsent else 0))
             if has_unsent:
-                self._ring()
+                self._wake_leader()
             else:
                 self._wake_senders()
 
@@ -381,14 +381,14 @@ class Shell:
         for sleeper in self._sleepers:
             sleeper.wake()
 
-    def _ring(self) -> None:
+    def _wake_leader(self) -> None:
         """Have the leader look again at what it polls, and for how long."""
-        if self._is_led and self._bell is not None:
-            self._bell.ring()
+        if self._is_led and self._waker is not None:
+            self._waker.wake()
 
-    def _silence(self) -> None:
-        if self._bell is not None:
-            self._bell.silence()
+    def _quiet_waker(self) -> None:
+        if self._waker is not None:
+            self._waker.reset()
             if self._is_closed:
-                self._bell.close()
-                self._bell = None
+                self._waker.close()
+                self._waker = None

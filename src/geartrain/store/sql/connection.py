@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from geartrain.store.base import StoreDown
-from geartrain.store.sql.database import Busy, Database, bare
+from geartrain.store.base import StoreDownError
+from geartrain.store.sql.database import BusyError, Database, bare
 
 T = TypeVar("T")
 
 
-class Line:
+class ReconnectingConnection:
     """A connection made by ``connect`` when it is first used, and again after it was lost."""
 
     def __init__(self, database: Database, connect: Callable[[], Connection]) -> None:
@@ -28,7 +28,7 @@ class Line:
         """What ``act`` returns, given the connection; it must bear to be done twice.
 
         A connection may have been lost long ago without anybody noticing, so what fails on an old one is tried once
-        more on a new one. Raises StoreDown if that fails too, or another StoreError at once.
+        more on a new one. Raises StoreDownError if that fails too, or another StoreError at once.
         """
         with self._lock:
             while True:
@@ -39,7 +39,7 @@ class Line:
                     return act(self._connection)
                 except self._database.errors as error:
                     problem = self._database.translate(error)
-                    lost = isinstance(problem, StoreDown) and not isinstance(problem, Busy)
+                    lost = isinstance(problem, StoreDownError) and not isinstance(problem, BusyError)
                     if lost:
                         self._drop()
                     if not lost or old is None:

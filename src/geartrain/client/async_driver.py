@@ -1,4 +1,4 @@
-"""The asyncio shell around ``Servers``: links, timers and futures on one loop.
+"""The asyncio driver around ``Servers``: links, timers and futures on one loop.
 
 What arrives goes from the link through the session to the future that waits for it within one call; what is sent in
 one turn of the loop leaves in one write for each server.
@@ -38,16 +38,16 @@ class Waiter:
 
 
 class Connection:
-    """A link on its way between a server and the shell."""
+    """A link on its way between a server and the driver."""
 
-    __slots__ = ("_confirmed", "_shell", "closed", "early", "link", "server")
+    __slots__ = ("_confirmed", "_driver", "closed", "early", "link", "server")
 
-    def __init__(self, shell: AsyncShell, server: Server) -> None:
-        self._shell = shell
+    def __init__(self, driver: AsyncDriver, server: Server) -> None:
+        self._driver = driver
         self.server = server
         self.link: AsyncLink | None = None
         self._confirmed = 0
-        self.early = b""  # what came before the shell knew the link
+        self.early = b""  # what came before the driver knew the link
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def notice_sending(self) -> None:
@@ -60,18 +60,18 @@ class Connection:
         if self.link is None:
             self.early += data
         else:
-            self._shell.received(self, data)
+            self._driver.received(self, data)
 
     def on_lost(self, error: Exception | None) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        self._shell.lost(self, error)
+        self._driver.lost(self, error)
 
 
-class AsyncShell:
+class AsyncDriver:
     """Gives ``Servers`` their links and timers on the running loop.
 
-    ``make_servers`` makes their state anew, at the beginning and when another loop runs (as in a forked child). No
+    ``make_servers`` makes their state, at the beginning and when another loop runs (as in a forked child). No
     timer is longer than ``longest_timer`` seconds, which must not be above the time limit of an answer: what is asked
     while one runs is then never looked after too late.
     """
@@ -103,7 +103,7 @@ class AsyncShell:
             if follower is not None:
                 request.follow(follower)
             self._servers.place(request, now)
-        self._settle()
+        self._flush()
 
     async def sent(self, request: Request[Any]) -> None:
         """Wait until ``request`` has gone to a server that takes it."""
@@ -143,7 +143,7 @@ class AsyncShell:
         """Let go of ``request`` if it is not done."""
         if not request.done:
             self._servers.give_up(request, error)
-            self._settle()
+            self._flush()
 
     async def close(self, error: GeartrainError) -> None:
         """Close all connections and fail what is open with ``error``; returns when they are closed."""
@@ -157,7 +157,7 @@ class AsyncShell:
             self._connections.clear()
             self._dials.clear()
         closing = [connection.closed for connection in self._connections.values()]
-        self._settle()
+        self._flush()
         for dial in self._dials:
             dial.cancel()
         await asyncio.gather(*closing, *self._dials, return_exceptions=True)
@@ -166,7 +166,7 @@ class AsyncShell:
         """Bytes came over ``connection``."""
         if self._is_current(connection):
             self._servers.received(connection.server, data, self.now())
-            self._settle()
+            self._flush()
 
     def lost(self, connection: Connection, error: Exception | None) -> None:
         """``connection`` has ended."""
@@ -174,7 +174,7 @@ class AsyncShell:
             address = connection.server.address
             how = f"broke: {error}" if error is not None else "was closed by the job server"
             self._servers.lost(connection.server, ConnectionLostError(f"the connection to {address} {how}"), self.now())
-            self._settle()
+            self._flush()
 
     def _is_current(self, connection: Connection) -> bool:
         return self._connections.get(connection.server.address) is connection
@@ -189,7 +189,7 @@ class AsyncShell:
             self._timer = None
         self._loop = loop
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         """Do what the servers have to be done, and see that they are told the time."""
         servers = self._servers
         while True:
@@ -246,10 +246,10 @@ class AsyncShell:
                 servers.received(server, connection.early, self.now())
             if link.closed:
                 self.lost(connection, None)
-        self._settle()
+        self._flush()
 
     def _time_has_come(self) -> None:
         self._timer = None
         for connection in self._connections.values():
             connection.notice_sending()
-        self._settle()
+        self._flush()
