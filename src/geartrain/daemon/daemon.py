@@ -138,7 +138,7 @@ class Daemon:
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout
         for connection in self.connections:
-            connection.close(self.config.stop_timeout)
+            connection.drain_close(self.config.stop_timeout)
         while self.connections and self.loop.time() < deadline:
             for connection in self.connections:
                 if connection.is_delivered():
@@ -192,15 +192,21 @@ class Daemon:
         touched = self.server.touched
         now = touched[:FLUSHED_AT_ONCE]
         del touched[:FLUSHED_AT_ONCE]
+        unread = self.unread
         for peer in now:
             if not peer.gone:
                 cast(Outlet, peer.outlet).write()
             else:
                 peer.touched = False
+            if unread.total > unread.most_of_all:
+                self._relieve()
         if touched:
             self.open_iteration()
+
+    def _relieve(self) -> None:
+        """All peers together leave too much unread: drop the worst ones."""
         while (worst := self.unread.worst()) is not None:
-            worst.cut_off()
+            worst.abort()
 
     def _set_timer(self) -> None:
         at = self.server.next_deadline()
@@ -253,10 +259,10 @@ class Daemon:
             self.server.lost(peer)
         peer.outlet = None
 
-    def on_cut_off(self, peer: Peer | None, unread: int) -> None:
+    def on_abort(self, peer: Peer | None, unread: int) -> None:
         """A connection is dropped since it does not read."""
         limits = {"limit": self.unread.most_of_one, "limit_of_all": self.unread.most_of_all}
-        self.log_event("peer_cut_off", peer, {"unread": unread, **limits})
+        self.log_event("peer_aborted", peer, {"unread": unread, **limits})
 
     def tune(self, connected: socket.socket) -> None:
         """Keepalive, so that the jobs of a dead host come back within a minute; no delay for small packets."""
