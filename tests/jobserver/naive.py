@@ -28,6 +28,11 @@ TO_SERVER = {
     "SUBMIT_REDUCE_JOB_BACKGROUND", "GRAB_JOB_ALL", "GET_STATUS_UNIQUE",
 }  # fmt: skip
 REPORTS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING"}
+METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"}
+NO_WEB_SERVER = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n\r\n"
+    b"This is a Gearman job server. It does not speak HTTP.\n"
+)
 ASSIGNS = {"JOB_ASSIGN", "JOB_ASSIGN_UNIQ", "JOB_ASSIGN_ALL"}
 HIGH, NORMAL, LOW = 0, 1, 2
 SCHEDULE = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
@@ -106,6 +111,7 @@ class NaivePeer:
     former: list[int] = field(default_factory=list)
     id: bytes = b""
     had_turn: bool = False
+    greeted: bool = False  # whether its first message was one of Gearman
     buffer: bytes = b""
     skip: int = 0  # bytes of a report too large that are still to come
 
@@ -207,6 +213,11 @@ class NaiveServer:
         peer = self.peers.get(name)
         if peer is None:
             return  # it was hung up on
+        if data and not peer.greeted and not peer.buffer:
+            if data[:1] == b"\x16" or (data[0] >= 0x80 and data[2:3] == b"\x01"):  # TLS
+                self._hang_up(peer)
+                return
+            peer.greeted = data[0] == 0
         peer.buffer += data[peer.skip :]
         peer.skip = max(peer.skip - len(data), 0)
         while name in self.peers and peer.buffer and self._message(peer):
@@ -268,6 +279,11 @@ class NaiveServer:
             if not newline:
                 return False
             peer.buffer = rest
+            words = line.upper().split()
+            if words and not peer.greeted and (words[0] in METHODS or words[-1].startswith(b"HTTP/")):
+                self._hang_up(peer, NO_WEB_SERVER)
+                return False
+            peer.greeted = peer.greeted or bool(words)
             self._line(peer, line.removesuffix(b"\r"))
             return True
         if len(data) < 12:
@@ -647,8 +663,8 @@ class NaiveServer:
 
     # ── the end of a peer ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _hang_up(self, peer: NaivePeer, last_word: bytes | Refusal) -> None:
-        self.outbox[peer.name].append(last_word)
+    def _hang_up(self, peer: NaivePeer, *last_word: bytes | Refusal) -> None:
+        self.outbox[peer.name] += last_word
         self._leave(peer.name)
         self.closed.add(peer.name)
 

@@ -40,6 +40,8 @@ class Switchboard(Protocol):
 
     def on_disconnect(self, connection: Connection, peer: Peer, error: Exception | None) -> None: ...
 
+    def relieve(self) -> None: ...
+
     def on_abort(self, peer: Peer | None, unread: int) -> None: ...
 
     def tune(self, connected: socket.socket) -> None: ...
@@ -122,23 +124,24 @@ class Connection(Flow, asyncio.Protocol):
     def write(self) -> None:
         peer = self.peer
         assert peer is not None
-        if peer.overflown:
-            self.abort()
-            return
         buffers = peer.take()
         if buffers and not self.closing:
-            if self.full:
-                unread = self.transport.get_write_buffer_size()
-                if self.daemon.unread.is_too_much(self, unread, max(map(len, buffers))):
-                    self.abort()
-                    return
+            if self.full and not self._may_add(buffers):
+                return
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
         if self.counted or peer.unsent > FULL:
+            if peer.overflown:
+                self.abort()
+                return
             self._count()
-        step = self.after_write(peer)
+            self.daemon.relieve()
+        if peer.stalled or peer.closing or self.ending:
+            self._do(self.after_write(peer))
+
+    def _do(self, step: int) -> None:
         if step == GO_ON:
             self.daemon.loop.call_soon(self.go_on)
         elif step == DRAIN:
@@ -156,6 +159,13 @@ class Connection(Flow, asyncio.Protocol):
             self.daemon.receive(peer, b"")
         if self.may_read(peer):
             self.transport.resume_reading()
+
+    def _may_add(self, buffers: list[bytes]) -> bool:
+        """Whether more may wait for a peer that has much unread already; if not, it is dropped."""
+        if self.daemon.unread.is_too_much(self, self.transport.get_write_buffer_size(), max(map(len, buffers))):
+            self.abort()
+            return False
+        return True
 
     def _count(self) -> None:
         """Have what is not read counted, while it is much."""

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from geartrain.daemon.connection import Connection
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
-from geartrain.daemon.outlet import Outlet
 from geartrain.jobserver import JobServer
 from geartrain.jobserver.events import EVENTS
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from geartrain.daemon.config import Config
     from geartrain.jobserver import Peer
+    from geartrain.jobserver.outbox import Outbox
 
 log = logging.getLogger("geartrain.daemon")
 
@@ -61,6 +61,11 @@ class Daemon:
         self.config = config
         self.server = server or JobServer(config.rules())
         self.extensions = list(extensions)
+        # Asked at the end of each iteration, so only those that have something to say.
+        self._flushes = [each.flush for each in extensions if type(each).flush is not Extension.flush]
+        self._deadlines = [
+            each.next_deadline for each in extensions if type(each).next_deadline is not Extension.next_deadline
+        ]
         self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
         self.clock = clock
@@ -173,53 +178,52 @@ class Daemon:
         """The end of an iteration."""
         self.iteration_open = False
         server = self.server
-        if server.touched:
-            self._write()
-        for extension in self.extensions:
-            extension.flush()
+        touched = server.touched
+        if touched:
+            if len(touched) > FLUSHED_AT_ONCE:
+                touched = self._first(touched)
+            for peer in touched:
+                if not peer.gone:
+                    peer.outlet.write()
+                else:
+                    peer.touched = False
+            touched.clear()
+        for flush in self._flushes:
+            flush()
         if server.events:
             for event, who, fields in server.take_events():
                 self.log_event(event, who, fields)
-        self._set_timer()
+        at = server.next_deadline()
+        for next_deadline in self._deadlines:
+            its = next_deadline()
+            if its and (not at or its < at):
+                at = its
+        if at and (self.timer is None or at < self.timer_at):
+            self._set_timer(at)
         if server.draining:
             if all(extension.is_drained for extension in self.extensions):
                 self.drained.set()
             if not self.stopped.is_set() and not server.running:
                 self.stop("no job is running")
 
-    def _write(self) -> None:
-        """Write what the iteration left for each peer; of very many some have to wait for the next one."""
-        touched = self.server.touched
-        now = touched[:FLUSHED_AT_ONCE]
+    def _first(self, touched: list[Outbox]) -> list[Outbox]:
+        """So many as are written to in one iteration; the others have to wait for the next one."""
+        first = touched[:FLUSHED_AT_ONCE]
         del touched[:FLUSHED_AT_ONCE]
-        unread = self.unread
-        for peer in now:
-            if not peer.gone:
-                cast(Outlet, peer.outlet).write()
-            else:
-                peer.touched = False
-            if unread.total > unread.most_of_all:
-                self._relieve()
-        if touched:
-            self.open_iteration()
+        self.open_iteration()
+        return first
 
-    def _relieve(self) -> None:
-        """All peers together leave too much unread: drop the worst ones."""
+    def relieve(self) -> None:
+        """Drop the worst readers if all peers together leave too much unread."""
         while (worst := self.unread.worst()) is not None:
             worst.abort()
 
-    def _set_timer(self) -> None:
-        at = self.server.next_deadline()
-        for extension in self.extensions:
-            its = extension.next_deadline()
-            if its and (not at or its < at):
-                at = its
-        if at and (self.timer is None or at < self.timer_at):
-            if self.timer is not None:
-                self.timer.cancel()
-            # Jobs for later wait in the time of day, timers do not: a minute bounds the harm of a clock that was set.
-            self.timer_at = min(at, self.server.now + 60)
-            self.timer = self.loop.call_later(max(self.timer_at - self.clock.monotonic(), 0), self._on_timer)
+    def _set_timer(self, at: float) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        # Jobs for later wait in the time of day, timers do not: a minute bounds the harm of a clock that was set.
+        self.timer_at = min(at, self.server.now + 60)
+        self.timer = self.loop.call_later(max(self.timer_at - self.clock.monotonic(), 0), self._on_timer)
 
     def _on_timer(self) -> None:
         self.timer = None

@@ -26,6 +26,9 @@ class Host(Protocol):
     def open_iteration(self) -> None:
         """Tell the job server the time, and have what comes of this iteration written at its end."""
 
+    def relieve(self) -> None:
+        """Drop the worst readers if all peers together leave too much unread."""
+
     def on_abort(self, peer: Peer | None, unread: int) -> None:
         """An outlet of the extension's own has been dropped, with so much that was not read."""
 

@@ -89,6 +89,7 @@ class InProcessPeer(Flow):
                 self._packets.append(packet)
                 self._unread += _size(packet)
         self._count()
+        self._host.relieve()
         step = self.after_write(peer)
         if step == GO_ON:
             self._host.loop.call_soon(self._go_on)

@@ -79,7 +79,11 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             _become(user)
         notifier = Notifier(Systemd())
         _load(config, keeper, notifier)
-        extensions: list[Extension] = [notifier] if keeper is None else [keeper, notifier]
+        extensions: list[Extension] = []
+        if keeper is not None:
+            extensions.append(keeper)
+        if notifier.systemd:
+            extensions.append(notifier)
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)

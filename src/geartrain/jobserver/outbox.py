@@ -7,7 +7,7 @@ by their order alone.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, Final, final
 
 from geartrain.native import i64
 from geartrain.wire.packets import ERROR, response_head
@@ -37,7 +37,7 @@ class Outbox:
     """The output of one connection; ``all_touched`` is the list of those that the driver has to look at."""
 
     def __init__(self, all_touched: list[Outbox]) -> None:
-        self.outlet: object = None  # for the driver: what writes this output
+        self.outlet: Any = None  # for the driver: what writes this output
         self.pieces: list[bytes] = []
         self.unsent: i64 = 0  # bytes in pieces
         self.big: bool = False  # whether one of them is written as it is
@@ -119,6 +119,8 @@ class Outbox:
         """What is to be written now: a few buffers, none of them empty; small pieces are joined."""
         self.touched = False
         pieces = self.pieces
+        if self.overflown:
+            return []
         if self.first_deferred is not None:
             pieces = self._free_pieces()
         if not pieces:

@@ -5,7 +5,7 @@ session, slots, job                              the conversation with one job s
 worker, job_thread, connection                   the blocking worker: threads with connections of their own
 async_worker, async_connection, threads          the asyncio worker
 attempt, fork, soft_limit, failure, middleware, metrics   around a job
-pool, heartbeat, signals, readiness, systemd, reload      processes and their supervisor
+pool, heartbeat, signals, readiness, reload               processes and their supervisor
 """
 
 from geartrain.worker.async_worker import AsyncWorker

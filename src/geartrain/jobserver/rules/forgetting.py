@@ -19,6 +19,8 @@ class IdleFunctions(Source):
         self.state: State = state
 
     def next_at(self) -> float:
+        if not self.state.idle:
+            return 0.0
         for function in self.state.idle:
             return function.idle_since + self.state.settings.forget_after
         return 0.0
