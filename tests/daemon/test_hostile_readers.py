@@ -129,13 +129,13 @@ def test_a_client_that_does_not_read_its_results_is_cut_off() -> None:
         before = memory_of(server)
         data = pack_request(WORK_DATA, job.arguments[0], b"x" * 100_000)
         sent = 0
-        while "peer_cut_off" not in server.log.read_text():
+        while "peer_aborted" not in server.log.read_text():
             worker.send(data)
             sent += len(data)
             assert sent < 200 * MIB
             assert memory_of(server) < before + 50 * MIB
         assert re.search(
-            r"WARN +peer_cut_off host=127.0.0.1 fd=\d+ unread=\d+ limit=8388608 ",
+            r"WARN +peer_aborted host=127.0.0.1 fd=\d+ unread=\d+ limit=8388608 ",
             server.log.read_text(),
         )
         wait_until(lambda: len(server.ask("workers")) == 4, "it is gone: the pair, the worker and the one who asks")
@@ -154,7 +154,7 @@ def test_a_slow_reader_of_much_is_not_cut_off() -> None:
             got += len(peer.socket.recv(200_000))
             time.sleep(0.001)
         sender.join()
-        assert "peer_cut_off" not in server.log.read_text()
+        assert "peer_aborted" not in server.log.read_text()
 
 
 @pytest.mark.parametrize("size", [70 * MIB, 200 * MIB])
@@ -173,7 +173,7 @@ def test_one_packet_larger_than_what_may_pile_up_still_arrives(size: int) -> Non
         with DaemonPeer(server.port) as admin:
             admin.send(b"create function g\n")
         assert len(read_large(peer, WORK_COMPLETE)) > size
-        assert "peer_cut_off" not in server.log.read_text()
+        assert "peer_aborted" not in server.log.read_text()
 
 
 # ── asking for much ─────────────────────────────────────────────────────────────────────────────────────────────────

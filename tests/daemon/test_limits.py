@@ -77,7 +77,7 @@ def test_a_peer_that_does_not_read_is_cut_off() -> None:
 
         def is_cut_off() -> bool:
             worker.send(data)
-            return "peer_cut_off" in server.log.read_text()
+            return "peer_aborted" in server.log.read_text()
 
         wait_until(is_cut_off, "the client is cut off")
         wait_until(lambda: still_serves(server), "the others are served")

@@ -184,9 +184,9 @@ def test_the_systems_log_gets_the_events_as_well(tmp_path: Path, root_level: Non
         listener.bind(str(system_log))
         listener.settimeout(5)
         output = Log("none", syslog=True, system_log=str(system_log))
-        log.warning("peer_cut_off", extra={"fields": {"unsent": 5}})
+        log.warning("peer_aborted", extra={"fields": {"unsent": 5}})
         output.close()
-        assert listener.recv(1000).rstrip(b"\0") == b"<28>geartrain: peer_cut_off unsent=5"
+        assert listener.recv(1000).rstrip(b"\0") == b"<28>geartrain: peer_aborted unsent=5"
 
 
 def test_a_log_that_can_not_be_opened_is_told(tmp_path: Path) -> None:

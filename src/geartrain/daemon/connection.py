@@ -13,8 +13,7 @@ import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from geartrain.daemon.flow import FULL, UnreadOutput
-from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
+from geartrain.daemon.flow import DRAIN, END, FULL, GO_ON, Flow, UnreadOutput
 
 if TYPE_CHECKING:
     from geartrain.jobserver import Peer
@@ -41,23 +40,26 @@ class Switchboard(Protocol):
 
     def on_disconnect(self, connection: Connection, peer: Peer, error: Exception | None) -> None: ...
 
-    def on_cut_off(self, peer: Peer | None, unread: int) -> None: ...
+    def relieve(self) -> None: ...
+
+    def on_abort(self, peer: Peer | None, unread: int) -> None: ...
 
     def tune(self, connected: socket.socket) -> None: ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(Flow, asyncio.Protocol):
     """The driver of one peer."""
 
-    __slots__ = ("closing", "daemon", "ending", "full", "peer", "socket", "transport")
+    __slots__ = ("counted", "daemon", "peer", "socket", "transport")
 
     def __init__(self, daemon: Switchboard) -> None:
+        super().__init__()
         self.daemon = daemon
         self.peer: Peer | None = None
-        self.full = False  # the transport holds more than FULL
-        self.closing = False  # we have closed our side
-        self.ending = False  # the peer has closed its side
+        self.counted = False  # among the unread output
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
+
+    # ── what the loop tells ─────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -91,8 +93,17 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more: it gets the answers to what it has asked, then the connection is closed."""
         self.ending = True
-        peer = self.peer
-        return peer is not None and (peer.stalled or peer.unsent > 0)
+        return self.peer is not None and self.has_more(self.peer)
+
+    def pause_writing(self) -> None:
+        self.full = True
+        self._count()
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self._count()
+        self.go_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.socket is not None:
@@ -102,6 +113,13 @@ class Connection(asyncio.Protocol):
         peer = self.peer
         if peer is not None:
             self.daemon.on_disconnect(self, peer, error)
+
+    # ── what the daemon asks ────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def unread(self) -> int:
+        peer = self.peer
+        return self.transport.get_write_buffer_size() + (0 if peer is None else peer.unsent)
 
     def write(self) -> None:
         peer = self.peer
@@ -114,53 +132,57 @@ class Connection(asyncio.Protocol):
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
-        if peer.closing:
-            if not peer.unsent:
-                self.close()
-        elif peer.stalled:
-            # Else it goes on when the socket, or the store, has caught up.
-            if not self.full and peer.unsent < MAX_UNREAD_OUTPUT:
-                self.daemon.loop.call_soon(self.go_on)
-        elif self.ending and not peer.unsent:
-            self.transport.close()
+        if self.counted or peer.unsent > FULL:
+            if peer.overflown:
+                self.abort()
+                return
+            self._count()
+            self.daemon.relieve()
+        if peer.stalled or peer.closing or self.ending:
+            self._do(self.after_write(peer))
 
-    def _may_add(self, buffers: list[bytes]) -> bool:
-        """Whether more may wait for a peer that has much unread already; if not, it is cut off."""
-        unread = self.transport.get_write_buffer_size()
-        if self.daemon.unread.is_too_much(self, unread, max(map(len, buffers))):
-            self.cut_off()
-            return False
-        self.daemon.unread.note(self, unread + sum(map(len, buffers)))
-        return True
+    def _do(self, step: int) -> None:
+        if step == GO_ON:
+            self.daemon.loop.call_soon(self.go_on)
+        elif step == DRAIN:
+            self.drain_close()
+        elif step == END:
+            self.transport.close()
 
     def go_on(self) -> None:
         """Go on with messages that waited, and read again when there are none left."""
         peer = self.peer
-        if peer is None or self.full or self.transport.is_closing():
+        if peer is None or self.transport.is_closing():
             return
-        if peer.stalled and not self.closing:
+        if self.may_go_on(peer):
             self.daemon.open_iteration()
             self.daemon.receive(peer, b"")
-        if not peer.stalled or self.closing:
+        if self.may_read(peer):
             self.transport.resume_reading()
 
-    def pause_writing(self) -> None:
-        self.full = True
-        self.daemon.unread.note(self, self.transport.get_write_buffer_size())
-        self.transport.pause_reading()
+    def _may_add(self, buffers: list[bytes]) -> bool:
+        """Whether more may wait for a peer that has much unread already; if not, it is dropped."""
+        if self.daemon.unread.is_too_much(self, self.transport.get_write_buffer_size(), max(map(len, buffers))):
+            self.abort()
+            return False
+        return True
 
-    def resume_writing(self) -> None:
-        self.full = False
-        self.daemon.unread.forget(self)
-        self.go_on()
+    def _count(self) -> None:
+        """Have what is not read counted, while it is much."""
+        assert self.peer is not None
+        self.counted = self.full or self.peer.unsent > FULL
+        if self.counted:
+            self.daemon.unread.note(self, self.unread)
+        else:
+            self.daemon.unread.forget(self)
 
-    def cut_off(self) -> None:
-        self.daemon.unread.forget(self)
+    def abort(self) -> None:
         if not self.transport.is_closing():
-            self.daemon.on_cut_off(self.peer, self.transport.get_write_buffer_size())
+            self.daemon.on_abort(self.peer, self.unread)
             self.transport.abort()
+        self.daemon.unread.forget(self)
 
-    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+    def drain_close(self, seconds: float = CLOSE_SECONDS) -> None:
         """Close from our side: say the last words, then read and forget for a moment, since a reset would undo them."""
         if self.closing or self.transport.is_closing():
             return

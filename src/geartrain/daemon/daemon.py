@@ -143,7 +143,7 @@ class Daemon:
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout
         for connection in self.connections:
-            connection.close(self.config.stop_timeout)
+            connection.drain_close(self.config.stop_timeout)
         while self.connections and self.loop.time() < deadline:
             for connection in self.connections:
                 if connection.is_delivered():
@@ -188,8 +188,6 @@ class Daemon:
                 else:
                     peer.touched = False
             touched.clear()
-            if self.unread.total > self.unread.most_of_all:
-                self._cut_off_the_worst()
         for flush in self._flushes:
             flush()
         if server.events:
@@ -215,9 +213,10 @@ class Daemon:
         self.open_iteration()
         return first
 
-    def _cut_off_the_worst(self) -> None:
+    def relieve(self) -> None:
+        """Drop the worst readers if all peers together leave too much unread."""
         while (worst := self.unread.worst()) is not None:
-            worst.cut_off()
+            worst.abort()
 
     def _set_timer(self, at: float) -> None:
         if self.timer is not None:
@@ -264,10 +263,10 @@ class Daemon:
             self.server.lost(peer)
         peer.outlet = None
 
-    def on_cut_off(self, peer: Peer | None, unread: int) -> None:
+    def on_abort(self, peer: Peer | None, unread: int) -> None:
         """A connection is dropped since it does not read."""
         limits = {"limit": self.unread.most_of_one, "limit_of_all": self.unread.most_of_all}
-        self.log_event("peer_cut_off", peer, {"unread": unread, **limits})
+        self.log_event("peer_aborted", peer, {"unread": unread, **limits})
 
     def tune(self, connected: socket.socket) -> None:
         """Keepalive, so that the jobs of a dead host come back within a minute; no delay for small packets."""

@@ -11,7 +11,8 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from geartrain.jobserver import JobServer
+    from geartrain.daemon.flow import UnreadOutput
+    from geartrain.jobserver import JobServer, Peer
 
 
 class Host(Protocol):
@@ -20,9 +21,16 @@ class Host(Protocol):
     server: JobServer
     loop: asyncio.AbstractEventLoop
     addresses: list[str]
+    unread: UnreadOutput
 
     def open_iteration(self) -> None:
         """Tell the job server the time, and have what comes of this iteration written at its end."""
+
+    def relieve(self) -> None:
+        """Drop the worst readers if all peers together leave too much unread."""
+
+    def on_abort(self, peer: Peer | None, unread: int) -> None:
+        """An outlet of the extension's own has been dropped, with so much that was not read."""
 
 
 class Extension:

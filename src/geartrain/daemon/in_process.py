@@ -6,8 +6,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from geartrain.daemon.flow import DRAIN, FULL, GO_ON, Flow
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
-from geartrain.wire.parser import Packet, Parser
+from geartrain.wire.parser import LARGEST_BODY, Packet, Parser
 
 if TYPE_CHECKING:
     from geartrain.daemon.extension import Host
@@ -15,22 +16,26 @@ if TYPE_CHECKING:
 HOST = "in-process"
 
 
-class InProcessPeer:
+class InProcessPeer(Flow):
     """One connection without a socket, for use in the daemon's own loop.
 
     ``send`` takes packets as bytes, ``receive`` gives the packets that come, one by one. While so much is not received
-    that a socket's peer would not be read any further, what was sent waits too.
+    that a socket's peer would not be read any further, what was sent waits too; beyond the bounds on unread output it
+    is closed, as a socket's peer is.
     """
 
     def __init__(self, host: Host) -> None:
-        self._host = host
-        self._parser = Parser()
-        self._packets: deque[Packet] = deque()
-        self._unread = 0  # bytes of them, about
-        self._came = asyncio.Event()
+        super().__init__()
         self.closed = False
         self.peer = host.server.connect(HOST, -1)
         self.peer.outlet = self
+        self._host = host
+        self._parser = Parser(LARGEST_BODY)
+        self._packets: deque[Packet] = deque()
+        self._unread = 0  # bytes of them, about
+        self._came = asyncio.Event()
+
+    # ── for the extension ───────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, data: bytes) -> None:
         """Give the job server one packet or several, whole or in parts. Raises ConnectionError once it is closed."""
@@ -48,8 +53,9 @@ class InProcessPeer:
             await self._came.wait()
         packet = self._packets.popleft()
         self._unread -= _size(packet)
-        if self.peer.stalled and self._unread < MAX_UNREAD_OUTPUT:
-            self._host.loop.call_soon(self._go_on)
+        if not self.closed:
+            self._count()
+            self._go_on()
         return packet
 
     def close(self) -> None:
@@ -57,33 +63,58 @@ class InProcessPeer:
         if not self.closed:
             self._host.open_iteration()
             self._host.server.lost(self.peer)
-            self._end()
+            self.closed = True
+            self.peer.outlet = None
+            self._host.unread.forget(self)
+            self._came.set()
+
+    # ── for the daemon ──────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def unread(self) -> int:
+        return self._unread + self.peer.unsent
 
     def write(self) -> None:
-        for buffer in self.peer.take():
+        peer = self.peer
+        if peer.overflown:
+            self.abort()
+            return
+        buffers = peer.take()
+        if buffers and self.full and self._host.unread.is_too_much(self, self._unread, max(map(len, buffers))):
+            self.abort()
+            return
+        for buffer in buffers:
             self._parser.feed(buffer)
             while (packet := self._parser.next_packet()) is not None:
                 self._packets.append(packet)
                 self._unread += _size(packet)
-        if self.peer.closing and not self.peer.unsent:
-            self._host.server.lost(self.peer)
-            self._end()
-        elif self.peer.stalled and self._unread < MAX_UNREAD_OUTPUT:
+        self._count()
+        self._host.relieve()
+        step = self.after_write(peer)
+        if step == GO_ON:
             self._host.loop.call_soon(self._go_on)
+        elif step == DRAIN:
+            self.close()
         self._came.set()
 
-    def cut_off(self) -> None:
-        self.close()
+    def abort(self) -> None:
+        if not self.closed:
+            self._host.on_abort(self.peer, self.unread)
+            self._packets.clear()
+            self.close()
+
+    def _count(self) -> None:
+        """Have what is not received counted, while it is much."""
+        self.full = self._unread >= MAX_UNREAD_OUTPUT
+        if self.unread > FULL:
+            self._host.unread.note(self, self.unread)
+        else:
+            self._host.unread.forget(self)
 
     def _go_on(self) -> None:
-        if self.peer.stalled and not self.closed:
+        if self.may_go_on(self.peer) and not self.closed:
             self._host.open_iteration()
             self._host.server.receive(self.peer, b"")
-
-    def _end(self) -> None:
-        self.closed = True
-        self.peer.outlet = None
-        self._came.set()
 
 
 def _size(packet: Packet) -> int:

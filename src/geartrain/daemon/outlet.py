@@ -8,8 +8,12 @@ from typing import Protocol
 class Outlet(Protocol):
     """One way out; the daemon has it as ``peer.outlet``."""
 
+    @property
+    def unread(self) -> int:
+        """Bytes that it holds and the peer has not taken."""
+
     def write(self) -> None:
         """Write what the iteration has left for the peer; go on with requests of it that waited; close in time."""
 
-    def cut_off(self) -> None:
+    def abort(self) -> None:
         """The peer does not read: drop it together with what it was to get."""

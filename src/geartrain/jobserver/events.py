@@ -25,7 +25,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "malformed_packet": (INFO, "a packet lacks arguments; its sender got an ERROR"),
     "memory_full": (WARNING, "there is no room for what a peer sent; it got QUEUE_ERROR"),
     "packet_too_slow": (WARNING, "a half-sent packet did not come whole in time; the connection is closed"),
-    "peer_cut_off": (WARNING, "a peer does not read what it gets; its connection is dropped with what waited for it"),
+    "peer_aborted": (WARNING, "a peer does not read what it gets; its connection is dropped with what waited for it"),
     "report_too_large": (WARNING, "a worker's report is above `--max-packet`; its job failed, and the worker goes on"),
     "request_refused": (WARNING, "a peer asked for what it has no right to; it got an ERROR"),
     "retries_used_up": (WARNING, "a job has lost as many workers as it may, and failed"),

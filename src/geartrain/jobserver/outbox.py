@@ -48,6 +48,7 @@ class Outbox:
         self.all_touched: list[Outbox] = all_touched
         self.busy: bool = False  # a chore is under way, before which the peer's next request can't be read
         self.closing: bool = False  # to be closed once what take() gives has been written
+        self.overflown: bool = False  # it was to get more than it may leave unread: to be dropped as it is
         self.gone: bool = False
 
     def send(self, piece: bytes) -> None:
@@ -66,6 +67,11 @@ class Outbox:
         if len(piece) >= SHARED_PIECE:
             self.big = True
         self.send(piece)
+
+    def overflow(self) -> None:
+        """Give the peer up: others send it more than it may leave unread."""
+        self.overflown = True
+        self.touch()
 
     def touch(self) -> None:
         """Have the driver look at this peer at the end of the iteration."""
@@ -113,6 +119,8 @@ class Outbox:
         """What is to be written now: a few buffers, none of them empty; small pieces are joined."""
         self.touched = False
         pieces = self.pieces
+        if self.overflown:
+            return []
         if self.first_deferred is not None:
             pieces = self._free_pieces()
         if not pieces:

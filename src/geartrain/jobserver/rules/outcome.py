@@ -140,11 +140,14 @@ def _forward(state: State, first: Subscriber, type: i64, head: bytes, payload: b
     """Send a report to every client; those that do not know exceptions get WORK_FAIL in its place."""
     subscriber: Subscriber | None = first
     shared = first.next_of_job is not None
+    limit: i64 = state.settings.max_unsent
     while subscriber is not None:
         state.cost += 1
         peer = subscriber.peer
-        if peer.gone or peer.closing:
+        if peer.gone or peer.closing or peer.overflown:
             pass
+        elif peer.unsent > limit:
+            peer.overflow()
         elif type == WORK_EXCEPTION and not peer.exceptions:
             handle = head[HEADER_SIZE : find_nul(head, HEADER_SIZE, len(head))]
             peer.send(response_head(WORK_FAIL, len(handle)) + handle)
@@ -166,12 +169,7 @@ def tell_failure(state: State, job: Job) -> None:
         return
     handle = state.handles.make(job.number)
     packet = response_head(WORK_FAIL, len(handle)) + handle
-    while subscriber is not None:
-        state.cost += 1
-        peer = subscriber.peer
-        if not peer.gone and not peer.closing:
-            peer.send(packet)
-        subscriber = subscriber.next_of_job
+    _forward(state, subscriber, WORK_FAIL, packet, b"")
 
 
 def finish(state: State, job: Job, outcome: i64) -> None:

@@ -1,0 +1,185 @@
+"""What many peers leave unread, wherever it waits, stays within the bounds for one and for all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+import pytest
+from good_pair import GoodPair, memory_of
+
+from daemon_peer import DaemonPeer
+from geartrain.daemon.config import Config
+from geartrain.daemon.daemon import Daemon
+from geartrain.daemon.in_process import InProcessPeer
+from geartrain.jobserver import JobServer
+from geartrain.wire import packets as p
+from geartrain.wire.packets import pack_request
+from servers import running_geartrain, wait_until
+
+MIB = 1 << 20
+
+
+def subscribe(client: DaemonPeer, count: int) -> bytes:
+    """Have a client wait for one job so many times; the job's handle."""
+    request = pack_request(p.SUBMIT_JOB, b"f", b"u", b"")
+    handle = b""
+    while count > 0:
+        batch = min(count, 1000)
+        client.send(request * batch)
+        for _ in range(batch):
+            handle = client.receive().arguments[0]
+        count -= batch
+    return handle
+
+
+def begin(worker: DaemonPeer) -> bytes:
+    """Have a worker begin the job; its handle."""
+    worker.send(pack_request(p.CAN_DO, b"f") + pack_request(p.GRAB_JOB))
+    return worker.receive().arguments[0]
+
+
+@pytest.mark.parametrize("size", [100, 1900, 30_000])
+def test_who_waits_for_a_job_many_times_has_one_bound(size: int) -> None:
+    """The bound is asked while the answer is made, not when it is there."""
+    with (
+        running_geartrain("--max-unsent=4MiB") as server,
+        GoodPair(server) as pair,
+        DaemonPeer(server.port) as client,
+        DaemonPeer(server.port) as worker,
+    ):
+        handle = subscribe(client, 50_000)
+        assert begin(worker) == handle
+        before = memory_of(server)
+        worker.send(pack_request(p.WORK_DATA, handle, bytes(size)))
+        wait_until(lambda: "peer_aborted" in server.log.read_text(), "it is dropped")
+        pair.await_jobs(20)
+        assert memory_of(server) < before + 20 * MIB
+        worker.send(pack_request(p.WORK_COMPLETE, handle, b""))
+        wait_until(lambda: server.jobs_of("f") == (0, 0), "its job ended")
+
+
+def test_who_reads_gets_all_of_it_many_times() -> None:
+    with (
+        running_geartrain("--max-unsent=4MiB") as server,
+        DaemonPeer(server.port) as client,
+        DaemonPeer(server.port) as worker,
+    ):
+        handle = subscribe(client, 1000)
+        begin(worker)
+        worker.send(pack_request(p.WORK_DATA, handle, b"d" * 3000))
+        for _ in range(1000):
+            assert client.receive().arguments == (handle, b"d" * 3000)
+        assert "peer_aborted" not in server.log.read_text()
+
+
+def test_of_all_that_do_not_read_the_worst_goes_first() -> None:
+    with running_geartrain("--max-unsent-total=32MiB") as server, contextlib.ExitStack() as stack:
+        worker = stack.enter_context(DaemonPeer(server.port))
+        clients = [stack.enter_context(DaemonPeer(server.port, receive_buffer=4096)) for _ in range(3)]
+        handles = []
+        for number, client in enumerate(clients):
+            client.send(pack_request(p.SUBMIT_JOB, b"f", b"%d" % number, b""))
+            handles.append(client.receive().arguments[0])
+        for handle in handles:
+            assert begin(worker) == handle
+        before = memory_of(server)
+        # Beyond what the system keeps for each, 4 MiB or so: 12, 16 and 8 MiB, then 16 more for the third.
+        for handle, sizes in zip(handles, (16, 20, 12), strict=True):
+            for _ in range(sizes):
+                worker.send(pack_request(p.WORK_DATA, handle, bytes(MIB)))
+        wait_until(lambda: server.log.read_text().count(" peer_aborted ") == 1, "one is dropped")
+        assert server.log.read_text().count(f" limit_of_all={32 * MIB}") == 1
+        assert memory_of(server) < before + 45 * MIB
+        clients[1].socket.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            while clients[1].socket.recv(MIB):
+                pass
+        for client, sizes in ((clients[0], 16), (clients[2], 12)):
+            for _ in range(sizes):
+                header = client._read(12)
+                assert struct.unpack(">4sI", header[:8]) == (b"\0RES", p.WORK_DATA)
+                left = int.from_bytes(header[8:], "big")
+                while left:
+                    left -= len(client.socket.recv(min(left, MIB)))
+
+
+# ── within this process ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def within(act: Callable[[Daemon, int], Awaitable[None]], **options: str) -> None:
+    """A daemon whose store never answers, at a port, and what is to be done with it."""
+
+    async def run() -> None:
+        config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1", **options})
+        settings = config.rules()
+        settings.durable = True  # and nothing ever takes a batch
+        daemon = Daemon(config, JobServer(settings))
+        sockets: list[socket.socket] = config.sockets()
+        await daemon.start(sockets)
+        serving = asyncio.create_task(daemon.run())
+        try:
+            await asyncio.wait_for(act(daemon, sockets[0].getsockname()[1]), 20)
+        finally:
+            daemon.stop("the test is over")
+            await asyncio.wait_for(serving, 10)
+
+    asyncio.run(run())
+
+
+async def started_job(daemon: Daemon, client: InProcessPeer | None = None) -> tuple[InProcessPeer, bytes]:
+    """A worker that has begun a job of this client's, or of somebody else's, and the job's handle."""
+    if client is not None:
+        client.send(pack_request(p.SUBMIT_JOB, b"f", b"", b""))
+        await client.receive()
+    worker = InProcessPeer(daemon)
+    worker.send(pack_request(p.CAN_DO, b"f") + pack_request(p.GRAB_JOB))
+    return worker, (await worker.receive()).arguments[0]
+
+
+@pytest.mark.parametrize("bound", [{"max_unsent": "1MiB"}, {"max_unsent_total": "1MiB"}], ids=["one", "all"])
+def test_what_waits_behind_an_acknowledgement_is_counted(bound: dict[str, str]) -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(pack_request(p.SUBMIT_JOB, b"f", b"", b""))
+        await reader.readexactly(12)
+        worker, handle = await started_job(daemon)
+        acknowledged_never = pack_request(p.SUBMIT_JOB_BG, b"g", b"", b"")
+        writer.write(acknowledged_never + pack_request(p.CAN_DO, b"seen"))
+        while b"seen" not in daemon.server.functions:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        connection = next(iter(daemon.connections))
+        sent = 0
+        while connection in daemon.connections:
+            assert daemon.unread.total <= connection.unread < 2 * MIB
+            worker.send(pack_request(p.WORK_DATA, handle, bytes(100_000)))
+            sent += 100_000
+            await asyncio.sleep(0)
+            assert sent < 10 * MIB
+        assert sent > 900_000
+        assert daemon.unread.total == 0
+        writer.close()
+
+    within(act, **bound)
+
+
+@pytest.mark.parametrize("bound", [{"max_unsent": "1MiB"}, {"max_unsent_total": "1MiB"}], ids=["one", "all"])
+def test_a_peer_in_this_process_that_does_not_receive_is_closed(bound: dict[str, str]) -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        client = InProcessPeer(daemon)
+        worker, handle = await started_job(daemon, client)
+        sent = 0
+        while not client.closed:
+            worker.send(pack_request(p.WORK_DATA, handle, bytes(100_000)))
+            sent += 100_000
+            await asyncio.sleep(0)
+            assert sent < 10 * MIB
+        assert sent > 900_000
+        assert daemon.unread.total == 0
+        with pytest.raises(ConnectionError):
+            await client.receive()
+
+    within(act, **bound)
