@@ -105,6 +105,29 @@ class MemcachedPlace(Place):
         with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
             wait_until(lambda: client.get(f"{self.namespace}.head") is not None, "it is filled")
 
+    def records_kept(self, store: Store) -> int:
+        assert isinstance(store, MemcachedStore)
+        return len(store._log.entries)
+
+    def aliases(self) -> list[str]:
+        local = [f"localhost:{service.port}" for service in self.services]
+        return [
+            url_of(self.services[::-1], self.namespace),
+            f"memcached://{','.join(local[:2])}?namespace={self.namespace}",
+        ]
+
+    def steal(self) -> None:
+        for service in self.services:
+            with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
+                client.set(
+                    f"{self.namespace}.owner", b"elsewhere 42 2026-01-01T00:00:00 another-machine/1 0123456789abcdef"
+                )
+
+    def empty(self) -> None:
+        for service in self.services:
+            with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
+                client.flush_all(noreply=False)
+
     def spoil(self, number: int) -> None:
         with contextlib.closing(MemcachedStore(self.url)) as store:
             store.open()
