@@ -9,10 +9,10 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 
-from place import Place, batch
+from place import Place, batch, opened
 from pymemcache.client.base import Client
 
-from geartrain.store import Store, StoreDownError
+from geartrain.store import Store, StoreError
 from geartrain.store.memcached import MemcachedStore
 from geartrain.store.memcached.names import placed_segment
 from geartrain.store.memcached.node import State
@@ -77,7 +77,7 @@ def wait_until_whole(store: Store) -> None:
     cluster = store._cluster
 
     def whole() -> bool:
-        with contextlib.suppress(StoreDownError):
+        with contextlib.suppress(StoreError):
             store.commit(batch())  # notices what has happened to the nodes
         return not cluster.changed and all(node.state is State.IN for node in cluster.nodes)
 
@@ -119,9 +119,9 @@ class MemcachedPlace(Place):
     def steal(self) -> None:
         for service in self.services:
             with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
-                client.set(
-                    f"{self.namespace}.owner", b"elsewhere 42 2026-01-01T00:00:00 another-machine/1 0123456789abcdef"
-                )
+                client.delete(f"{self.namespace}.lease")  # as if it had run out
+        with opened(self.url):
+            pass
 
     def empty(self) -> None:
         for service in self.services:

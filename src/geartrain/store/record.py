@@ -17,8 +17,8 @@ from geartrain.store.base import Unreadable
 _HEAD: Final = Struct(">QIBddQIII")
 _CHANGED: Final = Struct(">QIBd")  # the first four of them
 
-LAST_NUMBER: Final = 1 << (62 - POSITION_BITS)
-NUMBERS_END: Final = LAST_NUMBER + (LAST_NUMBER >> 1)  # what a store may have for its next number
+LAST_NUMBER: Final = (1 << (63 - POSITION_BITS)) - 1  # its position fits 63 bits
+NUMBERS_END: Final = 7 << (60 - POSITION_BITS)  # the largest next number; behind it there are 10^12 more
 LATEST: Final = 1e18  # Unix time: SUBMIT_JOB_EPOCH takes numbers of 18 digits
 
 JOBS_AT_ONCE: Final = 500  # that are read from a store together ...
@@ -77,10 +77,7 @@ def unpack(number: int, record: bytes) -> StoredJob:
 
 
 def flaw(number: int, position: int, size: int, priority: int, due: float, attempts: int, created: float) -> str:
-    """What is wrong with a job's numbers, wherever they come from; empty: nothing is.
-
-    A number is so small that its position, and those of many jobs after it, fit 63 bits.
-    """
+    """What is wrong with a job's numbers, wherever they come from; empty: nothing is."""
     for name, value, least, most in (
         ("number", number, 1, LAST_NUMBER),
         ("position", position, 0, 2**63 - 1),

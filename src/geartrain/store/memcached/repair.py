@@ -107,6 +107,7 @@ class Repairer:
                 self._purge(node, manifest)
             with cluster.lock:
                 node.put({cluster.owner_key: cluster.token})
+                node.put({self._names.lease: self._holder.lease()}, LASTS)
                 node.state = State.FILLING
                 node.reason = ""
                 cluster.changed.add(node)
