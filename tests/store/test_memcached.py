@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from contract import StoreContract
 from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging, url_of, wait_until_whole
-from place import NO_LIMIT, batch, bytes_like, fields, insist, job, kept, numbers, opened
-from pymemcache.client.base import Client  # type: ignore[import-untyped]
+from place import NO_LIMIT, batch, bytes_like, fields, is_refused, job, kept, numbers, opened, until_rebuilt
+from pymemcache.client.base import Client
 
 from geartrain.jobserver.records import POSITION_BITS
 from geartrain.store import StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
@@ -127,7 +127,7 @@ def test_what_others_keep_there_is_left_alone(place: MemcachedPlace, services: l
         client.set(f"{place.namespace}.head", b"somebody's own")
         with pytest.raises(StoreError, match="another namespace"):
             engine(place.url).open()
-        newer = Manifest(1, 1, "", (), (("", 0),), version=2)
+        newer = Manifest(1, 1, "", (), (("", 0),), version=3)
         client.set(f"{place.namespace}.head", newer.dump())
         with pytest.raises(StoreError, match="newer geartrain"):
             engine(place.url).open()
@@ -162,9 +162,11 @@ def test_without_one_of_two_nodes_it_goes_on_and_without_both_it_waits(new_names
         for service in services:
             service.start()
         wait_until_whole(store)
-        # Both were emptied, which is more than it can bear; it says so, and goes on.
-        insist(store, batch(job(3, b"three"), removed=(1, 2)))
-        assert numbers(store) == [3]
+        # Both were emptied, which is more than it can bear.
+        assert is_refused(store, batch(job(3, b"three")), "has lost 2 jobs")
+        assert until_rebuilt(store, [job(1, b"one"), job(2, b"two")], 3) == 2
+        store.commit(batch(job(3, b"three"), removed=(1,)))
+        assert numbers(store) == [2, 3]
 
 
 def test_a_node_that_comes_back_is_filled_and_then_the_other_may_go(
@@ -273,6 +275,21 @@ def test_jobs_that_no_node_has_are_reported_and_stop_nothing(new_namespace: NewN
             wait_until_whole(store)
         with opened(url) as store:
             assert not any(isinstance(each, Unreadable) for each in store.load(NO_LIMIT))
+
+
+def test_what_is_lost_meanwhile_is_known_before_the_next_job(new_namespace: NewNamespace) -> None:
+    with cluster(3) as services, opened(url_of(services, new_namespace())) as store:
+        known = [job(n, b"w" * (n * 1000)) for n in range(1, 21)]  # some are in segments, some are items of their own
+        for each in known:
+            store.commit(batch(each))
+        for service in services[:2]:
+            service.kill()
+        for service in services[:2]:
+            service.start()
+        wait_until(lambda: is_refused(store, batch(job(21)), "has lost"), "the loss is known", 30)
+        assert until_rebuilt(store, known, 21) == 20
+        store.commit(batch(job(21)))
+        assert [each[:5] for each in kept(store)] == [fields(each)[:5] for each in [*known, job(21)]]
 
 
 # Who uses it
