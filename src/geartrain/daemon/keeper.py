@@ -43,10 +43,10 @@ class Keeper(Extension):
         self.reads: set[Read] = set()  # under way
         self.give_up_reads_at = 0.0  # when no read has come to an end for too long; 0: none is under way
 
-    def load(self, progress: Callable[[int, int], None] | None = None) -> int:
+    def load(self, progress: Callable[[int, int], None] = lambda jobs, of: None) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
 
-        ``progress`` is told now and then how many of how many have come.
+        ``progress`` is told at the beginning and now and then how many of how many have come.
         """
         server = self.server
         store = self.store
@@ -56,6 +56,7 @@ class Keeper(Extension):
         server.next_number = max(store.next_number(), 1)
         server.changes.reserved = server.next_number
         jobs = 0
+        progress(jobs, total)
         for found in store.load(server.settings.spill_above):
             if isinstance(found, StoredJob):
                 server.restore(found)
@@ -65,8 +66,7 @@ class Keeper(Extension):
             if jobs % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
-                if progress is not None:
-                    progress(jobs, total)
+                progress(jobs, total)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})
