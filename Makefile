@@ -12,10 +12,11 @@ FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
 TESTS ?= tests
 # What runs a second time with the rules interpreted: all that is made of them.
+CORE := tests/wire tests/jobserver tests/client tests/worker tests/test_conversations.py
 RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted lint format types check bench bench-latency bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-latency bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -24,7 +25,7 @@ help: ## list these entries
 demo: $(VENV)/.demo ## count the words of Python's library: a job server, two workers, a shell command
 	@$(VENV)/bin/python demo/demo.py
 
-test: test-compiled test-interpreted ## install what the tests need, and run them all, compiled and interpreted
+test: test-compiled test-interpreted test-newest ## install what the tests need, and run them: compiled, interpreted, with a newer Python
 
 test-compiled: $(NATIVE)/.installed services
 	$(NATIVE)/bin/geartrain version
@@ -32,6 +33,17 @@ test-compiled: $(NATIVE)/.installed services
 
 test-interpreted: $(VENV)/.dev services
 	$(VENV)/bin/python -m pytest $(RULES)
+
+# The newest Python that is installed here, beside the one that all else uses.
+test-newest: services ## the tests of the core, clients and workers, compiled, with the newest Python installed here
+	@newest=$$(tools/newest-python); if [ -z "$$newest" ]; then echo 'only one Python is installed here: not tested with a newer one'; \
+	else $(MAKE) --no-print-directory NATIVE=.venv-newest PYTHON=$$newest .venv-newest/.installed && \
+	.venv-newest/bin/geartrain version && .venv-newest/bin/python -m pytest $(CORE); fi
+
+coverage: $(VENV)/.dev services ## how much of the sources the interpreted tests run through
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'coverage>=7'
+	$(VENV)/bin/python -m coverage run --source=src/geartrain -m pytest $(TESTS)
+	$(VENV)/bin/python -m coverage report --skip-covered --sort=cover | tail -40
 
 lint: $(VENV)/.dev ## ruff over everything: rules and format
 	$(VENV)/bin/ruff check .
@@ -43,6 +55,7 @@ format: $(VENV)/.dev ## bring every file into the formatter's form
 types: $(VENV)/.dev ## mypy, strict
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy demo
+	tools/type-check-tests $(VENV)/bin/mypy
 
 check: lint types test ## what CI runs: lint, types, tests
 
@@ -80,7 +93,7 @@ crash: $(NATIVE)/.installed services ## kill job servers and stores under load, 
 	$(NATIVE)/bin/python crash/run.py $(CRASH)
 
 clean: ## remove what was made here, the environments included
-	rm -rf build dist $(VENV) $(NATIVE) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf build dist $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ── environments ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from typing import Self
 
 from geartrain.wire.parser import Packet
 
@@ -41,7 +42,7 @@ class DaemonPeer:
             data += more
         return data
 
-    def __enter__(self) -> DaemonPeer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import geartrain.daemon.config
 import geartrain.daemon.process  # noqa: F401 (for the forked daemons)
@@ -199,7 +200,7 @@ class MemoryPlayer(Player):
         """What the daemon does at the end of a turn: write what is owed, and go on with peers that had to wait."""
         names = {peer: name for name, peer in self.peers.items()}
         while self.server.touched:
-            touched = self.server.touched[:]
+            touched = cast(list[Peer], self.server.touched[:])
             self.server.touched.clear()
             for peer in (peer for peer in touched if not peer.gone):
                 self.received[names[peer]] += b"".join(peer.take())

@@ -85,10 +85,11 @@ class Service(ABC):
     def kill(self) -> None:
         """End it and all its processes at once, with no chance to tidy up."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
+        group = self.process.pid
+        os.killpg(group, signal.SIGKILL)
         self.process.wait()
         # Its children die a moment later, and hold the data's lock until then.
-        wait_until(lambda group=self.process.pid: not _lives(group), "its processes are gone")
+        wait_until(lambda: not _lives(group), "its processes are gone")
 
     def has_ended(self) -> bool:
         """Whether it has ended by itself."""
@@ -217,7 +218,7 @@ class MariaDB(SqlService):
                 *self.options]  # fmt: skip
 
     def greets(self) -> bool:
-        import pymysql
+        import pymysql  # type: ignore[import-untyped]
 
         try:
             self.sql(

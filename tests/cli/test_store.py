@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,17 @@ Store = Callable[..., subprocess.CompletedProcess[str]]
 NOW = time.time()
 
 
-def job(number: int, function: bytes, workload: bytes = b"", **fields: object) -> StoredJob:
-    given = {"unique": b"", "priority": 1, "due": 0.0, "reducer": b"", "attempts": 0, "created": NOW - 60, **fields}
-    return StoredJob(  # type: ignore[arg-type]
+def job(number: int, function: bytes, workload: bytes = b"", **fields: Any) -> StoredJob:
+    given: dict[str, Any] = {
+        "unique": b"",
+        "priority": 1,
+        "due": 0.0,
+        "reducer": b"",
+        "attempts": 0,
+        "created": NOW - 60,
+        **fields,
+    }
+    return StoredJob(
         number=number,
         position=number << POSITION_BITS,
         function=function,

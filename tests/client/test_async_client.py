@@ -153,7 +153,7 @@ def test_background_jobs_and_their_status(server: RunningServer) -> None:
         await client.submit_background("later", when=datetime.timedelta(hours=1))
         with Hands(server, "background") as hands:
             assigned = await take(hands)
-            assert assigned == (handle, b"background", b"key 1", b"x")
+            assert assigned == Assigned(handle, b"background", b"key 1", b"x")
             hands.complete(assigned, b"")
 
             async def is_gone() -> bool:
@@ -355,7 +355,7 @@ def test_a_job_moves_on_when_its_server_is_killed() -> None:
         moved = [job for job in jobs if job.handle and str(job.handle.address) == one.address]
         assert len(moved) == 10
         one.process.kill()
-        told = [asyncio.create_task(anext(event)) for event, job in zip(events, jobs, strict=True) if job in moved]
+        told = [asyncio.ensure_future(anext(event)) for event, job in zip(events, jobs, strict=True) if job in moved]
         assert all(isinstance(event, SentAgainEvent) for event in await asyncio.gather(*told))
         with working(other, "reverse"):
             assert await asyncio.gather(*jobs) == [(b"%d" % number)[::-1] for number in range(20)]

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from hands import Assigned, Hands, working
@@ -144,7 +145,7 @@ def test_a_background_job_and_its_status(server: RunningServer, client: Client) 
     assert client.status(unique="key 1").clients == 0
     with Hands(server, "background") as hands:
         assigned = hands.take()
-        assert assigned == (handle, b"background", b"key 1", b"x")
+        assert assigned == Assigned(handle, b"background", b"key 1", b"x")
         hands.send(WORK_STATUS, handle, b"1", b"4")
         wait_until(lambda: client.status(str(handle)).fraction == 0.25, "the status is known")
         assert client.status(bytes(handle)).running
@@ -187,7 +188,7 @@ def test_unordered_results_come_as_they_are_done(server: RunningServer, client: 
         for workload in (b"second", b"first"):
             hands, job = jobs[workload]
             hands.complete(job, workload)
-            wait_until(lambda workload=workload: workload in got, "the result has come")
+            wait_until(partial(got.__contains__, workload), "the result has come")
         taker.join(20)
         assert got == [b"second", b"first"]
 

@@ -39,7 +39,7 @@ def test_status_and_priorities(server: RunningServer, admin: AdminClient) -> Non
     with Client(server.address) as client, Hands(server, "busy") as hands:
         hands.look()
         for priority in ("high", "low", "low", "normal"):
-            client.submit_background("busy", priority=priority)  # type: ignore[arg-type]
+            client.submit_background("busy", priority=priority)
         row = status_of(admin, "busy")
         assert row == FunctionStatus("busy", total=4, running=0, workers=1)
         hands.take()

@@ -195,7 +195,8 @@ def test_patience_ends() -> None:
     network.lose(A)
     network.place(new := job(), HandleStatusRequest(b"H:a:1", A))
     for _ in range(100):
-        network.dialed() and network.refuse(A)
+        if network.dialed():
+            network.refuse(A)
         deadline = network.servers.tick(network.now)
         if deadline is None:
             break

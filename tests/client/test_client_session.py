@@ -73,7 +73,8 @@ def with_a_tail(session: ClientSession, data: bytes) -> list[Request[Any]]:
 
 @pytest.fixture(params=[whole, byte_by_byte, with_a_tail])
 def feed(request: pytest.FixtureRequest) -> Feed:
-    return request.param
+    feed: Feed = request.param
+    return feed
 
 
 def quiet() -> ClientSession:
@@ -404,7 +405,13 @@ def test_thousands_underway_end_in_any_order() -> None:
 )
 def test_any_bytes_give_packets_or_the_one_error(chunks: list[bytes]) -> None:
     session = ClientSession()
-    requests = [job(), job(unique=b"u"), EchoRequest(b""), HandleStatusRequest(b"H:a:1", None), job(background=True)]
+    requests: list[Request[Any]] = [
+        job(),
+        job(unique=b"u"),
+        EchoRequest(b""),
+        HandleStatusRequest(b"H:a:1", None),
+        job(background=True),
+    ]
     sent(session, *requests)
     try:
         for chunk in chunks:

@@ -16,7 +16,7 @@ from geartrain.errors import ConnectionLostError, TimedOutError
 from servers import RunningServer, wait_until
 
 
-def in_threads(count: int, work: Callable[[int], None]) -> None:
+def in_threads(count: int, work: Callable[[int], object]) -> None:
     """Run ``work(number)`` in so many threads; the first error of any is raised here."""
     errors: list[BaseException] = []
 

@@ -33,7 +33,7 @@ class Kept(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(" ".join([record.getMessage(), *(f"{k}={v}" for k, v in record.fields.items())]))
+        self.lines.append(" ".join([record.getMessage(), *(f"{k}={v}" for k, v in vars(record)["fields"].items())]))
 
 
 @pytest.fixture

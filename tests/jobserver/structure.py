@@ -40,9 +40,9 @@ def check(server: JobServer) -> None:
     _check_subscribers(server, jobs)
     _check_woken(server)
     _check_deadlines(server, jobs)
-    assert server.memory == sum(job.cost() + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
+    assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
         FUNCTION_COST + len(name) for name in server.functions
-    ) + sum(ABILITY_COST * peer.ability_count + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers)
+    ) + sum(ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers)
     assert all(peer in server.peers and peer.half_sent_since > 0 for peer in server.half_sent)
     assert {peer for peer in server.peers if peer.half_sent_since > 0} == set(server.half_sent)
 
@@ -123,7 +123,7 @@ def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
     assert all(ability.peer is peer for ability in ring)
     assert peer.ability_count == len(ring) == len({ability.function.name for ability in ring})
     for ability in ring:
-        assert server.functions.get(ability.function.name) is ability.function
+        assert server.functions[ability.function.name] is ability.function
         assert find_ability(peer, ability.function.name) is ability
     running = list(_linked(peer.running, ..., "next", "previous"))
     assert {job.number for job in running} == {job.number for job in jobs if job.worker is peer}

@@ -90,7 +90,7 @@ def test_what_is_kept_is_counted(kind: str) -> None:
         tracemalloc.stop()
     assert taken >= 100
     assert server.memory <= LIMIT
-    assert server.memory > 0.9 * LIMIT, "it was refused for another reason"
+    assert server.memory > LIMIT * 9 // 10, "it was refused for another reason"
     # An interpreted object is larger than a compiled one; compiled, what is kept stays near what is counted.
     assert kept < 6 * LIMIT, f"{kept / taken:.0f} bytes each, counted as {server.memory / taken:.0f}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from world import World, request
 
@@ -54,13 +56,13 @@ def test_pauses_grow_and_the_operator_is_told(crowd: World) -> None:
     submit(crowd, b"bad")
     lose(crowd, b"bad")
     assert not crowd.real.take_events(), "a lost worker is nothing unusual"
-    pauses = []
+    pauses: list[float] = []
     for count in range(2, 11):
         lose(crowd, b"bad")
         [(event, _, fields)] = crowd.real.take_events()
         assert (event, fields["function"], fields["handle"]) == ("worker_lost", "bad", "H:t:1")
         assert fields["lost_workers"] == count
-        pauses.append(fields["next_try_in"])
+        pauses.append(cast(float, fields["next_try_in"]))
         crowd.send("worker", request("CAN_DO", b"bad") + request("GRAB_JOB"))
         assert not crowd.naive.running(crowd.naive.peers["worker"])
         crowd.send("worker", request("CANT_DO", b"bad"))

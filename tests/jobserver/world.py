@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from naive import NaiveServer, Options, Raised, Refusal
 from structure import check
@@ -137,7 +137,7 @@ class World:
     def compare(self) -> None:
         names = {peer: name for name, peer in self.peers.items()}
         while self.real.touched:
-            touched = self.real.touched[:]
+            touched = cast(list[Peer], self.real.touched[:])
             self.real.touched.clear()
             for peer in touched:
                 data = b"".join(peer.take())

@@ -14,12 +14,12 @@ from geartrain.link import Address
 class Listener:
     """A listening socket; ``accept`` gives the peer's end of the next connection."""
 
-    socket: socket.socket
+    sock: socket.socket
     address: Address
 
     def accept(self) -> socket.socket:
-        self.socket.settimeout(10)
-        peer = self.socket.accept()[0]
+        self.sock.settimeout(10)
+        peer = self.sock.accept()[0]
         peer.settimeout(10)
         return peer
 

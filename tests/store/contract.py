@@ -439,16 +439,18 @@ class StoreContract:
             except BaseException as failure:
                 failures.append(failure)
 
+        def commits_come() -> None:
+            wanted = committed + 15
+            wait_until(lambda: committed >= wanted or bool(failures), "commits", SECONDS_TO_RECOVER)
+
         writer = threading.Thread(target=commit)
         writer.start()
         try:
             for _ in range(2):
-                wanted = committed + 15
-                wait_until(lambda wanted=wanted: committed >= wanted or bool(failures), "commits", SECONDS_TO_RECOVER)
+                commits_come()
                 place.crash()
                 place.revive()
-            wanted = committed + 15
-            wait_until(lambda: committed >= wanted or bool(failures), "commits", SECONDS_TO_RECOVER)
+            commits_come()
         finally:
             enough.set()
             writer.join(SECONDS_TO_RECOVER + 10)

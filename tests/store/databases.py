@@ -183,7 +183,7 @@ class MariaDBPlace(DatabasePlace):
     @contextlib.contextmanager
     def all_connections(self) -> Iterator[None]:
         """No user but the administrator can connect."""
-        import pymysql
+        import pymysql  # type: ignore[import-untyped]
 
         with contextlib.ExitStack() as held:
             with contextlib.suppress(pymysql.err.OperationalError):

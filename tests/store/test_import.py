@@ -82,6 +82,7 @@ LAYOUTS = ("sqlite", "mariadb", "postgresql", "redis", "memcached")
 def layout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Layout]:
     """An empty place for a gearmand's queue."""
     name = request.param
+    options: tuple[str, ...]
     quoted = quote(PASSWORD, safe="")
     if name == "sqlite":
         file = tmp_path / "gearmand.db"
@@ -303,7 +304,7 @@ def test_what_gearmand_2_keeps_in_redis_needs_no_reading_of_keys(target: str) ->
 
 
 def test_what_memcached_has_thrown_away_is_told(target: str) -> None:
-    from pymemcache.client.base import Client
+    from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
     with running(Memcached, "-m", "4") as service:
         with contextlib.closing(Client(("127.0.0.1", service.port))) as client:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from memcached_place import cluster, cut_connections, die, hanging, url_of, wait_until_whole
-from place import Fields, batch, bytes_like, fields, insist, job, kept, opened
+from place import Fields, batch, bytes_like, fields, insist, job, kept, numbers, opened
 
 from geartrain.jobserver.records import POSITION_BITS, Batch
 from geartrain.store import Store, StoreDownError, engine
@@ -148,7 +148,7 @@ def test_killed_at_any_step_it_keeps_each_batch_whole_or_not_at_all(
             assert found in [in_order(state) for state in states], f"killed at step {steps}"
             assert again.count() == len(found)
             assert rubbish(again, two_nodes, namespace) == set(), f"killed at step {steps}"
-            again.commit(batch(removed=tuple(each[0] for each in found)))  # type: ignore[arg-type]
+            again.commit(batch(removed=tuple(numbers(again))))
         if done:
             break
     assert steps > 40

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import pairwise
 
@@ -95,13 +95,13 @@ def read(parser: Parser) -> Iterator[Message]:
             head = parser.data[parser.body : min(parser.end, parser.body - 12 + LARGE)]
             assert parser.argument_end(parser.body) == (head.index(b"\0") + parser.body if b"\0" in head else -1)
             names = head.split(b"\0")[: len(LAYOUTS[number][2]) - 1]
-            yield "too large", parser.magic.to_bytes(4, "big"), number, size, names
+            yield "too large", int(parser.magic).to_bytes(4, "big"), number, size, names
             parser.skip()
             continue
         if type == LINE:
             yield "line", parser.data[parser.body : parser.end]
         else:
-            yield "packet", parser.magic.to_bytes(4, "big"), type, parser.last_argument(parser.body)
+            yield "packet", int(parser.magic).to_bytes(4, "big"), type, parser.last_argument(parser.body)
 
 
 def read_pieces(parser: Parser, pieces: Iterable[bytes]) -> list[Message]:
@@ -129,7 +129,7 @@ def example_of(number: int) -> tuple[bytes, ...]:
 
 @EVERY_TYPE
 @pytest.mark.parametrize("pack", [pack_request, pack_response])
-def test_every_packet_whole_byte_by_byte_and_with_a_tail(number: int, pack: type[pack_request]) -> None:
+def test_every_packet_whole_byte_by_byte_and_with_a_tail(number: int, pack: Callable[..., bytes]) -> None:
     arguments = example_of(number)
     data = pack(number, *arguments)
     tail = pack(NOOP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -24,7 +24,11 @@ def body_for(suffix: str) -> SimpleNamespace:
     return SimpleNamespace(**names)
 
 
-BODIES = {"installed": primitives, "interpreted": body_for(".py"), "compiled": body_for(".so")}
+BODIES: dict[str, ModuleType | SimpleNamespace] = {
+    "installed": primitives,
+    "interpreted": body_for(".py"),
+    "compiled": body_for(".so"),
+}
 EVERY_BODY = pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 
 mostly_nuls_and_digits = st.binary(max_size=24) | st.text("\0019 -+_", max_size=24).map(str.encode)

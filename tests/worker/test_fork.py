@@ -18,7 +18,7 @@ from geartrain.client import AdminClient, Client
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, running_geartrain
 
-KINDS = {"Worker": Worker, "AsyncWorker": AsyncWorker}
+KINDS: dict[str, type[Worker | AsyncWorker]] = {"Worker": Worker, "AsyncWorker": AsyncWorker}
 
 pytestmark = [
     pytest.mark.parametrize("kind", KINDS),

@@ -158,9 +158,10 @@ def test_a_class_that_can_not_travel_is_refused_when_declared() -> None:
 
 
 def test_a_pydantic_model() -> None:
-    pydantic = pytest.importorskip("pydantic")
+    pytest.importorskip("pydantic")
+    from pydantic import BaseModel
 
-    class Order(pydantic.BaseModel):
+    class Order(BaseModel):
         id: int
         at: datetime.datetime
 

@@ -13,7 +13,7 @@ from geartrain.wire.packets import WORK_EXCEPTION
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, running_geartrain
 
-KINDS = {"Worker": Worker, "AsyncWorker": AsyncWorker}
+KINDS: dict[str, type[Worker | AsyncWorker]] = {"Worker": Worker, "AsyncWorker": AsyncWorker}
 
 pytestmark = pytest.mark.parametrize("kind", KINDS)
 

@@ -100,7 +100,8 @@ def test_metrics(geartrain_server: LocalServer) -> None:
     running: list[float | None] = []
 
     def value(name: str, **labels: str) -> float | None:
-        return registry.get_sample_value(name, {"function": "maybe", **labels})
+        sample: float | None = registry.get_sample_value(name, {"function": "maybe", **labels})
+        return sample
 
     @worker.function()
     def maybe(job: AssignedJob) -> bytes:

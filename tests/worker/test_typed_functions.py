@@ -14,12 +14,12 @@ import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from caller import Caller
 
-from geartrain.client import AsyncClient, Client
+from geartrain.client import AsyncClient, Client, DataEvent, SubmittedJob
 from geartrain.contrib.eager import EagerClient
 from geartrain.contrib.local_server import LocalServer
 from geartrain.errors import ArgumentsError, GeartrainError, JobRaisedError
@@ -101,11 +101,11 @@ def test_a_result_that_is_not_what_was_promised(worker: Worker, caller: Caller) 
         return None
 
     @worker.function()
-    def unhinted(x, y=None):
+    def unhinted(x, y=None):  # type: ignore[no-untyped-def]
         return [x, y]
 
     @worker.function()
-    def unsendable(x):
+    def unsendable(x):  # type: ignore[no-untyped-def]
         return object()
 
     with worker:
@@ -122,7 +122,7 @@ def test_a_typed_function_may_have_its_job(worker: Worker, caller: Caller) -> No
         return x / 2
 
     @worker.function()
-    def whole(job, x):
+    def whole(job, x):  # type: ignore[no-untyped-def]
         job.warn(b"whole")
         return x
 
@@ -163,7 +163,7 @@ def test_generators_and_coroutines(worker: Worker, server: RunningServer) -> Non
         assert count.submit(3).result(10) == "done"
         assert count_later.submit(3).result(10) is None
         assert later.submit(4).result(10) == 4
-        events = list(count.submit(2).job.events())
+        events = cast(list[DataEvent], list(cast(SubmittedJob, count.submit(2).job).events()))
         assert [count.decode_part(event.data) for event in events] == [0, 1]
 
 
@@ -271,13 +271,13 @@ def test_arguments_are_sent_by_place_where_that_will_do(worker: Worker) -> None:
 
 
 def test_what_is_raw_and_what_is_typed(worker: Worker) -> None:
-    class Callable:
+    class CallableObject:
         async def __call__(self, job: AssignedJob) -> bytes:
             return b""
 
-    kinds = {
+    kinds: dict[str, Callable[..., Any]] = {
         "unhinted": lambda job: b"",
-        "object": Callable(),
+        "object": CallableObject(),
         "other name": lambda x: x,
     }
     declared = {name: worker.function(name)(function) for name, function in kinds.items()}
@@ -435,7 +435,7 @@ def test_a_function_is_run_with_its_types_on_asyncio(server: RunningServer) -> N
         async with worker, AsyncClient(server.address) as worker.async_client:
             assert await add.run_async(2, 3) == 5
             assert await add.options(priority="high").run_async(2) == 3
-            assert await count.run_async(3) is None
+            assert await count.run_async(3) is None  # type: ignore[func-returns-value]
             with pytest.raises(ArgumentsError, match="x must be int"):
                 await add.run_async("a")  # type: ignore[arg-type]
 

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any
 
 import pytest
 from caller import Caller, until
@@ -37,7 +38,7 @@ def caller(server: RunningServer) -> Iterator[Caller]:
         yield caller
 
 
-def make_worker(*servers: RunningServer | str, **options) -> Worker:
+def make_worker(*servers: RunningServer | str, **options: Any) -> Worker:
     return Worker([str(getattr(server, "address", server)) for server in servers], **options)
 
 
@@ -45,7 +46,7 @@ def test_a_function_is_called_in_a_test_as_the_ordinary_function_it_is() -> None
     worker = Worker()
 
     @worker.function("reverse")
-    def reverse(job):
+    def reverse(job: AssignedJob) -> bytes:
         """Turn it round."""
         job.progress(1, 2)
         return job.workload[::-1]
@@ -70,7 +71,7 @@ def test_what_a_function_says_on_its_way(server: RunningServer, caller: Caller) 
     worker = make_worker(server)
 
     @worker.function("talk")
-    def talk(job):
+    def talk(job: AssignedJob) -> bytes:
         job.progress(1, 2)
         job.send(b"pa\0rt")
         job.warn(b"careful")
@@ -88,17 +89,17 @@ def test_generators_and_coroutines(server: RunningServer, caller: Caller) -> Non
     worker = make_worker(server)
 
     @worker.function()
-    def chunks(job):
+    def chunks(job: AssignedJob) -> Generator[bytes, None, bytes]:
         for start in range(0, len(job.workload), 2):
             yield job.workload[start : start + 2]
         return b"end"
 
     @worker.function()
-    async def later(job):
+    async def later(job: AssignedJob) -> bytes:
         return job.workload.upper()
 
     @worker.function()
-    async def later_chunks(job):
+    async def later_chunks(job: AssignedJob) -> AsyncIterator[bytes]:
         yield b"a"
         yield b"b"
 
@@ -112,23 +113,23 @@ def test_a_raised_exception_is_told_with_its_traceback(server: RunningServer, ca
     worker = make_worker(server, middleware=[])
 
     @worker.function()
-    def boom(job):
+    def boom(job: AssignedJob) -> None:
         raise ValueError("no such thing")
 
     @worker.function()
-    def silent(job):
+    def silent(job: AssignedJob) -> None:
         raise JobFailedError()
 
     @worker.function()
-    def own_words(job):
+    def own_words(job: AssignedJob) -> None:
         raise JobRaisedError(b"\xffmine")
 
     @worker.function()
-    def leaves(job):
+    def leaves(job: AssignedJob) -> None:
         raise SystemExit(3)
 
     @worker.function()
-    def text(job):
+    def text(job: AssignedJob) -> str:
         return "text"
 
     with worker:
@@ -196,7 +197,7 @@ def test_concurrency_limits_one_function_among_the_threads(our_server: RunningSe
     lock, go_on = threading.Lock(), threading.Event()
 
     @worker.function(concurrency=2)
-    def narrow(job):
+    def narrow(job: AssignedJob) -> None:
         nonlocal running, most
         with lock:
             running += 1
@@ -250,7 +251,7 @@ def test_a_job_whose_server_died_is_lost_and_the_worker_goes_on() -> None:
     jobs: list[AssignedJob] = []
 
     @worker.function()
-    def long(job):
+    def long(job: AssignedJob) -> bytes:
         jobs.append(job)
         while not job.lost:
             job.send(b"still here")
@@ -273,7 +274,7 @@ def test_sigterm_lets_the_job_at_hand_finish(our_server: RunningServer) -> None:
     started, go_on = threading.Event(), threading.Event()
 
     @worker.function()
-    def slow(job):
+    def slow(job: AssignedJob) -> bytes:
         started.set()
         go_on.wait(10)
         return b"finished"
@@ -302,7 +303,7 @@ def test_a_job_that_does_not_finish_goes_back(our_server: RunningServer, how: st
     started, go_on = threading.Event(), threading.Event()
 
     @worker.function("stubborn")
-    def stubborn(job):
+    def stubborn(job: AssignedJob) -> None:
         started.set()
         go_on.wait(10)
 

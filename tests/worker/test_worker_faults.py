@@ -25,7 +25,7 @@ from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, free_port, running_gearmand, running_geartrain
 
-KINDS = {"Worker": Worker, "AsyncWorker": AsyncWorker}
+KINDS: dict[str, type[Worker | AsyncWorker]] = {"Worker": Worker, "AsyncWorker": AsyncWorker}
 
 
 @pytest.fixture(scope="module", params=["geartrain", "gearmand"])
@@ -237,6 +237,10 @@ def test_servers_killed_and_restarted_under_load(kind: str) -> None:
             if server not in doomed:
                 wrong.append(error)
 
+    def goes_on(index: int) -> None:
+        before = answered[index]
+        until(lambda: wrong or answered[index] > before + 20)
+
     wrong: list[Exception] = []
     doomed: list[RunningServer] = []
     with working(worker), running_geartrain(port=ports[0]) as steady:
@@ -244,16 +248,14 @@ def test_servers_killed_and_restarted_under_load(kind: str) -> None:
         loads[0].start()
         for _ in range(3):
             with running_geartrain(port=ports[1]) as mortal:
-                before = answered[1]
                 thread = threading.Thread(target=load, args=(mortal, 1))
                 thread.start()
                 loads.append(thread)
-                until(lambda before=before: wrong or answered[1] > before + 20)
+                goes_on(1)
                 doomed.append(mortal)
                 mortal.process.kill()
                 mortal.process.wait()
-            at_kill = answered[0]
-            until(lambda at_kill=at_kill: wrong or answered[0] > at_kill + 20)  # the other goes on
+            goes_on(0)  # the other server
         doomed.append(steady)
         steady.process.kill()
         for thread in loads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import cast
+from typing import Self, cast
 
 from geartrain.client.async_driver import AsyncDriver
 from geartrain.client.async_job import AsyncJob
@@ -191,7 +191,7 @@ class AsyncClient(BaseClient):
         finally:
             self._driver.give_up(request, ConnectionLostError("nobody awaits this any more"))
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

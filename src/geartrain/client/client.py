@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
+from typing import Self, cast
 
 from geartrain.client.base import BaseClient, Text
 from geartrain.client.driver import Driver
@@ -205,7 +205,7 @@ class Client(BaseClient):
                 batch.append(submission)
         return batch
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from geartrain.client import AdminClient, AsyncClient, Client
 from geartrain.contrib.virtual_clock import VirtualClock
@@ -176,7 +176,7 @@ class LocalServer:
             if function.queued or function.running
         ]
 
-    def __enter__(self) -> LocalServer:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

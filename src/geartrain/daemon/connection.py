@@ -132,14 +132,18 @@ class Connection(Flow, asyncio.Protocol):
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
+        if peer.unsent or peer.stalled or peer.closing or self.counted or self.ending:
+            self._look_after(peer)
+
+    def _look_after(self, peer: Peer) -> None:
+        """What most writes need not do."""
         if self.counted or peer.unsent > FULL:
             if peer.overflown:
                 self.abort()
                 return
             self._count()
             self.daemon.relieve()
-        if peer.stalled or peer.closing or self.ending:
-            self._do(self.after_write(peer))
+        self._do(self.after_write(peer))
 
     def _do(self, step: int) -> None:
         if step == GO_ON:

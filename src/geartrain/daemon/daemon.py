@@ -69,6 +69,9 @@ class Daemon:
         self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
         self.clock = clock
+        # Bound once, since each is called in every iteration.
+        self._tick, self._next_deadline = self.server.tick, self.server.next_deadline
+        self._monotonic, self._time = clock.monotonic, clock.time
         self.unread = UnreadOutput(config.max_unsent, config.max_unsent_total)
         self.iteration_open = False
         self.leaving = False
@@ -171,7 +174,7 @@ class Daemon:
         """Tell the job server the time, and have ``flush`` run when this iteration's input has been applied."""
         if not self.iteration_open:
             self.iteration_open = True
-            self.server.tick(self.clock.monotonic(), self.clock.time())
+            self._tick(self._monotonic(), self._time())
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
@@ -193,7 +196,7 @@ class Daemon:
         if server.events:
             for event, who, fields in server.take_events():
                 self.log_event(event, who, fields)
-        at = server.next_deadline()
+        at = self._next_deadline()
         for next_deadline in self._deadlines:
             its = next_deadline()
             if its and (not at or its < at):

@@ -15,7 +15,7 @@ import os
 import signal
 from collections.abc import Callable
 from types import AsyncGeneratorType
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 from geartrain.errors import GeartrainError
 from geartrain.worker.async_connection import AsyncConnection
@@ -104,7 +104,7 @@ class AsyncWorker(BaseWorker):
         """Wait until the worker has ended after ``stop``."""
         await asyncio.shield(self._keeper)
 
-    async def __aenter__(self) -> AsyncWorker:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

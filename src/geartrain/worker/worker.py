@@ -8,7 +8,7 @@ import logging
 import queue
 import signal
 import time
-from typing import Unpack
+from typing import Self, Unpack
 
 from geartrain.errors import GeartrainError
 from geartrain.worker.base import BaseWorker
@@ -143,7 +143,7 @@ class Worker(BaseWorker):
                 raise thread.error
         return not any(thread.is_alive() for thread in self.threads)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
