@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 
@@ -11,10 +10,12 @@ class Systemd:
     """The service manager, if there is one that wants to be told.
 
     ``watchdog_seconds`` is how long it waits for a sign of life before it restarts the service; None: it does not.
+    ``untold`` is what it had no room for; the next ``tell`` says that too.
     """
 
     def __init__(self, environment: os._Environ[str] | dict[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
+        self.untold: dict[str, object] = {}
         self.watchdog_seconds: float | None = None
         microseconds = environment.get("WATCHDOG_USEC", "")
         if microseconds.isdecimal() and environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
@@ -24,9 +25,17 @@ class Systemd:
         return bool(self._address)
 
     def tell(self, **state: object) -> None:
-        """Tell some state, such as ``READY=1``; says nothing if nobody listens."""
+        """Tell some state, such as ``READY=1``, without waiting; says nothing if nobody listens."""
         if not self._address:
             return
-        text = "\n".join(f"{name}={value}" for name, value in state.items())
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(text.encode(), self._address.replace("@", "\0", 1))
+        self.untold.update(state)
+        text = "\n".join(f"{name}={value}" for name, value in self.untold.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.sendto(text.encode(), self._address.replace("@", "\0", 1))
+        except BlockingIOError:  # the manager has much to read
+            return
+        except OSError:
+            pass
+        self.untold.clear()

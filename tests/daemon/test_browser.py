@@ -40,6 +40,11 @@ async function tryAll() {
   await new Promise(done => { const picture = new Image(); picture.onerror = picture.onload = done; picture.src = url; });
   await new Promise(done => { const socket = new WebSocket(`ws://127.0.0.1:${port}/`); socket.onerror = socket.onclose = done; });
   await new Promise(done => { const events = new EventSource(url); events.onerror = () => { events.close(); done(); }; });
+  const relay = {urls: `turn:127.0.0.1:${port}?transport=tcp`, username: orders, credential: orders};
+  const call = new RTCPeerConnection({iceServers: [relay], iceTransportPolicy: "relay"});
+  call.createDataChannel("x");
+  await call.setLocalDescription(await call.createOffer());
+  await new Promise(done => { call.onicegatheringstatechange = () => call.iceGatheringState == "complete" && done(); });
   await quiet(fetch(`https://127.0.0.1:${port}/`, {method: "POST", mode: "no-cors", body: orders}));
   await fetch("/done", {method: "POST"});
 }
@@ -101,6 +106,7 @@ def test_a_page_in_a_browser_achieves_nothing(server: RunningServer, tmp_path: P
         try:
             assert done.wait(60), "the page has tried all it can"
             wait_until(lambda: refusals(server) >= 6, "the browser's connections are refused")
+            wait_until(lambda: " stream_broken " in server.log.read_text(), "so is the call's relay")
             assert is_untouched(server)
         finally:
             process.terminate()
@@ -122,6 +128,22 @@ CURL = [
 def test_what_curl_sends_achieves_nothing(server: RunningServer, tmp_path: Path, words: list[str]) -> None:
     _curl(tmp_path, *words, f"http://127.0.0.1:{server.port}/")
     wait_until(lambda: refusals(server) == 1, "the connection is refused")
+    assert is_untouched(server)
+
+
+OTHERS = {
+    "dict": "/drop:function:victim",
+    "gopher": "/1",
+    "ldap": "/%0Adrop%20function%20victim%0A",
+    "mqtt": "/%0Adrop%20function%20victim%0A",
+    "rtsp": "/drop%20function%20victim",
+}
+
+
+@pytest.mark.parametrize("scheme", OTHERS)
+def test_what_other_urls_make_curl_send_achieves_nothing(server: RunningServer, tmp_path: Path, scheme: str) -> None:
+    """What waits for our greeting first, such as FTP, never sends anything. A gopher URL can say anything."""
+    _curl(tmp_path, "--user", "\ndrop function victim\n:x", f"{scheme}://127.0.0.1:{server.port}{OTHERS[scheme]}")
     assert is_untouched(server)
 
 

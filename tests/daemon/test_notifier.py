@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from servers import running_geartrain
+from daemon_peer import DaemonPeer
+from geartrain.wire.packets import SUBMIT_JOB_BG, pack_request
+from servers import running_geartrain, wait_until
+
+UNIT = Path(__file__).parents[2] / "packaging" / "geartrain.service"
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(10)
+        listener.settimeout(20)
         yield listener
 
 
@@ -24,18 +31,89 @@ def told(manager: socket.socket) -> dict[str, str]:
     return dict(line.split("=", 1) for line in manager.recv(4096).decode().splitlines())
 
 
+def told_until(manager: socket.socket, is_it: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    while not is_it(state := told(manager)):
+        pass
+    return state
+
+
 def test_it_says_when_it_is_ready_and_when_it_stops(manager: socket.socket, tmp_path: Path) -> None:
     with running_geartrain(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
         first = told(manager)
         assert (first["READY"], first["MAINPID"]) == ("1", str(server.process.pid))
-        assert first["STATUS"] == f"Listening at 127.0.0.1:{server.port}"
+        assert first["STATUS"] == f"Listening at 127.0.0.1:{server.port}; 0 connections, 0 jobs"
         server.process.send_signal(signal.SIGTERM)
-        assert told(manager)["STOPPING"] == "1"
+        last = told_until(manager, lambda state: "STOPPING" in state)
+        assert (last["STOPPING"], last["STATUS"]) == ("1", "Stopping")
+        assert int(last["EXTEND_TIMEOUT_USEC"]) >= 9_000_000, "three steps of --stop-timeout"
 
 
 def test_it_gives_signs_of_life(manager: socket.socket, tmp_path: Path) -> None:
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
     with running_geartrain(environment=environment):
         assert "READY" in told(manager)
-        for _ in range(5):
+        began = time.monotonic()
+        for _ in range(10):
             assert told(manager) == {"WATCHDOG": "1"}
+        assert time.monotonic() - began > 0.8, "no more than two in each period"
+
+
+def test_a_manager_that_has_no_watchdog_gets_no_signs_of_life(manager: socket.socket, tmp_path: Path) -> None:
+    with running_geartrain(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+        assert "READY" in told(manager)
+        server.ask("version")
+        server.process.send_signal(signal.SIGTERM)
+        assert "STOPPING" in told(manager)
+
+
+def test_it_says_what_it_loads_and_asks_for_time(manager: socket.socket, tmp_path: Path) -> None:
+    store = f"--store=sqlite:///{tmp_path / 'jobs.sqlite'}"
+    with running_geartrain(store) as server, DaemonPeer(server.port) as peer:
+        peer.send(pack_request(SUBMIT_JOB_BG, b"f", b"", b"x") * 3)
+        for _ in range(3):
+            peer.receive()
+    with running_geartrain(store, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+        for status in ("Opening the store", "Loading jobs: 0 of 3"):
+            state = told(manager)
+            assert state["STATUS"] == status
+            assert int(state["EXTEND_TIMEOUT_USEC"]) >= 30_000_000
+        assert told(manager)["STATUS"] == f"Listening at 127.0.0.1:{server.port}; 0 connections, 3 jobs"
+
+
+def test_a_reload_has_a_beginning_and_an_end(manager: socket.socket, tmp_path: Path) -> None:
+    with running_geartrain(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+        assert "READY" in told(manager)
+        before = time.monotonic()
+        server.process.send_signal(signal.SIGHUP)
+        begun = told(manager)
+        assert begun["RELOADING"] == "1"
+        assert before <= int(begun["MONOTONIC_USEC"]) / 1e6 <= time.monotonic()
+        assert told(manager) == {"READY": "1"}
+
+
+def test_a_manager_that_is_busy_never_holds_it_up_and_hears_all_later(manager: socket.socket, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.connect(str(tmp_path / "notify"))
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.send(b"X=1")
+    with running_geartrain(environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
+        server.ask("version")
+        state = told_until(manager, lambda state: "X" not in state)
+        assert (state["READY"], state["MAINPID"]) == ("1", str(server.process.pid))
+
+
+def test_without_a_manager_it_is_silent(tmp_path: Path) -> None:
+    with running_geartrain(environment={"NOTIFY_SOCKET": str(tmp_path / "nobody")}) as server:
+        wait_until(lambda: server.ask("version") != [], "it serves")
+
+
+def test_the_unit_fits() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # as systemd reads it
+    unit.read(UNIT)
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert service["StateDirectory"] == "geartrain"

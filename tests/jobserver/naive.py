@@ -29,6 +29,8 @@ TO_SERVER = {
 }  # fmt: skip
 REPORTS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_EXCEPTION", "WORK_DATA", "WORK_WARNING"}
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"}
+VERSIONS = {b"HTTP/" + number for number in (b"0.9", b"1.0", b"1.1", b"2", b"2.0", b"3")}
+OTHER_VERSIONS = {b"RTSP/1.0", b"RTSP/2.0", b"SIP/2.0"}
 NO_WEB_SERVER = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n\r\n"
     b"This is a Gearman job server. It does not speak HTTP.\n"
@@ -36,6 +38,11 @@ NO_WEB_SERVER = (
 ASSIGNS = {"JOB_ASSIGN", "JOB_ASSIGN_UNIQ", "JOB_ASSIGN_ALL"}
 HIGH, NORMAL, LOW = 0, 1, 2
 SCHEDULE = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
+
+
+def is_binary(byte: bytes) -> bool:
+    """Whether no line of text begins with this byte."""
+    return byte != b"" and byte not in (b"\b", b"\t", b"\n", b"\r", b"\x1b") and not b" " <= byte <= b"\x7f"
 
 
 @dataclass
@@ -213,15 +220,12 @@ class NaiveServer:
         peer = self.peers.get(name)
         if peer is None:
             return  # it was hung up on
-        if data and not peer.greeted and not peer.buffer:
-            if data[:1] == b"\x16" or (data[0] >= 0x80 and data[2:3] == b"\x01"):  # TLS
-                self._hang_up(peer)
-                return
-            peer.greeted = data[0] == 0
         peer.buffer += data[peer.skip :]
         peer.skip = max(peer.skip - len(data), 0)
         while name in self.peers and peer.buffer and self._message(peer):
             self._note_idle()
+        if name in self.peers and not peer.greeted and is_binary(peer.buffer[:1]):
+            self._hang_up(peer)
         self._note_idle()
 
     def lost(self, name: str) -> None:
@@ -280,12 +284,22 @@ class NaiveServer:
                 return False
             peer.buffer = rest
             words = line.upper().split()
-            if words and not peer.greeted and (words[0] in METHODS or words[-1].startswith(b"HTTP/")):
+            if not peer.greeted and is_binary(line[:1]):
+                self._hang_up(peer)
+                return False
+            if not peer.greeted and words and (words[0] in METHODS or words[-1] in VERSIONS):
                 self._hang_up(peer, NO_WEB_SERVER)
+                return False
+            if not peer.greeted and words and (words[0] == b"CLIENT" or words[-1] in OTHER_VERSIONS):
+                self._hang_up(peer)
+                return False
+            if not peer.greeted and any(is_binary(bytes([byte])) for byte in line if byte < 128):
+                self._hang_up(peer)
                 return False
             peer.greeted = peer.greeted or bool(words)
             self._line(peer, line.removesuffix(b"\r"))
             return True
+        peer.greeted = True
         if len(data) < 12:
             return False
         magic, number, size = struct.unpack(">4sII", data[:12])

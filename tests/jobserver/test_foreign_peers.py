@@ -15,7 +15,9 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 @pytest.mark.parametrize(
     ("start", "protocol"),
     [(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"), (b"\r\nGET / HTTP/1.0\r\n\r\n", "HTTP"), (HELLO, "TLS"),
-     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP")],
+     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP"), (b"\r\n\n" + HELLO, "TLS"), (b"\x80\x2e\x01\x03\x01", "TLS"),
+     (b"CLIENT libcurl 7.88.1\r\n", "DICT"), (b"OPTIONS * RTSP/1.0\r\n", "HTTP"), (b"PLAY * RTSP/1.0\r\n", "RTSP"),
+     (b"\x10\x1a\0\x04MQTT", "binary"), (b"0\x20\x02\x01\x01`\x07", "binary")],
 )  # fmt: skip
 def test_it_is_closed_and_nothing_is_executed(start: bytes, protocol: str, piece: int) -> None:
     server = JobServer()
@@ -32,6 +34,32 @@ def test_it_is_closed_and_nothing_is_executed(start: bytes, protocol: str, piece
         ("foreign_protocol", {"protocol": protocol, "so_far": 1})
     ]
     assert b"".join(peer.take()).endswith(b"It does not speak HTTP.\n" if protocol == "HTTP" else b"")
+
+
+@pytest.mark.parametrize("piece", [1, 2, 7, 1000])
+@pytest.mark.parametrize("start", [b"\0\x03\0\x08\x21\x12\xa4\x42", b"\0\0\0\x85\xffSMBr"], ids=["STUN", "SMB"])
+def test_neither_is_what_begins_with_nul_and_is_no_packet(start: bytes, piece: int) -> None:
+    server = JobServer()
+    server.create_function(b"victim")
+    peer = server.connect("127.0.0.1", 1)
+    data = start + bytes(12) + ORDERS
+    for at in range(0, len(data), piece):
+        server.receive(peer, data[at : at + piece])
+    assert peer.closing
+    assert list(server.functions) == [b"victim"]
+    assert [name for name, _, _ in server.take_events()] == ["stream_broken"]
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1000])
+@pytest.mark.parametrize("start", [b"version\n", b"\r\n" + request("ECHO_REQ", b"x"), b"\x1b[A\n"])
+def test_who_has_begun_with_gearman_is_not_asked_again(start: bytes, piece: int) -> None:
+    server = JobServer()
+    peer = server.connect("127.0.0.1", 1)
+    data = start + b"GET / HTTP/1.1\n\x16\x03\n" + request("ECHO_REQ", b"still here")
+    for at in range(0, len(data), piece):
+        server.receive(peer, data[at : at + piece])
+    assert not peer.closing
+    assert b"".join(peer.take()).endswith(b"still here")
 
 
 def test_the_words_of_http_are_ordinary_ones_later_on() -> None:

@@ -6,38 +6,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geartrain.wire.foreign import is_http, is_tls
+from geartrain.wire.foreign import foreign_line, foreign_start
 
 COMMANDS = (
     b"status", b"STATUS", b"prioritystatus", b"workers", b"version", b"getpid", b"verbose", b"show jobs",
-    b"show unique jobs", b"create function GET", b"drop function HTTP", b"maxqueue get 3", b"cancel job H:x:1",
-    b"shutdown", b"shutdown graceful", b"", b" ", b"postpone", b"\r",
+    b"show unique jobs", b"create function GET", b"drop function HTTP", b"drop function HTTP/status",
+    b"create function \xc3\xbc\xff", b"maxqueue get 3", b"cancel job H:x:1", b"shutdown", b"shutdown graceful", b"",
+    b" ", b"postpone", b"\r", b"status\t\r", b"statsu\b\bus", b"\x1b[Dstatus", b"clients",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_text_commands_are_ours(line: bytes) -> None:
-    assert not is_http(line)
-    assert not is_tls(line)
+    assert not foreign_line(line)
+    assert not line or not foreign_start(line[0])
 
 
 @pytest.mark.parametrize(
-    "line",
-    [b"GET / HTTP/1.1", b"get / http/1.0", b"POST /x?y=z HTTP/1.1\r", b"PRI * HTTP/2.0", b"GET /",
-     b"OPTIONS * HTTP/1.1", b"CONNECT host:443 HTTP/1.1", b"PROPFIND / HTTP/1.1",
-     b"  GET / HTTP/1.1", b"STATUS / HTTP/1.1"],
+    ("line", "protocol"),
+    [(b"GET / HTTP/1.1", "HTTP"), (b"get / http/1.0", "HTTP"), (b"POST /x?y=z HTTP/1.1\r", "HTTP"),
+     (b"PRI * HTTP/2.0", "HTTP"), (b"GET /", "HTTP"), (b"OPTIONS * HTTP/1.1", "HTTP"),
+     (b"CONNECT host:443 HTTP/1.1", "HTTP"), (b"PROPFIND / HTTP/1.1", "HTTP"), (b"  GET / HTTP/1.1", "HTTP"),
+     (b"STATUS / HTTP/1.1", "HTTP"), (b"drop function HTTP/1.1", "HTTP"), (b"CLIENT libcurl 7.88.1\r", "DICT"),
+     (b"DESCRIBE rtsp://host/x RTSP/1.0\r", "RTSP"), (b"INVITE sip:a@b SIP/2.0\r", "SIP"),
+     (b"0\x20\x02\x01\x01`\x07", "binary"), (b"\x10\x1a\0\x04MQTT", "binary"), (b"\x0b", "binary")],
 )  # fmt: skip
-def test_requests_of_http_are_not(line: bytes) -> None:
-    assert is_http(line)
+def test_other_protocols_are_not(line: bytes, protocol: str) -> None:
+    assert foreign_line(line) == protocol
 
 
-@given(st.from_regex(rb"[A-Za-z-]{1,20} [!-~]{1,100} HTTP/[0-9](\.[0-9])?", fullmatch=True))
+@given(st.from_regex(rb"[A-Za-z-]{1,20} [!-~]{1,100} HTTP/(0\.9|1\.[01]|2|2\.0|3)", fullmatch=True))
 def test_any_method_of_http_is_seen(line: bytes) -> None:
-    assert is_http(line)
+    assert foreign_line(line)
 
 
 @given(st.binary(max_size=50))
-def test_hellos_are_not_packets(rest: bytes) -> None:
-    assert is_tls(b"\x16\x03\x01" + rest)
-    assert is_tls(b"\x80\x2e\x01" + rest)
-    assert not is_tls(b"\0REQ" + rest)
+def test_hellos_of_tls_are_seen_at_their_first_byte(rest: bytes) -> None:
+    for hello in (b"\x16\x03\x01" + rest, b"\x80\x2e\x01" + rest):
+        assert foreign_start(hello[0]) == "TLS"
+        assert foreign_line(hello) == "TLS"
+    assert not foreign_start(0)
+
+
+@given(st.binary(min_size=1, max_size=20))
+def test_a_first_byte_is_refused_whether_its_line_has_come_or_not(line: bytes) -> None:
+    if line[0] and foreign_start(line[0]):
+        assert foreign_line(line)

@@ -45,10 +45,10 @@ class Keeper(Extension):
         self.reads: set[Read] = set()  # under way
         self.give_up_reads_at = 0.0  # when no read has come to an end for too long; 0: none is under way
 
-    def load(self, progress: Callable[[int, int], None] | None = None) -> int:
+    def load(self, progress: Callable[[int, int], None] = lambda jobs, of: None) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
 
-        ``progress`` is told now and then how many of how many have come.
+        ``progress`` is told at the beginning and now and then how many of how many have come.
         """
         server = self.server
         store = self.store
@@ -60,6 +60,7 @@ class Keeper(Extension):
         # A number that was never given out is none: the next ones would follow it.
         end = server.next_number if server.next_number > 1 else NUMBERS_END
         jobs = 0
+        progress(jobs, total)
         for found in store.load(server.settings.spill_above):
             if isinstance(found, StoredJob) and found.number >= end:
                 found = Unreadable(found.number, f"its number {found.number} has not been given out: {end} is the next")
@@ -72,8 +73,7 @@ class Keeper(Extension):
             if jobs % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
-                if progress is not None:
-                    progress(jobs, total)
+                progress(jobs, total)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})

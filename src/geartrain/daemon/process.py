@@ -77,7 +77,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         if user is not None:
             log_output.give_to(user.pw_uid, user.pw_gid)
             _become(user)
-        notifier = Notifier(Systemd())
+        notifier = Notifier(Systemd(), config.stop_timeout)
         _load(config, keeper, notifier)
         extensions: list[Extension] = []
         if keeper is not None:
@@ -125,6 +125,7 @@ def _load(config: Config, keeper: Keeper | None, notifier: Notifier) -> None:
     from geartrain.store import StoreError, StoreInUseError
 
     keeper.server.tick(time.monotonic(), time.time())
+    notifier.opening()
     try:
         keeper.load(notifier.loading)
     except StoreError as error:

@@ -12,7 +12,10 @@ WARNING: Final = "WARNING"
 ERROR: Final = "ERROR"
 
 EVENTS: Final[dict[str, tuple[str, str]]] = {
-    "foreign_protocol": (WARNING, "a connection began with HTTP or TLS; it is closed, and nothing of it was executed"),
+    "foreign_protocol": (
+        WARNING,
+        "a connection began with HTTP, TLS or the like; it is closed, and nothing of it was executed",
+    ),
     "function_dropped": (INFO, "`drop function`: the function and its waiting jobs are gone"),
     "job_cancelled": (INFO, "`cancel job`"),
     "job_timed_out": (INFO, "a job ran longer than its worker's time limit, and failed"),

@@ -48,7 +48,7 @@ from geartrain.jobserver.rules.waking import WokenWorkers, fall_asleep
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.state import State
 from geartrain.native import i64
-from geartrain.wire.foreign import is_http, is_tls
+from geartrain.wire.foreign import HTTP, foreign_line, foreign_start
 from geartrain.wire.packets import (
     GRAB_JOB,
     GRAB_JOB_ALL,
@@ -106,9 +106,6 @@ class JobServer(State):
         parser = peer.parser
         if data:
             if not peer.greeted and parser.size == 0:
-                if is_tls(data):
-                    self._refuse_foreign(peer, "TLS")
-                    return
                 peer.greeted = data[0] == 0
             parser.feed(data)
         if peer.busy:
@@ -132,14 +129,20 @@ class JobServer(State):
             type: i64 = parser.advance()
             if type < 0:
                 if type == MORE:
+                    if not peer.greeted and parser.waiting:
+                        foreign = foreign_start(parser.data[parser.at])
+                        if foreign:
+                            self._refuse_foreign(peer, foreign)
+                            return
                     break
                 if type == LINE:
                     line = parser.data[parser.body : parser.end]
                     if not peer.greeted:
-                        if is_http(line):
-                            self._refuse_foreign(peer, "HTTP")
+                        foreign = foreign_line(line)
+                        if foreign:
+                            self._refuse_foreign(peer, foreign)
                             return
-                        peer.greeted = bool(line.strip())
+                        peer.greeted = bool(line.strip()) or (parser.waiting and parser.data[parser.at] == 0)
                     answer(self, peer, line)
                 elif type != TOO_LARGE or not report_too_large(self, peer):
                     self._break_off(peer)
@@ -247,7 +250,7 @@ class JobServer(State):
 
     def _refuse_foreign(self, peer: Peer, protocol: str) -> None:
         """A connection of another protocol: nothing of it is executed."""
-        if protocol == "HTTP":
+        if protocol == HTTP:
             peer.send(_NO_WEB_SERVER)
         self.foreign += 1
         self.event("foreign_protocol", peer, {"protocol": protocol, "so_far": int(self.foreign)})

@@ -1,25 +1,55 @@
-"""Other protocols that come to a Gearman port: a browser's HTTP, a TLS hello.
+"""Other protocols that come to a Gearman port: a browser's HTTP, a TLS hello, and what else a fetcher of URLs speaks.
 
-Both can carry bytes of an attacker's choice (a request's body, a session ticket) to a port on the loopback that no
-stranger can reach otherwise. So a connection that begins like one of them is none of ours, and no byte of it counts.
-A Gearman connection begins with the NUL of a packet's magic, or with a text command (sections 1.2 and 4).
+All of them can carry bytes of an attacker's choice (a request's body, a session ticket, a word to look up) to a port on
+the loopback that no stranger can reach otherwise. So a connection that begins like one of them is none of ours, and no
+byte of it counts. A Gearman connection begins with the NUL of a packet's magic, or with a text command (sections 1.2
+and 4), which is a line of text.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_METHODS: Final = frozenset(
-    (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI")
+HTTP: Final = "HTTP"
+
+_FIRST_WORDS: Final = {
+    b"GET": HTTP, b"HEAD": HTTP, b"POST": HTTP, b"PUT": HTTP, b"DELETE": HTTP, b"CONNECT": HTTP, b"OPTIONS": HTTP,
+    b"TRACE": HTTP, b"PATCH": HTTP, b"PRI": HTTP, b"CLIENT": "DICT",
+}  # fmt: skip
+_VERSIONS: Final = (
+    "HTTP/0.9",
+    "HTTP/1.0",
+    "HTTP/1.1",
+    "HTTP/2",
+    "HTTP/2.0",
+    "HTTP/3",
+    "RTSP/1.0",
+    "RTSP/2.0",
+    "SIP/2.0",
 )
+_LAST_WORDS: Final = {word.encode(): word.partition("/")[0] for word in _VERSIONS}
+_TERMINAL: Final = b"\b\t\r\n\x1b"  # control characters that a person at a terminal may send with a line
 
 
-def is_tls(data: bytes) -> bool:
-    """Whether a connection whose first bytes are ``data`` begins with a TLS hello, or with an SSL hello of old."""
-    return data[:1] == b"\x16" or (data[:1] >= b"\x80" and data[2:3] == b"\x01")
+def foreign_start(first: int) -> str:
+    """The protocol of a connection whose first byte this is, the line ends before it left out; empty: it may be ours.
+
+    What is not known by name is "binary".
+    """
+    if first == 0x16 or first >= 0x80:  # a hello of TLS, or of SSL 2, whose first byte tells its length
+        return "TLS"
+    return "binary" if 0 < first < 32 and first not in _TERMINAL else ""
 
 
-def is_http(line: bytes) -> bool:
-    """Whether the first line of a connection is a request of HTTP, of any version."""
+def foreign_line(line: bytes) -> str:
+    """The protocol of a connection whose first line this is; empty: it is ours, or blank."""
+    found = foreign_start(line[0]) if line else ""
     words = line.upper().split()
-    return bool(words) and (words[0] in _METHODS or words[-1].startswith(b"HTTP/"))
+    if not found and words:
+        found = _FIRST_WORDS.get(words[0], "") or _LAST_WORDS.get(words[-1], "")
+    if found:
+        return found
+    for byte in line:
+        if byte < 32 and byte not in _TERMINAL:
+            return "binary"
+    return ""

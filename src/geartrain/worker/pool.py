@@ -284,6 +284,8 @@ class Pool:
         ready = sum(child.process.heartbeat.is_ready(SILENCE) for child in self._children)
         self._set_ready(ready >= self._processes)
         self._feed_watchdog(now)
+        if self._systemd.untold:
+            self._systemd.tell()
 
     def _feed_watchdog(self, now: float) -> None:
         seconds = self._systemd.watchdog_seconds
