@@ -12,7 +12,7 @@ import pytest
 from contract import StoreContract
 from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging, url_of, wait_until_whole
 from place import NO_LIMIT, batch, bytes_like, fields, is_refused, job, kept, numbers, opened, until_rebuilt
-from pymemcache.client.base import Client
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from geartrain.jobserver.records import POSITION_BITS
 from geartrain.store import StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
