@@ -83,7 +83,8 @@ class Connection(Flow, asyncio.Protocol):
         daemon = self.daemon
         if not daemon.iteration_open:
             daemon.open_iteration()
-        peer = cast("Peer", self.peer) if TYPE_CHECKING else self.peer
+        peer = self.peer
+        assert peer is not None
         daemon.receive(peer, data)
         if peer.stalled:
             self.transport.pause_reading()
@@ -124,7 +125,8 @@ class Connection(Flow, asyncio.Protocol):
         return self.transport.get_write_buffer_size() + (0 if peer is None else peer.unsent)
 
     def write(self) -> None:
-        peer = cast("Peer", self.peer) if TYPE_CHECKING else self.peer
+        peer = self.peer
+        assert peer is not None
         buffers = self.take()
         if buffers and not self.closing:
             if self.full and not self._may_add(buffers):
