@@ -183,8 +183,8 @@ def campaign(python: str, name: str, kill: str, rounds: int, seconds: float, cha
         folder = Path(made)
         folder.chmod(0o755)
         # What is in the store alone is lost with it, but for a file that can still be read.
-        if kill != "away" or name == "sqlite":
-            store.options = (*store.options, "--spill-above", "16KiB")
+        spill_above = "1MiB" if kill == "away" and name != "sqlite" else "16KiB"
+        store.options = (*store.options, "--spill-above", spill_above)
         server = JobServer(python, store, folder)
         running_now.callback(server.kill)
         ledger = Ledger(largest=100_000)
@@ -231,11 +231,13 @@ def _second(python: str, server: JobServer, store: Place, folder: Path, ledger: 
     if second.process is not None:
         traffic = Traffic(Address("127.0.0.1", second.port), ledger)
         traffic.start(submitters=2, workers=1, pause=0.001)
-        time.sleep(1.0)
+        give_up_at = time.monotonic() + 20
+        while "is in use by another job server" not in server.log.read_text():
+            if time.monotonic() > give_up_at:
+                raise SystemExit("the first job server did not say that its store was taken")
+            time.sleep(0.1)
         traffic.stop()
         second.kill()
-        if "is in use by another job server" not in server.log.read_text():
-            raise SystemExit("the first job server did not say that its store was taken")
     server.kill()
     server.start()
 
