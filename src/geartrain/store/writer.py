@@ -90,7 +90,7 @@ class Writer(Generic[T]):
         self._reads.put(read)
 
     def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
-        """Have the store made anew with these jobs, if it is down."""
+        """Have the store made again with these jobs, if it is down."""
         if self.down:
             self._rebuilding = jobs, next_number
 
