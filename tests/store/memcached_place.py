@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from place import Place, batch, opened
-from pymemcache.client.base import Client
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
 from geartrain.store import Store, StoreError
 from geartrain.store.memcached import MemcachedStore

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from databases import MariaDBPlace, NewNamespace
-from place import batch, fields, insist, job, kept, opened
+from place import Place, batch, fields, insist, job, kept, opened
 from sql_contract import DatabaseContract
 
 from geartrain.store import JobTooLargeError, Store, StoreDownError, StoreFullError, StoreInUseError, engine
@@ -26,8 +26,9 @@ class TestMariaDB(DatabaseContract):
             with pytest.raises(StoreInUseError):
                 second.open()
 
-    def test_a_full_store_says_so_and_goes_on_when_there_is_room(self, place: MariaDBPlace) -> None:
+    def test_a_full_store_says_so_and_goes_on_when_there_is_room(self, place: Place) -> None:
         """Where MariaDB can't undo a job for want of room, it stops. It is started again when there is room."""
+        assert isinstance(place, MariaDBPlace)
         with place.cramped() as (url, make_room), opened(url) as store:
             acknowledged = []
             refused = batch()

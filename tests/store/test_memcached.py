@@ -12,14 +12,15 @@ import pytest
 from contract import StoreContract
 from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging, url_of, wait_until_whole
 from place import NO_LIMIT, batch, bytes_like, fields, is_refused, job, kept, numbers, opened, until_rebuilt
-from pymemcache.client.base import Client
+from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from geartrain.jobserver.records import POSITION_BITS
+from geartrain.jobserver.records import POSITION_BITS, Change, Record
 from geartrain.store import StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.memcached import MemcachedStore, log, metadump, repair
 from geartrain.store.memcached.manifest import Manifest
+from geartrain.store.memcached.names import placed_segment
 from geartrain.store.memcached.node import ITEM_SIZE
-from geartrain.store.memcached.segment import PART
+from geartrain.store.memcached.segment import PART, Segment, cut
 from servers import wait_until
 from services import Memcached, running
 
@@ -120,6 +121,29 @@ def test_addresses_of_every_kind_are_understood() -> None:
     assert isinstance(store, MemcachedStore)
     assert [node.name for node in store._cluster.nodes] == ["a:11211", "b:1234", "[::1]:11211", "[::1]:5"]
     store.close()
+
+
+def test_what_the_first_version_has_kept_is_read(place: MemcachedPlace) -> None:
+    """Its segments had no records, and changes of position and attempts alone."""
+    one = job(1, b"one", priority=2, due=1.9e9)
+    with opened(place.url) as store:
+        assert isinstance(store, MemcachedStore)
+        store.commit(batch(one, job(2, b"two")))
+        store.commit(batch(changed=(Change(1, 77, 1.9e9, 2, 5),), next_number=9))
+        names, cluster = store._names, store._cluster
+        for each, segment in store._contents.segments(list(store._log.segments)):
+            changed = [(number, part[:12]) for number, part in segment.changed]
+            old = Segment(segment.next_number, segment.numbers, segment.records, changed, segment.removed, version=1)
+            cluster.keep([(placed_segment(each.n), cut(names.segment(cluster.manifest, each.n), old.dump()))])
+        cluster.establish(version=1)
+    one.position, one.attempts = 77, 5
+    for _ in range(2):
+        with opened(place.url) as store:
+            assert kept(store) == [fields(one), fields(job(2, b"two"))]
+            assert store.next_number() == 9
+            store.commit(batch(records=(Record("a", b"k", b"v"),)))
+            assert isinstance(store, MemcachedStore)
+            assert store._cluster.manifest.version == 2
 
 
 def test_what_others_keep_there_is_left_alone(place: MemcachedPlace, services: list[Memcached]) -> None:

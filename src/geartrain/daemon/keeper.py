@@ -1,4 +1,4 @@
-"""The daemon's side of the store: jobs of an earlier life at the start, batches and workloads while it runs."""
+"""The daemon's side of the store: the jobs that it kept at the start, batches and workloads while it runs."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Keeper(Extension):
                 writer.read(read)
 
     def reload(self) -> None:
-        """If the store is down, since it was taken away, have it made anew with all that is still known here."""
+        """If the store is down, since it was taken away, have it made again with all that is still known here."""
         if self.server.store_trouble and self.writer is not None:
             log.warning("store_rebuilding", extra={"fields": {"store": repr(self.store)}})
             self._gather([], self.server.stored_jobs())

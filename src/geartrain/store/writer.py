@@ -90,7 +90,7 @@ class Writer(Generic[T]):
         self._reads.put(read)
 
     def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
-        """Have the store made anew with these jobs, if it is down."""
+        """Have the store made again with these jobs, if it is down."""
         if self.down:
             self._rebuilding = jobs, next_number
 
@@ -165,12 +165,14 @@ class Writer(Generic[T]):
         wanted, self._rebuilding = self._rebuilding, None
         if wanted is None:
             return False
+        jobs, next_number = wanted
         try:
-            jobs = self.store.rebuild(*wanted)
+            count = self.store.rebuild(jobs, next_number)
         except Exception as error:
             log.error("store_not_rebuilt", extra={"fields": {"reason": str(error) or repr(error)}})
             return False
-        log.warning("store_rebuilt", extra={"fields": {"store": repr(self.store), "jobs": jobs}})
+        fields = {"store": repr(self.store), "jobs": count, "left_out": len(jobs) - count}
+        log.warning("store_rebuilt", extra={"fields": fields})
         return True
 
     def _takes(self, batch: Batch) -> bool:

@@ -90,7 +90,7 @@ class Contents:
 
     def workload(self, number: int) -> bytes:
         """See ``Store.read``."""
-        for _ in range(3):  # it may just be written anew elsewhere
+        for _ in range(3):  # it may just be written again elsewhere
             home = self._log.home.get(number)
             if home is None or number in self._log.quarantined:
                 raise KeyError(number)

@@ -1,7 +1,7 @@
 """What the segments that are kept amount to: which jobs live, where each is, and what may be thrown away.
 
 Segments are deleted from the front alone, so that those that are kept are numbered without a gap and can be found again
-without a list of keys. What keeps an old one from being deleted is written anew at the end (``sparse`` says when that
+without a list of keys. What keeps an old one from being deleted is written again at the end (``sparse`` says when that
 is worth it). A removal or a move is only about earlier segments, so nothing is lost with a segment without living jobs.
 """
 
@@ -151,12 +151,12 @@ class Log:
             self._bytes -= self.segments.popleft().size
 
     def sparse(self) -> bool:
-        """Whether so little of it lives that the oldest segments should be written anew."""
+        """Whether so little of it lives that the oldest segments should be written again."""
         needed = self._live_bytes // FULL_SEGMENT
         return len(self.segments) > SPARE_SEGMENTS + 2 * needed or self._bytes > SPARE_BYTES + 2 * self._live_bytes
 
     def oldest(self) -> list[Kept]:
-        """Segments at the front whose living jobs are to be written anew together."""
+        """Segments at the front whose living jobs are to be written again together."""
         found: list[Kept] = []
         total = 0
         for kept in self.segments:

@@ -253,7 +253,7 @@ class MemcachedStore(Store):
             self._cluster.forget(rubbish)
 
     def _clean(self) -> None:
-        """Delete what is dead, and write anew what keeps it from being deleted."""
+        """Delete what is dead, and write again what keeps it from being deleted."""
         if self._log.sparse() or len(self._cluster.manifest.sessions) > MOST_SESSIONS:
             self._rewrite()
             self._trim()

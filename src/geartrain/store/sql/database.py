@@ -108,6 +108,9 @@ class Database(ABC):
     def may_be_rebuilt(self) -> None:  # noqa: B027 - most may at any time
         """Raises StoreError if a new store can't be made in the place of this one."""
 
+    def remove_files(self) -> None:  # noqa: B027 - most have none
+        """Remove the files of a store that could not be rebuilt."""
+
     @abstractmethod
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         """The steps that insert ``jobs``; IntegrityError if one is there already."""

@@ -126,6 +126,10 @@ class SQLite(Database):
         if self.path.exists():
             raise StoreError(f"the store {self.shown}: there is a file of that name: move it away first")
 
+    def remove_files(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         steps = []
         start = 0

@@ -143,6 +143,7 @@ class SqlStore(Store):
             count = fill(fresh, jobs, next_number, self.read, self.records())
         except BaseException:
             fresh.close()
+            self._database.remove_files()  # so that it may be tried again
             raise
         self.close()
         self._database, self._writer, self._reader = fresh._database, fresh._writer, fresh._reader
