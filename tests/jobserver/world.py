@@ -42,6 +42,7 @@ def settings_for(options: Options) -> Settings:
         setattr(settings, name, value)
     settings.version = b"model"
     settings.packet_timeout = 1e9
+    settings.store_timeout = 1e9
     return settings
 
 
