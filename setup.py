@@ -1,4 +1,4 @@
-"""Compiles the two inner rings with mypyc. Where that can't be done the same files are installed as they are.
+"""Compiles the two inner layers with mypyc. Where that can't be done the same files are installed as they are.
 
 They run interpreted where there is no C compiler, where compiling fails, in an editable install, and with
 GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
@@ -16,7 +16,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-RINGS = ("wire", "jobserver")
+LAYERS = ("wire", "jobserver")
 BUILDING = {"bdist_wheel", "build", "build_ext", "install"}  # the commands that come to compile something
 
 wanted = os.environ.get("GEARTRAIN_COMPILE", "")
@@ -32,10 +32,10 @@ def extension_modules() -> list[Extension]:
     try:
         from mypyc.build import mypycify
 
-        files = [str(path) for ring in RINGS for path in sorted(Path("src/geartrain", ring).rglob("*.py"))]
-        # What the rings import from others is not checked here, where none of the others' libraries are installed.
+        files = [str(path) for layer in LAYERS for path in sorted(Path("src/geartrain", layer).rglob("*.py"))]
+        # What the layers import from others is not checked here, where none of the others' libraries are installed.
         files.insert(0, "--follow-imports=silent")
-        extensions = mypycify(files, opt_level="3", group_name="geartrain_rings", target_dir=folder)
+        extensions = mypycify(files, opt_level="3", group_name="geartrain_core", target_dir=folder)
         for extension in extensions:  # another compiler's warnings are no reason to do without
             extension.extra_compile_args = [word for word in extension.extra_compile_args if word != "-Werror"]
         return extensions
@@ -44,7 +44,7 @@ def extension_modules() -> list[Extension]:
         return []
 
 
-class BuildRings(build_ext):
+class BuildLayers(build_ext):
     """Leaves nothing half compiled behind."""
 
     def run(self) -> None:
@@ -65,6 +65,6 @@ def give_up(error: BaseException) -> None:
 
 setup(
     ext_modules=extension_modules(),
-    cmdclass={"build_ext": BuildRings},
+    cmdclass={"build_ext": BuildLayers},
     options={"build": {"build_base": folder}},
 )

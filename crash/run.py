@@ -8,6 +8,8 @@ come in the order of their submission.
 
     python crash/run.py --store sqlite --rounds 10
     python crash/run.py --store all --kill both
+    python crash/run.py --store all --kill second  a second job server comes to the same store (see faults.py)
+    python crash/run.py --store all --kill away    what is kept is taken away under the job server
     python crash/run.py --store full-disk          SQLite on a disk of 24 MB that is full most of the time; as root
 """
 
@@ -30,6 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import pytest
+from faults import aliases, break_hold, take_away, write_again
 from traffic import Ledger, Traffic, take_jobs
 
 from geartrain.errors import GeartrainError
@@ -57,7 +60,9 @@ def place(name: str, folder: Path) -> Iterator[Place]:
     """The store ``name``, with the real service behind it."""
     with contextlib.ExitStack() as stack:
         if name == "sqlite":
-            yield Place(name, f"sqlite:///{folder / 'queue.sqlite'}", [])
+            (folder / "store").mkdir()
+            stack.callback(uncover, folder / "store")
+            yield Place(name, f"sqlite:///{folder / 'store/queue.sqlite'}", [])
         elif name == "full-disk":
             disk = stack.enter_context(small_disk(folder / "disk"))
             yield Place(name, f"sqlite:///{disk / 'queue.sqlite'}", [])
@@ -87,6 +92,12 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def uncover(folder: Path) -> None:
+    """Unmount what a fault has mounted over a folder."""
+    while folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 class JobServer:
     """Our daemon as a process that may be killed and started again at the same port and store."""
 
@@ -94,14 +105,19 @@ class JobServer:
         self.port = free_port()
         self.command = [
             python, "-m", "geartrain", "serve", "--listen", "127.0.0.1", "--port", str(self.port), "--store", store.url,
-            "--spill-above", "16KiB", *store.options,
+            "--store-timeout", "1s", *store.options,
         ]  # fmt: skip
-        self.log = folder / "server.log"
+        self.log = folder / f"server-{self.port}.log"
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         self.longest_start = 0.0
 
     def start(self) -> None:
+        if not self.has_started():
+            raise SystemExit(f"the job server did not start:\n{self.log.read_text()[-3000:]}")
+
+    def has_started(self) -> bool:
+        """Start it; whether it runs."""
         began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, cwd=self.folder, stdout=log, stderr=log)
@@ -114,13 +130,14 @@ class JobServer:
                 break
             except GeartrainError:
                 if self.process.poll() is not None or time.monotonic() > began + START_SECONDS:
-                    tail = self.log.read_text()[-3000:]
-                    raise SystemExit(f"the job server did not start:\n{tail}") from None
+                    return False
                 time.sleep(0.02)
         self.longest_start = max(self.longest_start, time.monotonic() - began)
+        return True
 
     def kill(self) -> None:
-        assert self.process is not None
+        if self.process is None:
+            return
         self.process.kill()
         self.process.wait()
 
@@ -162,17 +179,28 @@ class Report:
 
 def campaign(python: str, name: str, kill: str, rounds: int, seconds: float, chance: random.Random) -> Report:
     """One store, some rounds."""
-    with tempfile.TemporaryDirectory() as made, place(name, Path(made)) as store:
+    with tempfile.TemporaryDirectory() as made, place(name, Path(made)) as store, contextlib.ExitStack() as running_now:
         folder = Path(made)
         folder.chmod(0o755)
+        # What is in the store alone is lost with it, but for a file that can still be read.
+        spill_above = "1MiB" if kill == "away" and name != "sqlite" else "16KiB"
+        store.options = (*store.options, "--spill-above", spill_above)
         server = JobServer(python, store, folder)
+        running_now.callback(server.kill)
         ledger = Ledger(largest=100_000)
         server.start()
         traffic = Traffic(Address("127.0.0.1", server.port), ledger)
         traffic.start(submitters=3, workers=2, pause=0.001)
         for round_number in range(1, rounds + 1):
             time.sleep(chance.uniform(0.2, 1.0) * seconds)
-            _kill(kill, server, store, chance)
+            if kill == "second":
+                _second(python, server, store, folder, ledger)
+            elif kill == "away":
+                say(f"{name:10} {take_away(store.url, store.services, chance)}")
+                time.sleep(seconds)  # of traffic that must be refused
+                write_again(server, store.url, store.services)
+            else:
+                _kill(kill, server, store, chance)
             say(f"{name:10} kill {kill:6} round {round_number:3} of {rounds}: {len(ledger.promised):,} acknowledged, "
                 f"{len(ledger.done):,} done")  # fmt: skip
         traffic.stop()
@@ -191,6 +219,27 @@ def campaign(python: str, name: str, kill: str, rounds: int, seconds: float, cha
             sum(1 for times in ledger.done.values() if times > 1), _inversions(ledger, began), len(ledger.damaged),
             server.longest_start,
         )  # fmt: skip
+
+
+def _second(python: str, server: JobServer, store: Place, folder: Path, ledger: Ledger) -> None:
+    """Let a second job server come, give both traffic if it could, and go on with one that is started after both."""
+    for url in aliases(store.url, store.services, folder):
+        if JobServer(python, Place(store.name, url, []), folder).has_started():
+            raise SystemExit(f"a second job server came as {url}")
+    second = JobServer(python, store, folder)
+    break_hold(server, store.services, second.has_started)
+    if second.process is not None:
+        traffic = Traffic(Address("127.0.0.1", second.port), ledger)
+        traffic.start(submitters=2, workers=1, pause=0.001)
+        give_up_at = time.monotonic() + 20
+        while "is in use by another job server" not in server.log.read_text():
+            if time.monotonic() > give_up_at:
+                raise SystemExit("the first job server did not say that its store was taken")
+            time.sleep(0.1)
+        traffic.stop()
+        second.kill()
+    server.kill()
+    server.start()
 
 
 def _kill(kill: str, server: JobServer, store: Place, chance: random.Random) -> None:
@@ -245,7 +294,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     every = ("sqlite", "postgresql", "mariadb", "redis", "valkey", "memcached")
     parser.add_argument("--store", nargs="+", default=["sqlite"], choices=(*every, "full-disk", "all"))
-    parser.add_argument("--kill", default="server", choices=("server", "store", "both"), help="what is killed")
+    parser.add_argument("--kill", default="server", choices=("server", "store", "both", "second", "away"),
+                        help="what is killed, or done otherwise")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="longest time between two kills")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))

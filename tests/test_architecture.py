@@ -1,4 +1,4 @@
-"""The house as it was drawn: rings whose arrows go only downwards, and inner rings that touch nothing outside.
+"""The house as it was drawn: layers whose arrows go only downwards, and inner layers that touch nothing outside.
 
 The imports of every module are read from its syntax tree, wherever in the module they stand; those for type checkers
 alone count as well, since they tie two modules together just as much for a reader.
@@ -20,7 +20,7 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 EVERY_MODULE = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 
 LEAVES = ("errors", "native", "systemd", "version")
-"""Modules beside the rings that anyone may import, and that import nothing of ours."""
+"""Modules beside the layers that anyone may import, and that import nothing of ours."""
 
 ARROWS: dict[str, tuple[str, ...]] = {
     "wire": (),
@@ -37,10 +37,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "__init__": ("client", "worker"),
     "__main__": ("cli",),
 }
-"""What each ring may import of the others; a module's name allows that module alone."""
+"""What each layer may import of the others; a module's name allows that module alone."""
 
 PURE = ("wire", "jobserver")
-"""Rings that do no I/O and know no clock, log, thread or chance: from the standard library they may import these."""
+"""Layers that do no I/O and know no clock, log, thread or chance: from the standard library they may import these."""
 PURE_LIBRARY = frozenset(
     ("__future__", "abc", "bisect", "calendar", "collections", "datetime", "enum", "functools", "heapq", "itertools",
      "math", "operator", "string", "struct", "types", "typing")
@@ -49,13 +49,13 @@ OUTSIDE_CALLS = frozenset(("open", "print", "input", "breakpoint", "exec", "eval
 CLOCKS = frozenset(("now", "utcnow", "today"))
 
 PLAIN = (*PURE, "link", "client", "worker")
-"""Rings of a plain install, which has the standard library alone."""
+"""Layers of a plain install, which has the standard library alone."""
 
 BAD_NAMES = frozenset(("util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "handler"))
 MAX_LINES = 600
 
 
-def ring_of(path: Path) -> str:
+def layer_of(path: Path) -> str:
     first = path.relative_to(SOURCE).parts[0]
     return first.removesuffix(".py")
 
@@ -93,26 +93,26 @@ def imported(path: Path, module_level: bool = False) -> Iterator[tuple[int, str]
 
 
 def is_allowed(importer: str, imported_name: str) -> bool:
-    """Whether ring ``importer`` may import our module ``imported_name`` (without the package's name)."""
-    ring = imported_name.partition(".")[0]
-    if ring == importer or ring in LEAVES:
+    """Whether layer ``importer`` may import our module ``imported_name`` (without the package's name)."""
+    layer = imported_name.partition(".")[0]
+    if layer == importer or layer in LEAVES:
         return True
     return any(
-        allowed in ("*", ring, imported_name) or imported_name.startswith(allowed + ".")
+        allowed in ("*", layer, imported_name) or imported_name.startswith(allowed + ".")
         for allowed in ARROWS.get(importer, ())
     )
 
 
 @EVERY_MODULE
 def test_arrows_go_downwards(path: Path) -> None:
-    ring = ring_of(path)
-    assert ring in ARROWS or ring in LEAVES, f"{ring} has no place in the house: draw it here and in ARCHITECTURE.md"
+    layer = layer_of(path)
+    assert layer in ARROWS or layer in LEAVES, f"{layer} has no place in the house: draw it here and in ARCHITECTURE.md"
     wrong = [
-        f"{path}:{line}: {ring} must not import {name}"
+        f"{path}:{line}: {layer} must not import {name}"
         for line, name in imported(path)
         if name.partition(".")[0] == SOURCE.name
         and name != SOURCE.name  # the bare package: its front door, checked below
-        and not is_allowed(ring, name.partition(".")[2])
+        and not is_allowed(layer, name.partition(".")[2])
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -173,14 +173,14 @@ def test_the_rules_do_not_know_the_job_server() -> None:
 
 @EVERY_MODULE
 def test_nobody_but_the_outer_rings_uses_the_front_door(path: Path) -> None:
-    """``geartrain`` itself imports client and worker, so an inner ring that imports it imports them."""
+    """``geartrain`` itself imports client and worker, so an inner layer that imports it imports them."""
     wrong = [line for line, name in imported(path) if name == SOURCE.name]
-    assert not wrong or ring_of(path) in ("cli", "contrib", "web"), f"{path}:{wrong[0]}: import the module meant"
+    assert not wrong or layer_of(path) in ("cli", "contrib", "web"), f"{path}:{wrong[0]}: import the module meant"
 
 
 @EVERY_MODULE
 def test_the_inner_rings_touch_nothing_outside(path: Path) -> None:
-    if ring_of(path) not in PURE:
+    if layer_of(path) not in PURE:
         return
     wrong = [
         f"{path}:{line}: imports {name}, but the rules do no I/O and are told the time"
@@ -200,7 +200,7 @@ def test_the_inner_rings_touch_nothing_outside(path: Path) -> None:
 
 @EVERY_MODULE
 def test_a_plain_install_needs_no_third_party(path: Path) -> None:
-    if ring_of(path) not in PLAIN:
+    if layer_of(path) not in PLAIN:
         return
     wrong = [
         f"{path}:{line}: imports {name} as the module is loaded"
@@ -221,9 +221,9 @@ def test_modules_are_named_by_their_noun_and_short(path: Path) -> None:
 def test_the_reading_of_imports_sees_every_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above are worth what ``imported`` sees."""
     package = tmp_path / "geartrain"
-    for ring in ("client", "worker", "jobserver"):
-        (package / ring).mkdir(parents=True)
-        (package / ring / "session.py").touch()
+    for layer in ("client", "worker", "jobserver"):
+        (package / layer).mkdir(parents=True)
+        (package / layer / "session.py").touch()
     monkeypatch.setattr(sys.modules[__name__], "SOURCE", package)
     probe = package / "client" / "probe.py"
     probe.write_text(

@@ -78,7 +78,7 @@ def test_the_server_runs_without_the_tools_and_without_uvloop() -> None:
 
 def test_the_version_says_in_which_form_the_rules_run() -> None:
     done = geartrain("version")
-    assert done.stdout.startswith(f"geartrain {VERSION}\nrules: {'compiled' if COMPILED else 'interpreted'}")
+    assert done.stdout.startswith(f"geartrain {VERSION}\ncore: {'compiled' if COMPILED else 'interpreted'}")
     assert geartrain("serve", "--version").stdout == f"geartrain {VERSION}\n"
 
 

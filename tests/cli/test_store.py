@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, Record, StoredJob
 from geartrain.store import engine
 from servers import running_geartrain
 
@@ -65,6 +65,15 @@ def file(tmp_path: Path) -> Path:
     store.commit(batch)
     store.close()
     return file
+
+
+def keep(url: str, records: list[Record]) -> None:
+    store = engine(url)
+    store.open()
+    batch = Batch(1)
+    batch.records = records
+    store.commit(batch)
+    store.close()
 
 
 @pytest.fixture
@@ -218,7 +227,7 @@ def test_a_listing_goes_on_after_what_can_not_be_read(store: Store, file: Path) 
 
 def test_an_export_is_lines_of_json_that_come_back(store: Store, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in store("export").stdout.splitlines()]
-    assert lines[0] == {"geartrain": "jobs", "version": 1, "jobs": 5, "next_number": 100}
+    assert lines[0] == {"geartrain": "jobs", "version": 2, "jobs": 5, "next_number": 100}
     assert [(line["number"], line["function"]) for line in lines[1:]] == [
         (1, "resize"), (2, "resize"), (3, "resize"), (4, "mail"), (5, {"base64": "/w=="}),
     ]  # fmt: skip
@@ -247,8 +256,71 @@ def test_a_line_that_is_no_job_is_left_out_and_told(store: Store, tmp_path: Path
     assert "4 jobs were taken" in done.stdout
     for number in (2, 3, 4, 5):
         assert f"  line {number}: " in done.stderr
-    newer = head.replace('"version":1', '"version":2')
-    assert "has version 2" in store("import", "--from", "-", "--to", target, input=newer).stderr
+    newer = head.replace('"version":2', '"version":3')
+    assert "has version 3" in store("import", "--from", "-", "--to", target, input=newer).stderr
+
+
+def test_numbers_at_the_edges_are_left_out_and_told(store: Store, tmp_path: Path) -> None:
+    head, first, *rest = store("export").stdout.splitlines()
+    job = json.loads(first)
+    extremes: list[dict[str, object]] = [
+        {"number": 2**62}, {"number": 2**63 - 1}, {"number": -5}, {"number": 10**400}, {"position": 2**64},
+        {"attempts": 2**40}, {"attempts": -1}, {"priority": 77}, {"due": float("inf")}, {"due": float("nan")},
+        {"due": 1e300}, {"created": -1e18}, {"number": float("inf")}, {"created": 10**400},
+    ]  # fmt: skip
+    lines = [json.dumps(job | extreme) for extreme in extremes]
+    for n, next_number in enumerate((100, 2**63 - 1, -1, 10**400, float("inf"))):
+        target = f"sqlite:///{tmp_path}/{n}.sqlite"
+        told = json.dumps(json.loads(head) | {"next_number": next_number})
+        done = store("import", "--from", "-", "--to", target, input="\n".join([told, *lines, *rest]))
+        assert "4 jobs were taken" in done.stdout, done.stderr
+        assert f"{len(extremes)} could not be taken" in done.stderr
+        assert "Traceback" not in done.stderr
+        jobs = json.loads(store("list", "--jobs", "--json", "--store", target).stdout)
+        assert [0 < row["number"] < 200 for row in jobs] == [True] * 4
+
+
+def test_an_export_of_before_is_read(store: Store, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in store("export").stdout.splitlines()]
+    lines[0]["version"] = 1
+    for line in lines[1:]:
+        line["place"] = line.pop("position") + 1
+    target = f"sqlite:///{tmp_path}/target.sqlite"
+    done = store("import", "--from", "-", "--to", target, input="\n".join(map(json.dumps, lines)))
+    assert "5 jobs were taken" in done.stdout
+    exported = [json.loads(line) for line in store("export", "--store", target).stdout.splitlines()]
+    assert [line["position"] for line in exported[1:]] == [line["place"] for line in lines[1:]]
+
+
+def test_records_go_with_the_jobs(store: Store, tmp_path: Path, file: Path) -> None:
+    some = [Record("policy", b"f", b"one"), Record("result", b"\xff", bytes(300), 4e9), Record("result", b"2", b"")]
+    keep(f"sqlite:///{file}", some)
+    kinds = json.loads(store("check", "--json").stdout)["records"]
+    assert kinds == {"policy": 1, "result": 2}
+    assert "1 of policy, 2 of result" in store("check").stdout
+    written = tmp_path / "jobs.jsonl"
+    assert "5 jobs were written, and 3 records" in store("export", "-o", str(written)).stderr
+    target = f"sqlite:///{tmp_path}/target.sqlite"
+    for source in (str(written), f"sqlite:///{file}"):
+        done = store("import", "--from", source, "--to", target)
+        assert ("3 records were taken" in done.stdout) == (source == str(written))
+    assert store("export", "--store", target).stdout == written.read_text()
+    assert "policy" not in store("export", "resize").stdout
+    assert "2 records would be removed" in store("purge", "--records", "result", "--dry-run").stdout
+    assert "2 records were removed" in store("purge", "--records", "result", "--yes").stdout
+    assert json.loads(store("check", "--json").stdout)["records"] == {"policy": 1}
+    assert "no such records" in store("purge", "--records", "result", "--yes").stdout
+    assert numbers(store) == [1, 2, 3, 4, 5]
+
+
+def test_an_export_is_for_nobody_else_to_read(store: Store, tmp_path: Path) -> None:
+    written = tmp_path / "jobs.jsonl"
+    before = os.umask(0)
+    try:
+        assert store("export", "-o", str(written)).returncode == 0
+    finally:
+        os.umask(before)
+    assert written.stat().st_mode & 0o777 == 0o600
 
 
 def test_where_an_export_can_not_be_written_is_told(store: Store) -> None:

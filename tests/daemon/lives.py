@@ -225,6 +225,15 @@ class ServicePlace(Place):
             with administrator(service) as client:
                 client.hset(f"{{{self.namespace}}}:jobs", number.to_bytes(8), b"\xff" * 9)
 
+    def empty(self) -> None:
+        """Take away all that is kept."""
+        (service,) = self.services
+        if isinstance(service, SqlService):
+            service.sql(*[f"DROP TABLE {self.namespace}_{name}" for name in ("jobs", "meta", "records", "set_aside")])
+        elif isinstance(service, Redis):
+            with administrator(service) as client:
+                client.delete(*client.keys(f"{{{self.namespace}}}:*"))
+
     def cut(self) -> None:
         """End every connection to the service, which goes on."""
         for service in self.services:

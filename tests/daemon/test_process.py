@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -285,3 +286,39 @@ def test_what_can_not_be_honoured_is_refused(options: str, told: str) -> None:
 def test_options_can_be_checked_without_serving() -> None:
     done = serve("--port=1", "--check-args")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_exit_codes_tell_a_typing_error_from_what_can_not_be_had() -> None:
+    assert serve("--no-such-option").returncode == 2
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(f"--port={port}", "--listen=127.0.0.1")
+    assert done.returncode == 1
+    assert "it is already in use" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+@pytest.mark.parametrize("whose", ["the user's", "root's"])
+def test_a_log_is_rotated_after_the_start_as_another_user(whose: str) -> None:
+    """It says one thing, and the truth: reopened where the folder lets the user make a file, else not."""
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        if whose == "the user's":
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        log = folder / "log"
+        with running_geartrain(f"--log-file={log}", "--user=nobody") as server:
+            wait_until(lambda: log.exists() and " listening " in log.read_text(), "it listens")
+            assert log.stat().st_uid == nobody.pw_uid
+            server.process.send_signal(signal.SIGHUP)  # nothing was moved: the same file again
+            wait_until(lambda: "log_reopened" in log.read_text(), "it is opened again")
+            old = log.rename(folder / "old")
+            server.process.send_signal(signal.SIGHUP)
+            if whose == "the user's":
+                wait_until(lambda: log.exists() and "log_reopened" in log.read_text(), "a new file")
+                assert "log_not_reopened" not in old.read_text() + log.read_text()
+            else:
+                wait_until(lambda: "log_not_reopened" in old.read_text(), "it goes on with the old one")
+                assert old.read_text().count("log_reopened") == 1
+                assert not log.exists()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -136,6 +137,25 @@ def test_a_job_that_can_not_be_read_is_quarantined_and_the_others_come_back(plac
         assert "jobs=4" in told_by(server)
         worker.can_do(b"f")
         assert [job.arguments[0] for job in worker.take_all()] == [*handles[:2], *handles[3:]]
+
+
+def test_a_number_that_was_never_given_out_is_quarantined(tmp_path: Path) -> None:
+    """The next ones would follow it, and end somewhere."""
+    place = FilePlace(tmp_path / "jobs.sqlite")
+    with life(place) as server, Caller(server) as client:
+        client.submit(b"f", b"one")
+        client.submit(b"f", b"two")
+        kill(server)
+    with contextlib.closing(sqlite3.connect(place.file)) as database, database:
+        database.execute("UPDATE geartrain_jobs SET number = ?, place = ? WHERE number = 2", (10**12, 10**12 << 20))
+    with life(place) as server, Caller(server) as client:
+        assert "job_quarantined number=1000000000000 reason=" in told_by(server)
+        number = int(client.submit(b"f", b"three").rpartition(b":")[2])
+        assert number < 10**6
+        kill(server)
+    with life(place) as server, Caller(server) as worker:
+        worker.can_do(b"f")
+        assert [job.arguments[-1] for job in worker.take_all()] == [b"one", b"three"]
 
 
 # While it runs
@@ -313,6 +333,23 @@ def test_a_full_store_refuses_until_there_is_room(
             worker.can_do(b"f")
             left = [handle for handle in kept if handle not in done]
             assert [job.arguments[0] for job in worker.take_all()] == [*left, *taken, again]
+
+
+@on("redis", "postgresql", "mariadb")
+def test_what_was_emptied_is_written_again_when_told_so(place: ServicePlace) -> None:
+    with life(place, PATIENCE) as server, Caller(server) as client, Caller(server) as worker:
+        kept = [client.submit(b"f", b"%d" % number) for number in range(3)]
+        place.empty()
+        assert "send SIGHUP" in client.refusal(b"f")
+        assert "send SIGHUP" in client.refusal(b"f")
+        worker.can_do(b"g")
+        assert worker.take_all() == []
+        server.process.send_signal(signal.SIGHUP)
+        new = client.insist(b"f", b"new")
+        kill(server)
+    with life(place) as server, Caller(server) as worker:
+        worker.can_do(b"f")
+        assert [job.arguments[0] for job in worker.take_all()] == [*kept, new]
 
 
 def test_a_file_that_was_removed_is_made_anew_when_told_so(tmp_path: Path) -> None:

@@ -726,7 +726,7 @@ class NaiveServer:
                     % (
                         peer.fd,
                         peer.host.encode(),
-                        _shown(peer.id) or b"-",
+                        _shown(peer.id).replace(b" :", b"\\x20:") or b"-",
                         b"".join(b" " + _shown(name) for name in peer.registered),
                     )
                     for peer in self.peers.values()

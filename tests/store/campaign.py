@@ -25,7 +25,7 @@ def batch(i: int) -> Batch:
     planned = Batch((i + 1) * STEP)
     planned.added = [_job(i, n) for n in range(1, ADDED + 1)]
     if i > 1:
-        planned.changed = [Change((i - 1) * STEP + n, _end_of_line(i) + n, 0.0, 1, 1) for n in range(1, MOVED + 1)]
+        planned.changed = [Change((i - 1) * STEP + n, _end_of_line(i) + n, 1.8e9, 2, 1) for n in range(1, MOVED + 1)]
         planned.removed = [(i - 1) * STEP + n for n in range(ADDED - REMOVED + 1, ADDED + 1)]
     return planned
 
@@ -37,8 +37,10 @@ def after(i: int) -> list[StoredJob]:
         planned = batch(done)
         kept.update((job.number, job) for job in planned.added)
         for change in planned.changed:
-            number, position, attempts = change.number, change.position, change.attempts
-            kept[number].position, kept[number].attempts = position, attempts
+            job = kept[change.number]
+            job.position, job.due, job.priority, job.attempts = (
+                change.position, change.due, change.priority, change.attempts,
+            )  # fmt: skip
         for number in planned.removed:
             del kept[number]
     return sorted(kept.values(), key=lambda job: job.position)

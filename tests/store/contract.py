@@ -32,14 +32,17 @@ from place import (
     fields,
     insist,
     insist_on_reading,
+    is_refused,
     job,
     kept,
     numbers,
     opened,
+    records_of,
+    until_rebuilt,
     until_up,
 )
 
-from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, Change, Record, StoredJob
 from geartrain.store import (
     JobTooLargeError,
     Store,
@@ -50,7 +53,7 @@ from geartrain.store import (
     Unreadable,
     engine,
 )
-from geartrain.store.record import LAST_NUMBER, LATEST
+from geartrain.store.record import LAST_NUMBER, LATEST, NUMBERS_END
 from servers import wait_until
 
 SECONDS_TO_REFUSE = 15  # a store that can't be reached says so within this time
@@ -74,6 +77,9 @@ jobs = st.builds(
     attempts=st.integers(0, 2**31 - 1),
     created=times,
 )
+changes = st.tuples(st.integers(0, 5) | large_number, times, st.integers(0, 2), st.integers(0, 2**31 - 1))
+names = st.tuples(st.sampled_from(["policy", "schedule", "dead_letter"]), any_bytes)
+expiries = st.just(0.0) | st.floats(4e9, LATEST)
 several_jobs = st.lists(jobs, max_size=12, unique_by=(lambda each: each.number, lambda each: each.position))
 
 
@@ -192,6 +198,86 @@ class StoreContract:
             *((n, n) for n in range(500, 0, -1)),
         ]
 
+    def test_a_change_brings_all_that_may_change(self, store: Store) -> None:
+        @settings(max_examples=25, deadline=None)
+        @given(jobs, st.lists(changes, min_size=1, max_size=3))
+        def comes_back(one: StoredJob, some: list[tuple[int, float, int, int]]) -> None:
+            store.commit(batch(one))
+            for position, due, priority, attempts in some:
+                store.commit(batch(changed=(Change(one.number, position, due, priority, attempts),)))
+            one.position, one.due, one.priority, one.attempts = some[-1]
+            found = kept(store)
+            store.commit(batch(removed=(one.number,)))
+            assert found == [fields(one)]
+
+        comes_back()
+
+    def test_a_change_is_there_after_closing_and_opening(self, place: Place) -> None:
+        one = job(1, b"w" * 20_000)
+        with opened(place.url) as store:
+            store.commit(batch(one, job(2)))
+            store.commit(batch(changed=(Change(1, 7, 1.8e9, 2, 3),)))
+        one.position, one.due, one.priority, one.attempts = 7, 1.8e9, 2, 3
+        with opened(place.url) as store:
+            assert kept(store) == [fields(one), fields(job(2))]
+
+    # Records
+
+    def test_a_record_comes_back_as_it_was(self, store: Store) -> None:
+        @settings(max_examples=25, deadline=None)
+        @given(st.dictionaries(names, st.tuples(any_bytes, expiries), max_size=8))
+        def comes_back(some: dict[tuple[str, bytes], tuple[bytes, float]]) -> None:
+            store.commit(batch(records=tuple(Record(*name, *what) for name, what in some.items())))
+            found = records_of(store)
+            of_a_kind = records_of(store, "policy")
+            store.commit(batch(records=tuple(Record(*name, None) for name in some)))
+            assert found == some
+            assert of_a_kind == {name: what for name, what in some.items() if name[0] == "policy"}
+            assert records_of(store) == {}
+
+        comes_back()
+
+    def test_records_are_there_after_closing_and_opening(self, place: Place) -> None:
+        many = tuple(Record("result", b"%d" % n, b"r" * n, 4e9 + n) for n in range(1200))
+        with opened(place.url) as store:
+            store.commit(batch(job(1), records=(Record("policy", b"f", b"one"), *many)))
+            store.commit(batch(removed=(1,), records=(Record("result", b"7", None), Record("result", b"8", b"other"))))
+        expected = {("result", each.key): (each.value, each.expires) for each in many if each.key != b"7"}
+        expected["result", b"8"] = (b"other", 0.0)
+        for _ in range(2):
+            with opened(place.url) as store:
+                assert kept(store) == []
+                assert records_of(store, "policy") == {("policy", b"f"): (b"one", 0.0)}
+                assert records_of(store, "result") == expected
+
+    def test_the_last_record_of_a_name_counts(self, store: Store) -> None:
+        store.commit(batch(records=(Record("a", b"k", b"1"), Record("a", b"k", b"2", 4e9), Record("b", b"k", b"3"))))
+        assert records_of(store) == {("a", b"k"): (b"2", 4e9), ("b", b"k"): (b"3", 0.0)}
+        again = batch(records=(Record("a", b"k", None), Record("a", b"k", b"4"), Record("b", b"k", None)))
+        for _ in range(2):
+            store.commit(again)
+            assert records_of(store) == {("a", b"k"): (b"4", 0.0)}
+        store.commit(batch(records=(Record("a", b"nobody", None),)))
+        assert records_of(store) == {("a", b"k"): (b"4", 0.0)}
+
+    def test_what_has_expired_is_not_given_out_and_goes(self, place: Place) -> None:
+        past, soon, later = 1.7e9, time.time() + 1, 4e9
+        some = tuple(
+            Record("x", name, name, when) for name, when in ((b"past", past), (b"soon", soon), (b"later", later))
+        )
+        with opened(place.url) as store:
+            store.commit(batch(records=some))
+            assert (("x", b"past") in records_of(store)) is False
+            wait_until(lambda: len(records_of(store)) == 1, "it expires")
+        with opened(place.url) as store:
+            assert records_of(store) == {("x", b"later"): (b"later", later)}
+            assert place.records_kept(store) == 1
+
+    def test_a_long_name_and_a_large_value(self, store: Store) -> None:
+        large = Record("dead_letter", bytes_like(8000), bytes_like(300_000))
+        store.commit(batch(records=(large,)))
+        assert records_of(store) == {("dead_letter", bytes_like(8000)): (bytes_like(300_000), 0.0)}
+
     # One batch
 
     def test_a_batch_adds_then_moves_then_removes(self, store: Store) -> None:
@@ -248,12 +334,12 @@ class StoreContract:
             assert store.next_number() == 100_001
             store.commit(batch(job(2), next_number=3))
             assert store.next_number() == 100_001
-            store.commit(batch(next_number=2**62))
+            store.commit(batch(next_number=NUMBERS_END))
             store.commit(batch(removed=(1, 2)))
         with opened(place.url) as store:
-            assert store.next_number() == 2**62
+            assert store.next_number() == NUMBERS_END
             store.commit(batch(next_number=5))
-            assert store.next_number() == 2**62
+            assert store.next_number() == NUMBERS_END
 
     # Large workloads
 
@@ -407,6 +493,57 @@ class StoreContract:
             user.wait()
             with opened(place.url) as store:
                 assert store.count() > 0
+
+    def test_it_is_held_under_every_name(self, place: Place, store: Store) -> None:
+        store.commit(batch(job(1)))
+        for url in place.aliases():
+            second = engine(url)
+            with place.impatient(), pytest.raises(StoreInUseError):
+                second.open()
+            second.close()
+        store.commit(batch(job(2)))
+        assert numbers(store) == [1, 2]
+
+    def test_a_hold_that_another_one_has_taken_takes_nothing_more(self, place: Place) -> None:
+        store = engine(place.url)
+        store.open()
+        store.commit(batch(job(1), records=(Record("a", b"k", b"kept"),), next_number=2))
+        place.steal()
+        for what in (
+            batch(job(2)),
+            batch(),
+            batch(removed=(1,)),
+            batch(moved=((1, 5, 5),)),
+            batch(next_number=50),
+            batch(records=(Record("a", b"k", None),)),
+        ):
+            for _ in range(2):
+                with pytest.raises(StoreInUseError):
+                    store.commit(what)
+        with pytest.raises(StoreError):
+            store.rebuild([job(1), job(2)], 3)
+        store.close()
+        with opened(place.url) as store:
+            assert [(each[0], each[9]) for each in kept(store)] == [(1, 0)]
+            assert store.next_number() == 2
+            assert records_of(store) == {("a", b"k"): (b"kept", 0.0)}
+
+    def test_an_emptied_place_takes_nothing_more_until_it_is_told(self, place: Place) -> None:
+        known = [job(1, b"one"), job(2, b"large" * 5000)]
+        with opened(place.url) as store:
+            store.commit(batch(*known, next_number=7))
+            place.empty()
+            wait_until(lambda: is_refused(store, batch(job(3)), "send SIGHUP"), "it is noticed", SECONDS_TO_RECOVER)
+            assert is_refused(store, batch(), "send SIGHUP")
+            assert until_rebuilt(store, known, 7) == 2
+            insist(store, batch(job(4, b"four")))
+            assert [(each[0], each[4]) for each in kept(store)] == [(1, b"one"), (2, b"large" * 5000), (4, b"four")]
+            assert store.read(2) == b"large" * 5000
+            with place.impatient(), pytest.raises(StoreInUseError):
+                engine(place.url).open()
+        with opened(place.url) as store:
+            assert [(each[0], each[4]) for each in kept(store)] == [(1, b"one"), (2, b"large" * 5000), (4, b"four")]
+            assert store.next_number() == 7
 
     # Crashes
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from place import Place
 
+from geartrain.store import Store
 from geartrain.store.sql import mysql, postgresql
 from servers import free_port, missing
 from services import SECRETS, MariaDB, PostgreSQL
@@ -31,7 +32,7 @@ class SqlPlace(Place):
 
     def sql(self, *statements: str) -> list[Any]:
         """Execute; the rows of the last one. ``{jobs}``, ``{meta}`` and ``{set_aside}`` stand for the tables."""
-        names = {table: f"{self.namespace}_{table}" for table in ("jobs", "meta", "set_aside")}
+        names = {table: f"{self.namespace}_{table}" for table in ("jobs", "meta", "set_aside", "records")}
         return self.execute([statement.format(**names) for statement in statements])
 
     @abstractmethod
@@ -40,6 +41,12 @@ class SqlPlace(Place):
     @abstractmethod
     def allow_null(self, column: str) -> None:
         """Let this column of the table of jobs be NULL."""
+
+    def records_kept(self, store: Store) -> int:
+        return int(self.sql("SELECT count(*) FROM {records}")[0][0])
+
+    def steal(self) -> None:
+        self.sql("UPDATE {meta} SET \"user\" = 'another'")
 
     def spoil(self, number: int) -> None:
         self.sql(f"UPDATE {{jobs}} SET priority = 77 WHERE number = {number}")
@@ -54,6 +61,16 @@ class SqlitePlace(SqlPlace):
         super().__init__(
             f"sqlite:///{file}?namespace={self.namespace}", f"sqlite:///{file}?namespace={new_namespace()}"
         )
+
+    def aliases(self) -> list[str]:
+        link = self.file.with_name("link.sqlite")
+        link.symlink_to(self.file)
+        turned = f"{self.file.parent}/../{self.file.parent.name}/{self.file.name}"
+        return [self.url.replace(str(self.file), name) for name in (str(link), turned)]
+
+    def empty(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.file.with_name(self.file.name + suffix).unlink()
 
     def execute(self, statements: list[str]) -> list[Any]:
         with contextlib.closing(sqlite3.connect(self.file, isolation_level=None)) as connection:
@@ -85,6 +102,9 @@ class DatabasePlace(SqlPlace):
 
     def execute(self, statements: list[str]) -> list[Any]:
         return self.service.sql(*statements)
+
+    def empty(self) -> None:
+        self.sql("DROP TABLE {jobs}", "DROP TABLE {meta}", "DROP TABLE {records}", "DROP TABLE {set_aside}")
 
     def cut(self) -> None:
         self.service.drop_connections()
@@ -142,6 +162,9 @@ class PostgreSQLPlace(DatabasePlace):
     who = f"process {os.getpid()} on .* at 127.0.0.1"
     locking = ("BEGIN", "LOCK TABLE {jobs} IN ACCESS EXCLUSIVE MODE")
 
+    def aliases(self) -> list[str]:
+        return [self.url + "&options=-csearch_path%3Dpublic", self.url.replace("@127.0.0.1", "@localhost")]
+
     def allow_null(self, column: str) -> None:
         self.sql(f"ALTER TABLE {{jobs}} ALTER COLUMN {column} DROP NOT NULL")
 
@@ -163,6 +186,9 @@ class MariaDBPlace(DatabasePlace):
     service: MariaDB
     who = "connection [0-9]+ of geartrain from 127.0.0.1"
     locking = ("LOCK TABLES {jobs} WRITE",)
+
+    def aliases(self) -> list[str]:
+        return [self.url.replace("mariadb:", "mysql:"), self.url + "&charset=latin1"]
 
     def allow_null(self, column: str) -> None:
         name = column.strip('"')

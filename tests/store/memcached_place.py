@@ -9,10 +9,10 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 
-from place import Place, batch
+from place import Place, batch, opened
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from geartrain.store import Store, StoreDownError
+from geartrain.store import Store, StoreError
 from geartrain.store.memcached import MemcachedStore
 from geartrain.store.memcached.names import placed_segment
 from geartrain.store.memcached.node import State
@@ -77,7 +77,7 @@ def wait_until_whole(store: Store) -> None:
     cluster = store._cluster
 
     def whole() -> bool:
-        with contextlib.suppress(StoreDownError):
+        with contextlib.suppress(StoreError):
             store.commit(batch())  # notices what has happened to the nodes
         return not cluster.changed and all(node.state is State.IN for node in cluster.nodes)
 
@@ -104,6 +104,29 @@ class MemcachedPlace(Place):
         service.start()
         with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
             wait_until(lambda: client.get(f"{self.namespace}.head") is not None, "it is filled")
+
+    def records_kept(self, store: Store) -> int:
+        assert isinstance(store, MemcachedStore)
+        return len(store._log.entries)
+
+    def aliases(self) -> list[str]:
+        local = [f"localhost:{service.port}" for service in self.services]
+        return [
+            url_of(self.services[::-1], self.namespace),
+            f"memcached://{','.join(local[:2])}?namespace={self.namespace}",
+        ]
+
+    def steal(self) -> None:
+        for service in self.services:
+            with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
+                client.delete(f"{self.namespace}.lease")  # as if it had run out
+        with opened(self.url):
+            pass
+
+    def empty(self) -> None:
+        for service in self.services:
+            with contextlib.closing(Client(("127.0.0.1", service.port))) as client:
+                client.flush_all(noreply=False)
 
     def spoil(self, number: int) -> None:
         with contextlib.closing(MemcachedStore(self.url)) as store:

@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import pytest
 
-from geartrain.jobserver.records import POSITION_BITS, Batch, Change, StoredJob
-from geartrain.store import Store, StoreDownError, engine
+from geartrain.jobserver.records import POSITION_BITS, Batch, Change, Record, StoredJob
+from geartrain.store import Store, StoreDownError, StoreError, engine
 from servers import wait_until
 
 NO_LIMIT = 1 << 40
@@ -31,6 +31,22 @@ class Place:
         self.url = url
         self.other_url = other_url  # another namespace of the same service
         self.secrets = secrets  # what no text may ever show
+
+    def aliases(self) -> list[str]:
+        """Other URLs of the same place, with which a second job server might come."""
+        self._never("has a second name")
+
+    def steal(self) -> None:
+        """Have another job server take the place behind the back of the one that holds it."""
+        self._never("can be stolen")
+
+    def empty(self) -> None:
+        """Take away all that is kept there, behind the job server's back."""
+        self._never("can be emptied")
+
+    def records_kept(self, store: Store) -> int:
+        """How many records take room there, expired or not; ``store`` is open."""
+        self._never("counts its records")
 
     def cut(self) -> None:
         """End every connection to the service, which goes on."""
@@ -93,11 +109,15 @@ def batch(
     *added: StoredJob,
     moved: tuple[tuple[int, int, int], ...] = (),
     removed: tuple[int, ...] = (),
+    changed: tuple[Change, ...] = (),
+    records: tuple[Record, ...] = (),
     next_number: int = 1,
 ) -> Batch:
     made = Batch(next_number)
     made.added, made.removed = list(added), list(removed)
     made.changed = [Change(number, position, 0.0, 1, attempts) for number, position, attempts in moved]
+    made.changed += changed
+    made.records = list(records)
     return made
 
 
@@ -117,6 +137,14 @@ def kept(store: Store, leave_above: int = NO_LIMIT) -> list[Fields]:
     return found
 
 
+def records_of(store: Store, kind: str = "") -> dict[tuple[str, bytes], tuple[bytes | None, float]]:
+    """All records of a kind that ``store`` gives back: what is kept under each name, and until when."""
+    found = [(each.kind, each.key, each.value, each.expires) for each in store.records(kind)]
+    made = {(kind, key): (value, expires) for kind, key, value, expires in found}
+    assert len(made) == len(found), "a name came twice"
+    return made
+
+
 def numbers(store: Store) -> list[int]:
     return [each.number for each in store.load(NO_LIMIT)]
 
@@ -130,6 +158,23 @@ def insist_on_reading(store: Store, number: int) -> bytes:
     found: list[bytes] = []
     until_up(lambda: found.append(store.read(number)), "the workload is read")
     return found[0]
+
+
+def is_refused(store: Store, what: Batch, reason: str) -> bool:
+    """Whether the batch is refused for this reason, and not only since the store is down; it must not be kept."""
+    try:
+        store.commit(what)
+    except StoreDownError:
+        return False
+    except StoreError as error:
+        return reason in str(error)
+    raise AssertionError("it was acknowledged")
+
+
+def until_rebuilt(store: Store, jobs: list[StoredJob], next_number: int) -> int:
+    counts: list[int] = []
+    until_up(lambda: counts.append(store.rebuild(jobs, next_number)), "the store is rebuilt")
+    return counts[0]
 
 
 def until_up(act: Callable[[], None], what: str) -> None:

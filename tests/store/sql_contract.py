@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from contract import StoreContract
 from databases import DatabasePlace, SqlPlace
-from place import NO_LIMIT, batch, job, kept, numbers, opened
+from place import NO_LIMIT, batch, job, kept, numbers, opened, records_of
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from geartrain.jobserver.records import Record
 from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.sql import mysql, postgresql, tables
 
@@ -67,7 +68,29 @@ class SqlContract(StoreContract):
             with pytest.raises(KeyError):
                 store.read(1)
 
+    @pytest.mark.parametrize("number", [2**63 - 1, 0, -5])
+    def test_a_next_number_that_makes_no_sense_follows_from_the_jobs(self, place: SqlPlace, number: int) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(7), next_number=8))
+        place.sql(f"UPDATE {{meta}} SET next_number = {number}")
+        with opened(place.url) as store:
+            assert store.next_number() == 1
+            store.commit(batch(job(8), next_number=9))
+        with opened(place.url) as store:
+            assert store.next_number() == 9
+
     # Versions
+
+    def test_tables_of_the_first_version_are_brought_up(self, place: SqlPlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1), next_number=3))
+        place.sql("DROP TABLE {records}", "UPDATE {meta} SET version = 1")
+        with opened(place.url) as store:
+            assert numbers(store) == [1]
+            store.commit(batch(records=(Record("a", b"k", b"v"),)))
+        with opened(place.url) as store:
+            assert records_of(store) == {("a", b"k"): (b"v", 0.0)}
+            assert store.next_number() == 3
 
     def test_tables_of_an_older_version_are_brought_up(self, place: SqlPlace, monkeypatch: pytest.MonkeyPatch) -> None:
         with opened(place.url) as store:

@@ -382,16 +382,16 @@ def test_a_source_that_can_not_be_used_is_named(source: str, told: str, tmp_path
 def test_a_job_too_large_for_the_store_is_left_out_and_told(mariadb: MariaDB, new_namespace: NewNamespace) -> None:
     url = mariadb.url(new_namespace())
     with opened(url) as store:
-        intake = Importer(store, 1, 0.0, dry=False)
+        importer = Importer(store, 1, 0.0, dry=False)
         limit = store.abilities.max_workload
         some = [job(0, b"x" * size, unique=b"u%d" % size) for size in (10, limit, limit + 1, 20)]
-        assert list(intake.look()) == []
-        assert list(intake.take(some)) == [1, 2, 3, 4]
+        assert list(importer.look()) == []
+        assert list(importer.take(some)) == [1, 2, 3, 4]
         assert [each[5] for each in kept(store)] == [10, limit, 20]
-    (told,) = intake.taken.too_large
+    (told,) = importer.report.too_large
     assert f"unique 'u{limit + 1}'" in told
     assert f"{limit:,}" in told
-    assert sum(intake.taken.jobs.values()) == 3
+    assert sum(importer.report.jobs.values()) == 3
 
 
 # Between stores
@@ -436,18 +436,18 @@ def test_jobs_move_from_store_to_store_and_keep_their_handles(elsewhere: str, ta
 
 def take(target: str, some: list[StoredJob | Unreadable], numbers_end: int) -> Importer:
     with opened(target) as store:
-        intake = Importer(store, numbers_end, 0.0, dry=False)
-        for _ in (*intake.look(), *intake.take(some)):
+        importer = Importer(store, numbers_end, 0.0, dry=False)
+        for _ in (*importer.look(), *importer.take(some)):
             pass
-    return intake
+    return importer
 
 
 def test_a_handle_that_was_given_out_is_not_given_out_again(target: str) -> None:
     with opened(target) as store:
         store.commit(batch(job(3, b"mine"), next_number=10))
     theirs = [(3, b"theirs"), (9, b"ended here"), (10, b"free"), (14, b"free too")]
-    intake = take(target, [job(number, workload, created=1.6e9) for number, workload in theirs], 15)
-    assert intake.taken.renumbered == 2
+    importer = take(target, [job(number, workload, created=1.6e9) for number, workload in theirs], 15)
+    assert importer.report.renumbered == 2
     assert [(each.number, each.workload) for each in jobs_in(target)] == [
         (3, b"mine"), (10, b"free"), (14, b"free too"), (15, b"theirs"), (16, b"ended here"),
     ]  # fmt: skip
@@ -460,16 +460,16 @@ def test_equal_jobs_without_a_unique_are_as_many_as_before(target: str) -> None:
     with opened(target) as store:
         store.commit(batch(job(1, b"same"), job(2, b"same"), job(3, b"other"), next_number=4))
     same = [job(0, b"same", created=5.0) for _ in range(3)]
-    intake = take(target, [*same, job(0, b"new"), job(0, b"same", unique=b"-")], 1)
-    assert intake.taken.there == 2
+    importer = take(target, [*same, job(0, b"new"), job(0, b"same", unique=b"-")], 1)
+    assert importer.report.there == 2
     assert sorted(each.workload or b"" for each in jobs_in(target)) == [b"new", b"other", *[b"same"] * 4]
     # Where the moment is known, it tells equal jobs apart.
-    intake = take(target, [job(1, b"same"), job(2, b"same", created=6.0)], 4)
-    assert intake.taken.there == 1
+    importer = take(target, [job(1, b"same"), job(2, b"same", created=6.0)], 4)
+    assert importer.report.there == 1
     assert len(jobs_in(target)) == 7
 
 
-def test_an_intake_that_was_cut_short_is_completed_by_the_next(target: str) -> None:
+def test_an_import_that_was_cut_short_is_completed_by_the_next(target: str) -> None:
     some = [job(0, b"%d" % n, unique=b"u%d" % n) for n in range(2000)]
 
     def cut_short() -> Iterator[StoredJob]:
@@ -477,9 +477,9 @@ def test_an_intake_that_was_cut_short_is_completed_by_the_next(target: str) -> N
         raise StoreError("the source is gone")
 
     with opened(target) as store:
-        intake = Importer(store, 1, 0.0, dry=False)
+        importer = Importer(store, 1, 0.0, dry=False)
         with pytest.raises(StoreError, match="gone"):
-            list(intake.take(cut_short()))
+            list(importer.take(cut_short()))
         assert store.count() == 1000
-    assert take(target, list(some), 1).taken.there == 1000
+    assert take(target, list(some), 1).report.there == 1000
     assert [each.workload for each in jobs_in(target)] == [b"%d" % n for n in range(2000)]

@@ -9,15 +9,22 @@ from databases import MariaDBPlace, NewNamespace
 from place import Place, batch, fields, insist, job, kept, opened
 from sql_contract import DatabaseContract
 
-from geartrain.store import JobTooLargeError, Store, StoreDownError, StoreFullError, engine
+from geartrain.store import JobTooLargeError, Store, StoreDownError, StoreFullError, StoreInUseError, engine
 from geartrain.store.sql.mysql import ROOM_FOR_NAMES
-from services import MariaDB
+from services import MariaDB, running
 
 
 class TestMariaDB(DatabaseContract):
     @pytest.fixture
     def place(self, mariadb: MariaDB, new_namespace: NewNamespace) -> MariaDBPlace:
         return MariaDBPlace(mariadb, new_namespace)
+
+    def test_capital_letters_do_not_make_another_place(self) -> None:
+        """As on a server for Windows or macOS."""
+        with running(MariaDB, "--lower-case-table-names=1") as service, opened(service.url()):
+            second = engine(service.url(database="GEARTRAIN"))
+            with pytest.raises(StoreInUseError):
+                second.open()
 
     def test_a_full_store_says_so_and_goes_on_when_there_is_room(self, place: Place) -> None:
         """Where MariaDB can't undo a job for want of room, it stops. It is started again when there is room."""

@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 import pytest
 from contract import StoreContract
 from memcached_place import MemcachedPlace, NewNamespace, cluster, die, hanging, url_of, wait_until_whole
-from place import NO_LIMIT, batch, bytes_like, fields, insist, job, kept, numbers, opened
+from place import NO_LIMIT, batch, bytes_like, fields, is_refused, job, kept, numbers, opened, until_rebuilt
 from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
-from geartrain.jobserver.records import POSITION_BITS
+from geartrain.jobserver.records import POSITION_BITS, Change, Record
 from geartrain.store import StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.memcached import MemcachedStore, log, metadump, repair
 from geartrain.store.memcached.manifest import Manifest
+from geartrain.store.memcached.names import placed_segment
 from geartrain.store.memcached.node import ITEM_SIZE
-from geartrain.store.memcached.segment import PART
+from geartrain.store.memcached.segment import PART, Segment, cut
 from servers import wait_until
 from services import Memcached, running
 
@@ -122,12 +123,35 @@ def test_addresses_of_every_kind_are_understood() -> None:
     store.close()
 
 
+def test_what_the_first_version_has_kept_is_read(place: MemcachedPlace) -> None:
+    """Its segments had no records, and changes of position and attempts alone."""
+    one = job(1, b"one", priority=2, due=1.9e9)
+    with opened(place.url) as store:
+        assert isinstance(store, MemcachedStore)
+        store.commit(batch(one, job(2, b"two")))
+        store.commit(batch(changed=(Change(1, 77, 1.9e9, 2, 5),), next_number=9))
+        names, cluster = store._names, store._cluster
+        for each, segment in store._contents.segments(list(store._log.segments)):
+            changed = [(number, part[:12]) for number, part in segment.changed]
+            old = Segment(segment.next_number, segment.numbers, segment.records, changed, segment.removed, version=1)
+            cluster.keep([(placed_segment(each.n), cut(names.segment(cluster.manifest, each.n), old.dump()))])
+        cluster.establish(version=1)
+    one.position, one.attempts = 77, 5
+    for _ in range(2):
+        with opened(place.url) as store:
+            assert kept(store) == [fields(one), fields(job(2, b"two"))]
+            assert store.next_number() == 9
+            store.commit(batch(records=(Record("a", b"k", b"v"),)))
+            assert isinstance(store, MemcachedStore)
+            assert store._cluster.manifest.version == 2
+
+
 def test_what_others_keep_there_is_left_alone(place: MemcachedPlace, services: list[Memcached]) -> None:
     with asked(services[0]) as client:
         client.set(f"{place.namespace}.head", b"somebody's own")
         with pytest.raises(StoreError, match="another namespace"):
             engine(place.url).open()
-        newer = Manifest(1, 1, "", (), (("", 0),), version=2)
+        newer = Manifest(1, 1, "", (), (("", 0),), version=3)
         client.set(f"{place.namespace}.head", newer.dump())
         with pytest.raises(StoreError, match="newer geartrain"):
             engine(place.url).open()
@@ -162,9 +186,11 @@ def test_without_one_of_two_nodes_it_goes_on_and_without_both_it_waits(new_names
         for service in services:
             service.start()
         wait_until_whole(store)
-        # Both were emptied, which is more than it can bear; it says so, and goes on.
-        insist(store, batch(job(3, b"three"), removed=(1, 2)))
-        assert numbers(store) == [3]
+        # Both were emptied, which is more than it can bear.
+        assert is_refused(store, batch(job(3, b"three")), "has lost 2 jobs")
+        assert until_rebuilt(store, [job(1, b"one"), job(2, b"two")], 3) == 2
+        store.commit(batch(job(3, b"three"), removed=(1,)))
+        assert numbers(store) == [2, 3]
 
 
 def test_a_node_that_comes_back_is_filled_and_then_the_other_may_go(
@@ -273,6 +299,21 @@ def test_jobs_that_no_node_has_are_reported_and_stop_nothing(new_namespace: NewN
             wait_until_whole(store)
         with opened(url) as store:
             assert not any(isinstance(each, Unreadable) for each in store.load(NO_LIMIT))
+
+
+def test_what_is_lost_meanwhile_is_known_before_the_next_job(new_namespace: NewNamespace) -> None:
+    with cluster(3) as services, opened(url_of(services, new_namespace())) as store:
+        known = [job(n, b"w" * (n * 1000)) for n in range(1, 21)]  # some are in segments, some are items of their own
+        for each in known:
+            store.commit(batch(each))
+        for service in services[:2]:
+            service.kill()
+        for service in services[:2]:
+            service.start()
+        wait_until(lambda: is_refused(store, batch(job(21)), "has lost"), "the loss is known", 30)
+        assert until_rebuilt(store, known, 21) == 20
+        store.commit(batch(job(21)))
+        assert [each[:5] for each in kept(store)] == [fields(each)[:5] for each in [*known, job(21)]]
 
 
 # Who uses it

@@ -7,7 +7,7 @@ from databases import NewNamespace, PostgreSQLPlace
 from place import NO_LIMIT, batch, job, numbers, opened
 from sql_contract import DatabaseContract
 
-from geartrain.store import StoreError, Unreadable, engine
+from geartrain.store import StoreError, StoreInUseError, Unreadable, engine
 from services import PostgreSQL
 
 
@@ -23,6 +23,22 @@ class TestPostgreSQL(DatabaseContract):
             place.sql(f"UPDATE {{jobs}} SET {change} WHERE number = 1")
             assert [each.number for each in store.load(NO_LIMIT) if isinstance(each, Unreadable)] == [1]
             assert numbers(store) == [2]
+
+    def test_a_session_that_a_pooler_handed_on_takes_nothing_more(self, place: PostgreSQLPlace) -> None:
+        """DISCARD ALL frees the lock, and nobody is told."""
+        with opened(place.url) as store:
+            store.commit(batch(job(1)))
+            store._writer.use(lambda connection: connection.exec_driver_sql("DISCARD ALL"))  # type: ignore[attr-defined]
+            store.commit(batch(job(2)))
+            with opened(place.url) as second:
+                for what in (batch(job(3)), batch(removed=(1,)), batch()):
+                    with pytest.raises(StoreInUseError):
+                        store.commit(what)
+                second.commit(batch(job(4)))
+            with pytest.raises(StoreInUseError):
+                store.commit(batch(job(5)))
+        with opened(place.url) as store:
+            assert numbers(store) == [1, 2, 4]
 
     def test_a_database_that_does_not_exist_is_named(self, place: PostgreSQLPlace) -> None:
         with pytest.raises(StoreError, match=r"missing.*check the user, the password and the database") as refusal:

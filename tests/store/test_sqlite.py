@@ -160,6 +160,21 @@ class TestSQLite(SqlContract):
             ]  # fmt: skip
             assert store.next_number() == 7
 
+    def test_a_new_file_that_could_not_be_filled_is_not_in_the_way(self, place: SqlitePlace) -> None:
+        def failing() -> Iterator[StoredJob]:
+            yield job(1)
+            raise OSError("the disk is full")
+
+        with opened(place.url) as store:
+            store.commit(batch(job(1), next_number=2))
+            place.empty()
+            with pytest.raises(OSError, match="full"):
+                store.rebuild(failing(), 2)
+            assert list(place.file.parent.glob("jobs.sqlite*")) == []
+            assert store.rebuild([job(1)], 2) == 1
+            store.commit(batch(job(2)))
+        assert numbers_at(place.url) == [1, 2]
+
     def test_nobody_else_may_read_it(self, place: SqlitePlace, caplog: pytest.LogCaptureFixture) -> None:
         before = os.umask(0o022)
         try:

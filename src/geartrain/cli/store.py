@@ -30,7 +30,7 @@ from geartrain.cli.store_options import (
 )
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedOption
-from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.store import StoreError, Unreadable, export, shown_url
 
 REMOVED_AT_ONCE = 1000
@@ -211,10 +211,18 @@ def _preview(workload: bytes) -> Iterator[str]:
 
 
 def _purge(
-    store_url: str, functions: Sequence[str], older_than: float | None, everything: bool, dry_run: bool, yes: bool
+    store_url: str,
+    functions: Sequence[str],
+    older_than: float | None,
+    everything: bool,
+    kind: str | None,
+    dry_run: bool,
+    yes: bool,
 ) -> int:
-    if everything == bool(functions or older_than is not None):
-        raise click.UsageError("say which jobs: name FUNCTIONs, give --older-than, or say --all")
+    if everything + bool(functions or older_than is not None) + (kind is not None) != 1:
+        raise click.UsageError("say which jobs: name FUNCTIONs, give --older-than, or say --all; or --records KIND")
+    if kind is not None:
+        return _purge_records(store_url, kind, dry_run, yes)
     before = time.time() - older_than if older_than is not None else None
     with opened(store_url) as store:
         found = Reading(store, functions)
@@ -227,12 +235,8 @@ def _purge(
         if counts:
             rows = [{"function": name_text(name), "jobs": count} for name, count in sorted(counts.items())]
             show(lambda: rows, ("function", "jobs"), as_json=False, watch=None)
-        if dry_run or not numbers:
-            click.echo(f"{len(numbers):,} jobs would be removed" if dry_run else "no such jobs")
-            return found.code
-        if not yes and not click.confirm(f"Remove {len(numbers):,} jobs for good?", err=True):
-            click.echo("nothing was removed")
-            return 1
+        if not _is_to_be_removed("jobs", len(numbers), dry_run, yes):
+            return found.code if dry_run or not numbers else 1
         with Progress() as bar:
             for start in range(0, len(numbers), REMOVED_AT_ONCE):
                 batch = Batch(1)
@@ -241,6 +245,29 @@ def _purge(
                 bar.show(start, len(numbers))
         click.echo(f"{len(numbers):,} jobs were removed")
         return found.code
+
+
+def _purge_records(store_url: str, kind: str, dry_run: bool, yes: bool) -> int:
+    with opened(store_url) as store:
+        names = [Record(record.kind, record.key, None) for record in store.records(kind)]
+        if not _is_to_be_removed("records", len(names), dry_run, yes):
+            return 0 if dry_run or not names else 1
+        for start in range(0, len(names), REMOVED_AT_ONCE):
+            batch = Batch(1)
+            batch.records = names[start : start + REMOVED_AT_ONCE]
+            store.commit(batch)
+        click.echo(f"{len(names):,} records were removed")
+        return 0
+
+
+def _is_to_be_removed(what: str, count: int, dry_run: bool, yes: bool) -> bool:
+    if dry_run or not count:
+        click.echo(f"{count:,} {what} would be removed" if dry_run else f"no such {what}")
+        return False
+    if not yes and not click.confirm(f"Remove {count:,} {what} for good?", err=True):
+        click.echo("nothing was removed")
+        return False
+    return True
 
 
 # ── check ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +295,7 @@ def _check(store_url: str, as_json: bool) -> int:
             "max_workload": abilities.max_workload,
             "jobs": count,
             "bytes": size,
+            "records": dict(Counter(record.kind for record in store.records())),
             "next_number": store.next_number(),
             "quarantined": [{"number": number, "reason": reason} for number, reason in quarantined.items()],
         }
@@ -280,6 +308,8 @@ def _check(store_url: str, as_json: bool) -> int:
 
 def _tell(told: dict[str, object], quarantined: dict[int, str]) -> None:
     limit = told["max_workload"]
+    records = told["records"]
+    assert isinstance(records, dict)
     lines = {
         "store": told["store"],
         "engine": told["engine"],
@@ -288,6 +318,7 @@ def _tell(told: dict[str, object], quarantined: dict[int, str]) -> None:
         "workloads": f"up to {bytes_text(limit)}" if isinstance(limit, int) and limit else "of any size",
         "in use": "by nobody else",
         "jobs": f"{told['jobs']:,}, {bytes_text(int(str(told['bytes'])))}; all of them were read",
+        "records": ", ".join(f"{count:,} of {kind}" for kind, count in sorted(records.items())) or "none",
         "next number": f"{told['next_number']}",
         "quarantined": f"{len(quarantined):,} that can't be made sense of" if quarantined else "none",
     }
@@ -346,6 +377,12 @@ command.add_command(
                 help="Only jobs that were submitted so long ago: 12h, 30d.",
             ),
             ThemedOption(["--all", "everything"], is_flag=True, theme=SELECTION, help="All jobs."),
+            ThemedOption(
+                ["--records", "kind"],
+                metavar="KIND",
+                theme=SELECTION,
+                help="No jobs, but the records of this kind; `geartrain store check` tells which kinds there are.",
+            ),
             ThemedOption(["--dry-run"], is_flag=True, theme="Doing", help="Say what would be removed, and leave it."),
             ThemedOption(["--yes", "-y"], is_flag=True, theme="Doing", help="Do not ask."),
             *place_options(),

@@ -30,7 +30,7 @@ from geartrain.cli.store_options import (
 )
 from geartrain.cli.tables import show
 from geartrain.cli.themes import ThemedOption
-from geartrain.jobserver.records import StoredJob
+from geartrain.jobserver.records import Record, StoredJob
 from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand, shown_url
 from geartrain.store.default import default_url, make_state_folder, state_folder
 from geartrain.store.import_ import Importer, ImportReport
@@ -117,7 +117,13 @@ def _export(store_url: str, functions: Sequence[str], output: str) -> int:
                 continue
             file.write(export.line(job))
             count += 1
-    click.echo(f"{count:,} jobs were written", err=True)
+        records = 0
+        if not functions:
+            for record in store.records():
+                file.write(export.record_line(record))
+                records += 1
+    also = f", and {records:,} records" if records else ""
+    click.echo(f"{count:,} jobs were written{also}", err=True)
     return found.code
 
 
@@ -130,7 +136,9 @@ def _written(output: str) -> Iterator[BinaryIO]:
     path = Path(output)
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        # Payloads are for nobody else to read.
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -145,13 +153,14 @@ def _written(output: str) -> Iterator[BinaryIO]:
 
 
 class Source:
-    """Where jobs come from: how many there are (0: unknown), the first number not given out there, and the jobs.
+    """Where jobs come from: how many there are (0: unknown), the first number not given out there, and the jobs
+    with the records behind them.
 
     ``notes`` are for a person to read when all has come.
     """
 
     def __init__(
-        self, total: int, next_number: int, jobs: Iterable[StoredJob | Unreadable], notes: Sequence[str] = ()
+        self, total: int, next_number: int, jobs: Iterable[StoredJob | Record | Unreadable], notes: Sequence[str] = ()
     ) -> None:
         self.total = total
         self.next_number = next_number
@@ -170,7 +179,7 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
         store.open()
         with contextlib.closing(store):
 
-            def jobs() -> Iterator[StoredJob | Unreadable]:
+            def jobs() -> Iterator[StoredJob | Record | Unreadable]:
                 for job in store.load(LEAVE_ABOVE):
                     if isinstance(job, StoredJob) and job.workload is None:
                         try:
@@ -179,6 +188,7 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
                             yield Unreadable(job.number, f"its workload can't be read: {error}")
                             continue
                     yield job
+                yield from store.records()
 
             yield Source(store.count(), store.next_number(), jobs())
     else:
@@ -193,16 +203,16 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
 
 def _import(store_url: str, source: str, functions: Sequence[str], dry_run: bool, as_json: bool) -> int:
     with _opened_source(source, functions) as came, _target(store_url) as store:
-        intake = Importer(store, came.next_number, time.time(), dry_run)
+        importer = Importer(store, came.next_number, time.time(), dry_run)
         try:
             with Progress() as bar:
-                for steps, total in ((intake.look(), store.count()), (intake.take(came.jobs), came.total)):
+                for steps, total in ((importer.look(), store.count()), (importer.take(came.jobs), came.total)):
                     for seen in steps:
                         if seen % 1000 == 0:
                             bar.show(seen, total)
         finally:
-            _report(intake.taken, came, shown_url(source), shown_url(store_url), dry_run, as_json)
-    return 1 if intake.taken.unreadable or intake.taken.too_large else 0
+            _report(importer.report, came, shown_url(source), shown_url(store_url), dry_run, as_json)
+    return 1 if importer.report.unreadable or importer.report.too_large else 0
 
 
 @contextlib.contextmanager
@@ -231,7 +241,8 @@ def _report(taken: ImportReport, came: Source, source: str, store: str, dry_run:
     left_out = [*(each.reason for each in taken.unreadable), *taken.too_large]
     if as_json:
         told = {"from": source, "to": store, "dry_run": dry_run, "taken": rows, "there": taken.there,
-                "left_out": left_out, "new_handles": taken.renumbered, "notes": list(came.notes)}  # fmt: skip
+                "records": taken.records, "left_out": left_out, "new_handles": taken.renumbered,
+                "notes": list(came.notes)}  # fmt: skip
         click.echo(json.dumps(told))
         return
     if rows:
@@ -241,6 +252,8 @@ def _report(taken: ImportReport, came: Source, source: str, store: str, dry_run:
     total = sum(taken.jobs.values())
     happened = "would be taken" if dry_run else "were taken"
     click.echo(f"{total:,} jobs {happened} from {printable(source)} into {printable(store)}")
+    if taken.records:
+        click.echo(f"{taken.records:,} records {happened}")
     if taken.there:
         click.echo(f"{taken.there:,} are there already, and were left out")
     if taken.renumbered:

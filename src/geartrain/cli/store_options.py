@@ -16,7 +16,7 @@ from geartrain.store import Store, StoreDownError, StoreInUseError, Unreadable, 
 
 PLACE, SELECTION = "Store", "Selection"
 PRIORITIES = ("high", "normal", "low")
-LEAVE_ABOVE = 64 << 10  # bytes; larger workloads are read one by one, lest many of them are in memory at once
+LEAVE_ABOVE = 64 << 10  # bytes; larger workloads are read one by one, so that few of them are in memory at once
 
 JSON = ThemedOption(["--json", "as_json"], is_flag=True, theme="Output", help="JSON, for machines.")
 

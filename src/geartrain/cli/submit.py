@@ -183,7 +183,7 @@ def _tell(event: JobEvent) -> None:
         sys.stderr.buffer.write(event.data)
         sys.stderr.buffer.flush()
     elif isinstance(event, SentAgainEvent):
-        click.echo(f"geartrain: lost {event.lost}; the job starts anew elsewhere", err=True)
+        click.echo(f"geartrain: lost {event.lost}; the job starts again elsewhere", err=True)
 
 
 def _write(data: bytes) -> None:

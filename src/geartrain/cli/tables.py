@@ -21,7 +21,7 @@ _WIDE = 100_000  # a table that goes into a file or a pipe is cut nowhere
 
 
 def show(fetch: Callable[[], Sequence[Row]], columns: Sequence[str], *, as_json: bool, watch: float | None) -> None:
-    """Print the rows that ``fetch`` gives; with ``watch``, anew each so many seconds until Ctrl-C."""
+    """Print the rows that ``fetch`` gives; with ``watch``, again each so many seconds until Ctrl-C."""
     if as_json:
         click.echo(json.dumps(fetch()))
         while watch is not None:

@@ -1,4 +1,4 @@
-"""``geartrain version``: which geartrain this is, and in which form its rules run."""
+"""``geartrain version``: which geartrain this is, and in which form its core runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from geartrain.wire.primitives import COMPILED
 
 @click.command("version")
 def command() -> None:
-    """Say which geartrain this is, and whether its rules run compiled or interpreted."""
+    """Say which geartrain this is, and whether its core runs compiled or interpreted."""
     form = "compiled" if COMPILED else "interpreted (install a C compiler and install geartrain again for more speed)"
     click.echo(f"geartrain {VERSION}")
-    click.echo(f"rules: {form}")
+    click.echo(f"core: {form}")
     click.echo(f"Python {platform.python_version()} on {sys.platform}")

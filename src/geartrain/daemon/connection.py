@@ -50,13 +50,15 @@ class Switchboard(Protocol):
 class Connection(Flow, asyncio.Protocol):
     """The driver of one peer."""
 
-    __slots__ = ("counted", "daemon", "peer", "socket", "transport")
+    __slots__ = ("counted", "daemon", "peer", "socket", "take", "transport", "watched")
 
     def __init__(self, daemon: Switchboard) -> None:
         super().__init__()
         self.daemon = daemon
         self.peer: Peer | None = None
+        self.take: Callable[[], list[bytes]]  # what to write: the peer's own, bound once
         self.counted = False  # among the unread output
+        self.watched = False  # counted or ending: there is more to do after a write
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
 
     # ── what the loop tells ─────────────────────────────────────────────────────────────────────────────────────
@@ -67,6 +69,7 @@ class Connection(Flow, asyncio.Protocol):
         self.peer = daemon.on_connect(self)
         if self.peer is None:
             return
+        self.take = self.peer.take
         self.transport.set_write_buffer_limits(high=FULL)
         family = transport.get_extra_info("socket").family
         if family != socket.AF_UNIX:
@@ -77,11 +80,11 @@ class Connection(Flow, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.closing:
             return
-        peer = self.peer
-        assert peer is not None
         daemon = self.daemon
         if not daemon.iteration_open:
             daemon.open_iteration()
+        peer = self.peer
+        assert peer is not None
         daemon.receive(peer, data)
         if peer.stalled:
             self.transport.pause_reading()
@@ -92,7 +95,7 @@ class Connection(Flow, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: it gets the answers to what it has asked, then the connection is closed."""
-        self.ending = True
+        self.ending = self.watched = True
         return self.peer is not None and self.has_more(self.peer)
 
     def pause_writing(self) -> None:
@@ -124,7 +127,7 @@ class Connection(Flow, asyncio.Protocol):
     def write(self) -> None:
         peer = self.peer
         assert peer is not None
-        buffers = peer.take()
+        buffers = self.take()
         if buffers and not self.closing:
             if self.full and not self._may_add(buffers):
                 return
@@ -132,7 +135,7 @@ class Connection(Flow, asyncio.Protocol):
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
-        if peer.unsent or peer.stalled or peer.closing or self.counted or self.ending:
+        if peer.unsent or peer.stalled or peer.closing or self.watched:
             self._look_after(peer)
 
     def _look_after(self, peer: Peer) -> None:
@@ -175,6 +178,7 @@ class Connection(Flow, asyncio.Protocol):
         """Have what is not read counted, while it is much."""
         assert self.peer is not None
         self.counted = self.full or self.peer.unsent > FULL
+        self.watched = self.counted or self.ending
         if self.counted:
             self.daemon.unread.note(self, self.unread)
         else:

@@ -61,6 +61,7 @@ class Daemon:
         self.config = config
         self.server = server or JobServer(config.rules())
         self.extensions = list(extensions)
+        self._is_extended = bool(extensions)
         # Asked at the end of each iteration, so only those that have something to say.
         self._flushes = [each.flush for each in extensions if type(each).flush is not Extension.flush]
         self._deadlines = [
@@ -191,16 +192,18 @@ class Daemon:
                 else:
                     peer.touched = False
             touched.clear()
-        for flush in self._flushes:
-            flush()
+        if self._is_extended:
+            for flush in self._flushes:
+                flush()
         if server.events:
             for event, who, fields in server.take_events():
                 self.log_event(event, who, fields)
         at = self._next_deadline()
-        for next_deadline in self._deadlines:
-            its = next_deadline()
-            if its and (not at or its < at):
-                at = its
+        if self._is_extended:
+            for next_deadline in self._deadlines:
+                its = next_deadline()
+                if its and (not at or its < at):
+                    at = its
         if at and (self.timer is None or at < self.timer_at):
             self._set_timer(at)
         if server.draining:

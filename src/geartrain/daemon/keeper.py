@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 from geartrain.daemon.extension import Extension, Host
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.store.base import Unreadable
+from geartrain.store.record import NUMBERS_END
 from geartrain.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -52,9 +54,14 @@ class Keeper(Extension):
         total = store.count()
         server.next_number = max(store.next_number(), 1)
         server.changes.reserved = server.next_number
+        # A number that was never given out is none: the next ones would follow it.
+        end = server.next_number if server.next_number > 1 else NUMBERS_END
         jobs = 0
         progress(jobs, total)
         for found in store.load(server.settings.spill_above):
+            if isinstance(found, StoredJob) and found.number >= end:
+                found = Unreadable(found.number, f"its number {found.number} has not been given out: {end} is the next")
+                store.quarantine(found.number, found.reason)
             if isinstance(found, StoredJob):
                 server.restore(found)
                 jobs += 1

@@ -2,7 +2,7 @@
 
 SIGTERM, SIGINT   stop: no more connections, what is owed is sent, exit 0
 SIGUSR1           drain: refuse submissions, let running jobs end, then stop
-SIGHUP            open the log file again; make a store that was taken away anew
+SIGHUP            open the log file again; make a store that was taken away again
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ class Record:
     """A small thing to keep that is no job, such as a policy, a schedule, a result or a dead letter.
 
     ``kind`` and ``key`` name it; a later record of the same name replaces it. ``value`` None removes it. ``expires``
-    is a Unix time after which it need not be kept; 0: it is kept until it is removed.
+    is a Unix time after which it is not kept; 0: it is kept until it is removed. A kind has small letters, digits and
+    underscores; a key may be any bytes; a value is no larger than a workload may be.
     """
 
     def __init__(self, kind: str, key: bytes, value: bytes | None, expires: float = 0.0) -> None:

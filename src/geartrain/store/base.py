@@ -3,14 +3,15 @@
 A store (the Gearman manual's "persistent queue") keeps the background jobs of one job server, so that they survive the
 server. It knows nothing of the protocol or the rules: it is given batches of changes and gives back jobs.
 
-    open      take hold of the place, make or migrate what is needed there
-    load      every job that is kept, in the order of their positions
-    commit    one batch: all of it or nothing
-    rebuild   keep all jobs anew, after the place has been emptied or taken away
-    read      one workload that ``load`` or the server left in the store
-    quarantine one job that can't be read any more
-    quarantined what has been quarantined
-    close     let go
+    open         take hold of the place, make or migrate what is needed there
+    load         every job that is kept, in the order of their positions
+    records      every small record of a kind that has not expired
+    commit       one batch: all of it or nothing
+    read         one workload that ``load`` or the server left in the store
+    quarantine   one job that can't be read any more
+    quarantined  what has been quarantined
+    rebuild      keep all jobs again, after the place has been emptied or taken away
+    close        let go
 
 The job server's writer calls ``commit`` from one thread and ``read`` from another; ``open``, ``load`` and ``close``
 are called alone, but for a ``read`` between two jobs of a ``load``. An engine therefore needs a connection for each of
@@ -19,6 +20,11 @@ the two, and no lock between them.
 **The promise.** When ``commit`` returns, the batch is kept as safely as the engine's ``Abilities`` say. When it raises,
 nobody knows whether it is kept, and the same batch, or one that takes it back, may be committed next: committing what
 is there already changes nothing, and removing or moving what is not there is no error.
+
+**The hold.** A place belongs to one job server at a time, and to the place itself: no other name of it lets a second
+one in. Each ``commit`` makes sure, as a part of it, that the place is still there and still ours. If another one has
+it, or if it was emptied, removed or replaced, it raises, and goes on doing so until all is as it was or ``rebuild`` is
+called.
 
 **The order.** ``Batch.added`` first, then ``changed``, ``removed`` and ``records``.
 
@@ -30,16 +36,20 @@ passwords, and what to do.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from geartrain.errors import GeartrainError
-from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob
 
 _FILLED_AT_ONCE: Final = 1000  # jobs
 _FILLED_BYTES: Final = 16 << 20
+_SWEEP_EVERY: Final = 60.0  # seconds
+
+REBUILD: Final = "send SIGHUP to have all jobs that this job server knows written there again"
 
 
 class StoreError(GeartrainError):
@@ -103,6 +113,7 @@ class Store(ABC):
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._sweep_at = 0.0
 
     @abstractmethod
     def open(self) -> None:
@@ -129,11 +140,18 @@ class Store(ABC):
         """The highest ``Batch.next_number`` ever committed; 1 for a new store."""
 
     @abstractmethod
+    def records(self, kind: str = "") -> Iterator[Record]:
+        """The records of this kind (of every kind, if none is named) that have not expired; called alone.
+
+        Expired ones are dropped when the store is opened, and from time to time when others are committed.
+        """
+
+    @abstractmethod
     def commit(self, batch: Batch) -> None:
         """Keep one batch of changes; see the module's text for order, promise and errors."""
 
     def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
-        """Keep ``jobs`` anew, after what was kept has been taken away; how many there were.
+        """Keep ``jobs`` again, after what was kept has been taken away; how many there were.
 
         Workloads that are None are read from what this store still has open. Raises StoreError if there is something
         in its place that it must not touch.
@@ -155,6 +173,14 @@ class Store(ABC):
     def quarantined(self) -> Iterator[Unreadable]:
         """What has been quarantined since the store was made, and why; called alone."""
 
+    def _sweep_before(self) -> float:
+        """The Unix time before which records have expired that are to be dropped now; 0: none are."""
+        now = time.time()
+        if now < self._sweep_at:
+            return 0.0
+        self._sweep_at = now + _SWEEP_EVERY
+        return now
+
     @abstractmethod
     def close(self) -> None:
         """Let go of the place; nothing is called after that."""
@@ -163,8 +189,14 @@ class Store(ABC):
         return f"<{type(self).__name__} {shown_url(self.url)}>"
 
 
-def fill(store: Store, jobs: Iterable[StoredJob], next_number: int, read: Callable[[int], bytes]) -> int:
-    """Commit jobs in batches of a bounded size, and say how many. ``read`` has the workloads that they lack.
+def fill(
+    store: Store,
+    jobs: Iterable[StoredJob],
+    next_number: int,
+    read: Callable[[int], bytes],
+    records: Iterable[Record] = (),
+) -> int:
+    """Commit jobs and records in batches of a bounded size; how many jobs. ``read`` has workloads that they lack.
 
     A job whose workload is nowhere any more is left out.
     """
@@ -184,6 +216,7 @@ def fill(store: Store, jobs: Iterable[StoredJob], next_number: int, read: Callab
             store.commit(batch)
             batch = Batch(next_number)
             size = 0
+    batch.records = list(records)
     store.commit(batch)
     return count
 

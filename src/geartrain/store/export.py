@@ -1,7 +1,7 @@
-"""Jobs as lines of JSON, to be kept elsewhere, looked at, or taken in by another store.
+"""Jobs and records as lines of JSON, to be kept elsewhere, looked at, or taken in by another store.
 
-The first line says what it is; each other line is a job. Names are text where they are UTF-8, else ``{"base64": ...}``;
-workloads always are base64. Times are Unix times.
+The first line says what it is; each other line is a job, or a record after them. Names are text where they are UTF-8,
+else ``{"base64": ...}``; workloads and values always are base64. Times are Unix times.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
-from geartrain.jobserver.records import StoredJob
+from geartrain.jobserver.records import Record, StoredJob
 from geartrain.store.base import StoreError, Unreadable
-from geartrain.store.record import flaw
+from geartrain.store.record import flaw, sound_next_number
 
-VERSION: Final = 1
+VERSION: Final = 2  # 1 had no records, and called a position a place
 NUMBERS: Final = {"number": int, "position": int, "priority": int, "attempts": int, "due": float, "created": float}
 
 
@@ -44,8 +44,15 @@ def line(job: StoredJob) -> bytes:
     )
 
 
+def record_line(record: Record) -> bytes:
+    """The line of a record."""
+    assert record.value is not None
+    value = base64.b64encode(record.value).decode()
+    return _line({"record": record.kind, "key": _written(record.key), "expires": record.expires, "value": value})
+
+
 class Export:
-    """What ``head`` and ``line`` have made: ``jobs`` (how many) and ``next_number``, and what it holds.
+    """What ``head`` and the lines have made: ``jobs`` (how many) and ``next_number``, and what it holds.
 
     Raises StoreError if ``file`` is something else. ``shown`` is its name.
     """
@@ -55,23 +62,28 @@ class Export:
         try:
             found = json.loads(file.readline())
             kind, version = found["geartrain"], found["version"]
-            self.jobs, self.next_number = int(found["jobs"]), int(found["next_number"])
-        except (ValueError, KeyError, TypeError):
+            self.jobs, self.next_number = int(found["jobs"]), sound_next_number(found["next_number"])
+        except (ValueError, KeyError, TypeError, OverflowError):
             kind, version = "", 0
         if kind != "jobs":
             raise StoreError(f"{shown} is no export of a store: make one by `geartrain store export`")
         if version > VERSION:
             raise StoreError(f"{shown} has version {version}, and this geartrain reads them up to {VERSION}")
 
-    def __iter__(self) -> Iterator[StoredJob | Unreadable]:
+    def __iter__(self) -> Iterator[StoredJob | Record | Unreadable]:
         for number, written in enumerate(self._file, 2):
             try:
                 yield _read(json.loads(written))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 yield Unreadable(0, f"line {number}: {error or type(error).__name__!r}")
 
 
-def _read(found: dict[str, Any]) -> StoredJob:
+def _read(found: dict[str, Any]) -> StoredJob | Record:
+    if "record" in found:
+        value = base64.b64decode(found["value"], validate=True)
+        return Record(str(found["record"]), _bytes(found["key"]), value, float(found["expires"]))
+    if "place" in found:
+        found["position"] = found["place"]
     numbers = {name: kind(found[name]) for name, kind in NUMBERS.items()}
     workload = base64.b64decode(found["workload"], validate=True)
     if wrong := flaw(size=len(workload), **numbers):

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Batch, Record, StoredJob
 from geartrain.store.base import JobTooLargeError, Store, Unreadable
+from geartrain.store.record import flaw, record_name
 
 JOBS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 4 << 20
@@ -25,11 +26,12 @@ SHARED: Final = (b"", b"-")  # uniques that several jobs of a function may have
 
 @dataclass
 class ImportReport:
-    """What came of an intake: jobs and bytes by (function, priority), and what was left out."""
+    """What came of an import: jobs and bytes by (function, priority), and what was left out."""
 
     jobs: Counter[tuple[bytes, int]] = field(default_factory=Counter)
     later: Counter[tuple[bytes, int]] = field(default_factory=Counter)
     size: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    records: int = 0
     there: int = 0
     unreadable: list[Unreadable] = field(default_factory=list)
     too_large: list[str] = field(default_factory=list)
@@ -44,7 +46,7 @@ class Importer:
     """
 
     def __init__(self, store: Store, numbers_end: int, now: float, dry: bool) -> None:
-        self.taken = ImportReport()
+        self.report = ImportReport()
         self._store = store
         self._now = now
         self._dry = dry
@@ -53,6 +55,7 @@ class Importer:
         self._next = max(self._first, numbers_end)
         self._batch = Batch(self._next)
         self._bytes = 0
+        self._names: set[bytes] = set()  # of records
         self._uniques: defaultdict[bytes, set[bytes]] = defaultdict(set)
         # (function, unique, size of the workload): when submitted: numbers
         self._others: defaultdict[tuple[bytes, bytes, int], dict[float, list[int]]] = defaultdict(dict)
@@ -69,8 +72,9 @@ class Importer:
                 else:
                     self._uniques[function].add(job.unique)
             yield seen
+        self._names = {record_name(record) for record in self._store.records()}
 
-    def take(self, found: Iterable[StoredJob | Unreadable]) -> Iterator[int]:
+    def take(self, found: Iterable[StoredJob | Record | Unreadable]) -> Iterator[int]:
         """Take what is to be taken; how many have been seen so far. Raises StoreError if the store fails.
 
         What has been committed until then is there, and is not taken again by the next try.
@@ -78,9 +82,15 @@ class Importer:
         seen = 0
         for seen, job in enumerate(found, 1):
             if isinstance(job, Unreadable):
-                self.taken.unreadable.append(job)
+                self.report.unreadable.append(job)
+            elif isinstance(job, Record):
+                self._take_record(job)
+            elif wrong := flaw(
+                max(job.number, 1), job.position, job.size, job.priority, job.due, job.attempts, job.created
+            ):
+                self.report.unreadable.append(Unreadable(job.number, f"{_described(job)}: {wrong}"))
             elif self._is_there(job):
-                self.taken.there += 1
+                self.report.there += 1
             else:
                 self._take(job)
             yield seen
@@ -103,7 +113,7 @@ class Importer:
             self._leave_out(job, f"its workload has {job.size:,} bytes, and this store takes up to {limit:,}")
             return
         if not self._first <= job.number < self._numbers_end:
-            self.taken.renumbered += job.number > 0
+            self.report.renumbered += job.number > 0
             job.number = self._next
             job.position = job.number << POSITION_BITS
             self._next += 1
@@ -113,6 +123,18 @@ class Importer:
         self._batch.added.append(job)
         self._bytes += job.size
         if len(self._batch.added) == JOBS_AT_ONCE:
+            self._commit()
+
+    def _take_record(self, record: Record) -> None:
+        name = record_name(record)
+        if name in self._names:
+            self.report.there += 1
+            return
+        self._names.add(name)
+        self.report.records += 1
+        self._batch.records.append(record)
+        self._bytes += len(record.value or b"")
+        if len(self._batch.records) == JOBS_AT_ONCE or self._bytes > BYTES_AT_ONCE:
             self._commit()
 
     def _commit(self) -> None:
@@ -132,10 +154,14 @@ class Importer:
 
     def _count(self, job: StoredJob, by: int) -> None:
         key = (job.function, job.priority)
-        self.taken.jobs[key] += by
-        self.taken.size[key] += by * job.size
-        self.taken.later[key] += by * (job.due > self._now)
+        self.report.jobs[key] += by
+        self.report.size[key] += by * job.size
+        self.report.later[key] += by * (job.due > self._now)
 
     def _leave_out(self, job: StoredJob, reason: str) -> None:
-        function, unique = (part.decode("utf-8", "backslashreplace") for part in (job.function, job.unique))
-        self.taken.too_large.append(f"the job of {function!r:.100} with unique {unique!r:.100}: {reason}")
+        self.report.too_large.append(f"{_described(job)}: {reason}")
+
+
+def _described(job: StoredJob) -> str:
+    function, unique = (part.decode("utf-8", "backslashreplace") for part in (job.function, job.unique))
+    return f"the job of {function!r:.100} with unique {unique!r:.100}"

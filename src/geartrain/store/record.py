@@ -1,22 +1,24 @@
-"""One job as bytes, for engines that keep values under keys.
+"""One job as bytes, for engines that keep values under keys, and what all engines check and do alike.
 
-A record is a fixed head, then the function, the unique and the reducer, then the workload unless that is kept apart.
-Place and attempts come first, where they can be changed without touching the rest.
+A job's bytes are a fixed header, then the function, the unique and the reducer, then the workload unless that is kept
+apart. What may change comes first, where it can be changed without touching the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.records import POSITION_BITS, StoredJob
+from geartrain.jobserver.records import POSITION_BITS, Change, Record, StoredJob
+from geartrain.store.base import Unreadable
 
 # position, attempts, priority, due, created, size of the workload, lengths of function, unique and reducer
 _HEAD: Final = Struct(">QIBddQIII")
-_MOVED: Final = Struct(">QI")
+_CHANGED: Final = Struct(">QIBd")  # the first four of them
 
-LAST_NUMBER: Final = 1 << (62 - POSITION_BITS)
+LAST_NUMBER: Final = (1 << (63 - POSITION_BITS)) - 1  # its position fits 63 bits
+NUMBERS_END: Final = 7 << (60 - POSITION_BITS)  # the largest next number; behind it there are 10^12 more
 LATEST: Final = 1e18  # Unix time: SUBMIT_JOB_EPOCH takes numbers of 18 digits
 
 JOBS_AT_ONCE: Final = 500  # that are read from a store together ...
@@ -33,9 +35,14 @@ def pack(job: StoredJob, apart: bool) -> bytes:
     return head + job.function + job.unique + job.reducer + (b"" if apart else job.workload)
 
 
-def moved(record: bytes, position: int, attempts: int) -> bytes:
-    """The same record with another position and number of attempts."""
-    return _MOVED.pack(position, attempts) + record[_MOVED.size :]
+def changed_part(change: Change) -> bytes:
+    """The beginning of a job's bytes after a change."""
+    return _CHANGED.pack(change.position, change.attempts, change.priority, change.due)
+
+
+def changed(record: bytes, part: bytes) -> bytes:
+    """A job's bytes with the beginning that a change has made."""
+    return part + record[len(part) :]
 
 
 def unpack(number: int, record: bytes) -> StoredJob:
@@ -70,10 +77,7 @@ def unpack(number: int, record: bytes) -> StoredJob:
 
 
 def flaw(number: int, position: int, size: int, priority: int, due: float, attempts: int, created: float) -> str:
-    """What is wrong with a job's numbers, wherever they come from; empty: nothing is.
-
-    A number is so small that its position, and those of many jobs after it, fit 63 bits.
-    """
+    """What is wrong with a job's numbers, wherever they come from; empty: nothing is."""
     for name, value, least, most in (
         ("number", number, 1, LAST_NUMBER),
         ("position", position, 0, 2**63 - 1),
@@ -86,6 +90,32 @@ def flaw(number: int, position: int, size: int, priority: int, due: float, attem
         if not least <= value <= most:
             return f"its {name} {value} is out of range, which is {least} to {most}"
     return ""
+
+
+def flaw_of(job: StoredJob) -> str:
+    """The same of a job that is there already."""
+    return flaw(job.number, job.position, job.size, job.priority, job.due, job.attempts, job.created)
+
+
+def sound_next_number(number: object) -> int:
+    """The next number that a store has kept, or 1 if it can't be one: then the jobs that are kept tell it."""
+    return number if type(number) is int and 1 <= number <= NUMBERS_END else 1
+
+
+def record_name(record: Record) -> bytes:
+    """Kind and key of a small record as one key."""
+    return record.kind.encode() + b"\0" + record.key
+
+
+def named_record(name: bytes, value: bytes | None, expires: float) -> Record:
+    """The record of a name that ``record_name`` has made."""
+    kind, _, key = name.partition(b"\0")
+    return Record(kind.decode(), key, value, expires)
+
+
+def latest(records: Iterable[Record]) -> dict[bytes, Record]:
+    """The last record of each name."""
+    return {record_name(record): record for record in records}
 
 
 def stays(job: StoredJob, leave_above: int) -> bool:
@@ -105,6 +135,31 @@ def portions(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
         total += size
     if portion:
         yield portion
+
+
+def attach_workloads(
+    jobs: Sequence[StoredJob | Unreadable],
+    leave_above: int,
+    fetch: Callable[[Sequence[int]], Mapping[int, bytes]],
+) -> Iterator[StoredJob | Unreadable]:
+    """The jobs, each with its workload unless that is to stay.
+
+    ``fetch`` gives those workloads that are kept apart, by the jobs' numbers.
+    """
+    wanted = {n: job for n, job in enumerate(jobs) if isinstance(job, StoredJob) and not stays(job, leave_above)}
+    for portion in portions((n, wanted[n].size if n in wanted else 0) for n in range(len(jobs))):
+        apart = [wanted[n].number for n in portion if n in wanted and wanted[n].workload is None]
+        fetched = fetch(apart) if apart else {}
+        for n in portion:
+            job = jobs[n]
+            if isinstance(job, StoredJob):
+                if n not in wanted:
+                    job.workload = None
+                elif job.workload is None:
+                    job.workload = fetched.get(job.number)
+                if n in wanted and (job.workload is None or len(job.workload) != job.size):
+                    job = Unreadable(job.number, "its workload is not there as it was")
+            yield job
 
 
 def apart_size(record: bytes) -> int:

@@ -162,12 +162,14 @@ class Writer(Generic[T]):
         wanted, self._rebuilding = self._rebuilding, None
         if wanted is None:
             return False
+        jobs, next_number = wanted
         try:
-            jobs = self.store.rebuild(*wanted)
+            count = self.store.rebuild(jobs, next_number)
         except Exception as error:
             log.error("store_not_rebuilt", extra={"fields": {"reason": str(error) or repr(error)}})
             return False
-        log.warning("store_rebuilt", extra={"fields": {"store": repr(self.store), "jobs": jobs}})
+        fields = {"store": repr(self.store), "jobs": count, "left_out": len(jobs) - count}
+        log.warning("store_rebuilt", extra={"fields": fields})
         return True
 
     def _takes(self, batch: Batch) -> bool:

@@ -45,6 +45,7 @@ class Cluster:
         self.lock = threading.RLock()
         self.token = b""
         self.changed: set[Node] = set()  # whose share may not have all its copies
+        self.emptied: set[Node] = set()  # that came back without what they had, and are not filled yet
         self.lost_at: dict[Node, float] = {}
         self.woken = threading.Event()  # there is something for the thread that tends the nodes
         self.owner_key = f"{namespace}.owner"
@@ -80,6 +81,12 @@ class Cluster:
             raise StoreDownError(
                 f"the store {self.shown} can do without {bears}, but {words}{still}: start what is down"
             )
+
+    def check_emptied(self) -> None:
+        """Raise StoreDownError if so many nodes have lost what they had that nobody knows yet what is left."""
+        if len(self.emptied) >= self.copies:
+            names = ", ".join(sorted(node.name for node in self.emptied))
+            raise StoreDownError(f"the store {self.shown}: {names} lost what they had, and are being filled: wait")
 
     def ranked(self, what: bytes, nodes: Iterable[Node]) -> list[Node]:
         """The nodes, the one that wants it most first."""

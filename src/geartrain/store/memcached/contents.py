@@ -13,7 +13,7 @@ from geartrain.store.memcached.log import Kept, Log
 from geartrain.store.memcached.names import Names, placed_segment, placed_workload
 from geartrain.store.memcached.node import Node, NodeDownError
 from geartrain.store.memcached.segment import Segment, parse
-from geartrain.store.record import JOBS_AT_ONCE, moved, portions, stays, unpack
+from geartrain.store.record import JOBS_AT_ONCE, attach_workloads, changed, portions, unpack
 
 Found = StoredJob | Unreadable
 
@@ -68,8 +68,8 @@ class Contents:
             for each, segment in self.segments(kept[n] for n in portion):
                 for number, record in zip(segment.numbers, segment.records, strict=True):
                     if self._log.home.get(number) is each and number not in self._log.quarantined:
-                        if number in self._log.moved:
-                            record = moved(record, *self._log.moved[number])
+                        if number in self._log.changed:
+                            record = changed(record, self._log.changed[number])
                         positions.append(int.from_bytes(record[:8]))
                         numbers.append(number)
                         records.append(record)
@@ -79,30 +79,18 @@ class Contents:
             for n in order[at : at + JOBS_AT_ONCE]:
                 jobs.append(_unpacked(numbers[n], records[n]))
                 records[n] = b""  # the caller has made more of it
-            yield from self._with_workloads(jobs, leave_above)
+            yield from attach_workloads(jobs, leave_above, self._workloads)
 
-    def _with_workloads(self, jobs: Sequence[Found], leave_above: int) -> Iterator[Found]:
-        """The jobs, each with its workload unless that is to stay."""
-        wanted = {n: job for n, job in enumerate(jobs) if isinstance(job, StoredJob) and not stays(job, leave_above)}
-        for portion in portions((n, wanted[n].size if n in wanted else 0) for n in range(len(jobs))):
-            apart = {
-                n: self._names.workload(wanted[n].number) for n in portion if n in wanted and not wanted[n].workload
-            }
-            got = self.values({key: placed_workload(wanted[n].number) for n, key in apart.items() if wanted[n].size})
-            if len(got) < sum(wanted[n].size > 0 for n in apart):
-                self._know_all(())
-            for n in portion:
-                job = jobs[n]
-                if isinstance(job, StoredJob):
-                    workload = got.get(apart.get(n, ""), job.workload)
-                    job.workload = workload if n in wanted and isinstance(workload, bytes) else None
-                    if n in wanted and (job.workload is None or len(job.workload) != job.size):
-                        job = Unreadable(job.number, "its workload is not there as it was")
-                yield job
+    def _workloads(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        keys = {self._names.workload(number): number for number in numbers}
+        found = self.values({key: placed_workload(number) for key, number in keys.items()})
+        if len(found) < len(keys):
+            self._know_all(())
+        return {keys[key]: value for key, value in found.items() if isinstance(value, bytes)}
 
     def workload(self, number: int) -> bytes:
         """See ``Store.read``."""
-        for _ in range(3):  # it may just be written anew elsewhere
+        for _ in range(3):  # it may just be written again elsewhere
             home = self._log.home.get(number)
             if home is None or number in self._log.quarantined:
                 raise KeyError(number)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from geartrain.store.base import StoreError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True)

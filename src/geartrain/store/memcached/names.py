@@ -39,6 +39,11 @@ class Names:
         key = self.workload(number)
         return [key, *part_names(key, size)]
 
+    def number(self, key: str) -> int:
+        """The number of the job whose workload the item is (part of); 0 if it is none."""
+        kind, number, *_ = key.removeprefix(self.prefix).split(".")
+        return int(number) if kind == "w" else 0
+
     def belongs(self, key: str, workloads: Container[int], segments: Container[int]) -> bool:
         """Whether an item is (part of) one of these workloads or segments."""
         kind, number, *_ = key.removeprefix(self.prefix).split(".")

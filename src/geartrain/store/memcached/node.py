@@ -65,7 +65,7 @@ class _Client(Client):  # type: ignore[misc]
 class Node:
     """A memcached at ``host:port``; ``name`` is how the cluster calls it.
 
-    Every method raises NodeDownError; a connection that was lost is made anew once.
+    Every method raises NodeDownError; a connection that was lost is made again once.
     """
 
     def __init__(self, host: str, port: int, name: str) -> None:

@@ -11,11 +11,12 @@ from geartrain.store.base import StoreDownError, StoreError, Unreadable
 from geartrain.store.memcached import reading
 from geartrain.store.memcached.cluster import Cluster
 from geartrain.store.memcached.log import Log
-from geartrain.store.memcached.manifest import Manifest, parse
+from geartrain.store.memcached.manifest import VERSION, Manifest, parse
 from geartrain.store.memcached.names import PLACED_BEGUN, Names, placed_segment
 from geartrain.store.memcached.node import Node, NodeDownError, State
 from geartrain.store.memcached.segment import Segment, cut, part_names
 from geartrain.store.memcached.segment import parse as parse_segment
+from geartrain.store.record import sound_next_number
 
 BYTES_AT_ONCE: Final = 4 << 20
 FEWEST_AT_ONCE: Final = 16
@@ -40,7 +41,7 @@ def take_over(cluster: Cluster, names: Names, token: bytes) -> tuple[Log, list[U
         cluster.adopt(Manifest(1, 0, owner, (), ((session, 0),)), {}, token)
         cluster.establish()
         return Log(0, 1), []
-    cluster.adopt(replace(found, epoch=found.epoch + 1, owner=owner), manifests, token)
+    cluster.adopt(replace(found, epoch=found.epoch + 1, owner=owner, version=VERSION), manifests, token)
     recovery = Recovery(cluster, names, found)
     recovery.run()
     log = recovery.log
@@ -68,7 +69,7 @@ class Recovery:
         self._cluster = cluster
         self._names = names
         self._manifest = manifest
-        self.log = Log(manifest.first, manifest.next_number)
+        self.log = Log(manifest.first, sound_next_number(manifest.next_number))
         self.last: Segment | None = None
         self.unreadable: list[Unreadable] = []
         self.ended: dict[int, int] = {}

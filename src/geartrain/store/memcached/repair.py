@@ -107,9 +107,11 @@ class Repairer:
                 self._purge(node, manifest)
             with cluster.lock:
                 node.put({cluster.owner_key: cluster.token})
+                node.put({self._names.lease: self._holder.lease()}, LASTS)
                 node.state = State.FILLING
                 node.reason = ""
                 cluster.changed.add(node)
+                cluster.emptied.add(node)
                 self._came_back(node)
         except (NodeDownError, NodeFullError, StoreError) as error:
             node.state = State.OUT
@@ -194,6 +196,7 @@ class Repairer:
             if filling:
                 cluster.establish()
             cluster.changed -= changed
+            cluster.emptied -= changed
         log.info("store_whole", extra={"fields": {"nodes": [node.name for node in cluster.available()]}})
 
     def _copy(self, step: list[Share], changed: set[Node]) -> None:
@@ -231,8 +234,9 @@ class Repairer:
             return
         keys = {self._names.segment(self._cluster.manifest, kept.n): kept for kept in self._log.segments}
         segments = {kept for key, kept in keys.items() if key in lost}
-        jobs = self._log.lose(segments)
-        log.error("store_lost", extra={"fields": {"items": len(lost), "jobs": len(jobs)}})
+        self._log.lose(segments)
+        self._log.lose_workloads({number for key in lost if (number := self._names.number(key))})
+        log.error("store_lost", extra={"fields": {"items": len(lost), "jobs": self._log.lost}})
         for kept in segments:
             empty = cut(self._names.segment(self._cluster.manifest, kept.n), Segment().dump())
             self._cluster.keep([(placed_segment(kept.n), empty)])

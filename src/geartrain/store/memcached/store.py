@@ -9,13 +9,14 @@ their own, written before the segment that names them, and can be left there.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
-from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import Abilities, Store, StoreDownError, StoreError, StoreFullError, Unreadable
+from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.store.base import REBUILD, Abilities, Store, StoreDownError, StoreError, StoreFullError, Unreadable
 from geartrain.store.lease import LASTS, LockHolder, claim
 from geartrain.store.memcached.cluster import Cluster
 from geartrain.store.memcached.contents import Contents
@@ -26,7 +27,7 @@ from geartrain.store.memcached.recovery import take_over
 from geartrain.store.memcached.repair import Repairer
 from geartrain.store.memcached.segment import Segment, cut, part_names
 from geartrain.store.options import Options
-from geartrain.store.record import moved, pack
+from geartrain.store.record import changed, changed_part, latest, pack
 
 DEFAULT_PORT: Final = 11211
 APART_ABOVE: Final = 8192  # bytes of a workload
@@ -85,6 +86,7 @@ class MemcachedStore(Store):
                 self._holder = LockHolder()
                 claim(self._take, self._shown)
                 self._log, self._unreadable = take_over(cluster, self._names, self._holder.token)
+            self._log.expire(time.time())
             self._contents = Contents(cluster, self._names, self._log)
             self._repairer = Repairer(cluster, self._names, self._log, self._holder)
             self._repairer.start()
@@ -154,6 +156,12 @@ class MemcachedStore(Store):
     def next_number(self) -> int:
         return self._log.next_number
 
+    def records(self, kind: str = "") -> Iterator[Record]:
+        now = time.time()
+        for _, entry in self._log.entries.values():
+            if (not kind or entry.kind == kind) and (entry.expires == 0 or entry.expires > now):
+                yield entry
+
     def read(self, number: int) -> bytes:
         return self._contents.workload(number)
 
@@ -165,6 +173,12 @@ class MemcachedStore(Store):
 
     def commit(self, batch: Batch) -> None:
         with self._cluster.lock:
+            self._cluster.check_emptied()
+            if self._log.lost:
+                raise StoreError(
+                    f"the store {self._shown} has lost {self._log.lost} jobs, since more nodes were emptied than there"
+                    f" are copies: {REBUILD}, or restart the job server to go on without them"
+                )
             serves = self._log.serves
             added = [job for job in batch.added if not serves(job.number)]
             new = {job.number for job in added}
@@ -173,13 +187,20 @@ class MemcachedStore(Store):
                 [job.number for job in added],
                 [pack(job, job.size > APART_ABOVE) for job in added],
                 [
-                    (each.number, each.position, each.attempts)
+                    (each.number, changed_part(each))
                     for each in batch.changed
                     if serves(each.number) or each.number in new
                 ],
                 [number for number in batch.removed if serves(number) or number in new],
+                entries=latest(batch.records),
             )
-            if not (added or segment.moved or segment.removed or batch.next_number > self._log.next_number):
+            if not (
+                added
+                or segment.changed
+                or segment.removed
+                or segment.entries
+                or batch.next_number > self._log.next_number
+            ):
                 self._cluster.verify()
                 return
             large = {job.number: job.workload for job in added if job.size > APART_ABOVE and job.workload is not None}
@@ -189,8 +210,19 @@ class MemcachedStore(Store):
                 if not self._make_room([number for number in segment.removed if serves(number)]):
                     raise
                 self._append(segment, large)
+            if batch.records and (before := self._sweep_before()):
+                self._log.expire(before)
             with suppress(StoreError):  # the batch is kept; a node that failed is found out by the next one
                 self._clean()
+
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+        with self._cluster.lock:
+            lost, self._log.lost = self._log.lost, 0
+        try:
+            return super().rebuild(jobs, next_number)
+        except BaseException:
+            self._log.lost += lost
+            raise
 
     def _make_room(self, removed: list[int]) -> bool:
         """A full store may still forget; whether that freed anything."""
@@ -221,7 +253,7 @@ class MemcachedStore(Store):
             self._cluster.forget(rubbish)
 
     def _clean(self) -> None:
-        """Delete what is dead, and write anew what keeps it from being deleted."""
+        """Delete what is dead, and write again what keeps it from being deleted."""
         if self._log.sparse() or len(self._cluster.manifest.sessions) > MOST_SESSIONS:
             self._rewrite()
             self._trim()
@@ -231,15 +263,17 @@ class MemcachedStore(Store):
     def _rewrite(self) -> None:
         """Have the living jobs of the oldest segments kept once more, in one new segment."""
         numbers, records = [], []
+        oldest = set(self._log.oldest())
         for kept, segment in self._contents.segments(each for each in self._log.oldest() if each.live):
             for number, record in zip(segment.numbers, segment.records, strict=True):
                 if self._log.home.get(number) is kept:
-                    position = self._log.moved.get(number)
+                    part = self._log.changed.get(number)
                     numbers.append(number)
-                    records.append(moved(record, *position) if position else record)
+                    records.append(changed(record, part) if part else record)
         quarantined = [(number, self._log.quarantined[number]) for number in numbers if number in self._log.quarantined]
-        if numbers:
-            self._append(Segment(self._log.next_number, numbers, records, quarantined=quarantined))
+        entries = {name: entry for name, (kept, entry) in self._log.entries.items() if kept in oldest}
+        if numbers or entries:
+            self._append(Segment(self._log.next_number, numbers, records, quarantined=quarantined, entries=entries))
 
     def _trim(self) -> None:
         """Delete the segments at the front that have no living job."""

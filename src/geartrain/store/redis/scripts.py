@@ -30,19 +30,24 @@ local function each_of(key, first, count)
 end
 """
 
-# One batch. Returns 1, or the owner if it is not us (nothing if there is none).
-# keys: owner, meta, jobs, order, workloads
-# values: our token, next number or nothing, how many are added, kept apart, moved and removed; then the numbers of all
-# added, their records, number and workload of each kept apart, number, position and attempts of each moved, and the
-# numbers of all removed.
+# One batch. Returns 1; the owner if it is not us, nothing if there is none; 0 if commits that were seen are gone.
+# keys: owner, meta, jobs, order, workloads, records, expires
+# values: our token, the count of commits that was seen last, and the one to be; next number or nothing; how many are
+# added, kept apart, changed, removed, records kept and records removed; the time before which records have expired, or
+# nothing; then the numbers of all added, their bytes, number and workload of each kept apart, number and new beginning
+# of each changed, the numbers of all removed, name, value with its expiry as bytes, and expiry of each record kept, and
+# the names of those removed.
 COMMIT: Final = (
     _SEVERAL
     + """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner or '' end
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[2], 'next_number', ARGV[2]) end
+local commits = redis.call('HGET', KEYS[2], 'commits') or '0'
+if commits ~= ARGV[2] and commits ~= ARGV[3] then return 0 end
+if commits ~= ARGV[3] then redis.call('HSET', KEYS[2], 'commits', ARGV[3]) end
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'next_number', ARGV[4]) end
 local jobs, order, workloads = KEYS[3], KEYS[4], KEYS[5]
-local at, count = 7, tonumber(ARGV[3])
+local at, count = 12, tonumber(ARGV[5])
 
 local known = each_of(jobs, at, count)
 local records, members = {}, {}
@@ -59,18 +64,18 @@ several('HSET', jobs, records)
 several('ZADD', order, members)
 at = at + 2 * count
 
-for _ = 1, ARGV[4] do
+for _ = 1, ARGV[6] do
     redis.call('HSET', workloads, ARGV[at], ARGV[at + 1])
     at = at + 2
 end
 
-for _ = 1, ARGV[5] do
-    local number, position, attempts = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-    at = at + 3
+for _ = 1, ARGV[7] do
+    local number, start = ARGV[at], ARGV[at + 1]
+    at = at + 2
     local record = redis.call('HGET', jobs, number)
     if record then
-        local former = string.sub(record, 1, 8)
-        redis.call('HSET', jobs, number, position .. attempts .. string.sub(record, 13))
+        local former, position = string.sub(record, 1, 8), string.sub(start, 1, 8)
+        redis.call('HSET', jobs, number, start .. string.sub(record, #start + 1))
         if former ~= position then
             redis.call('ZADD', order, 0, position .. number)
             redis.call('ZREM', order, former .. number)
@@ -78,7 +83,7 @@ for _ = 1, ARGV[5] do
     end
 end
 
-count = tonumber(ARGV[6])
+count = tonumber(ARGV[8])
 known = each_of(jobs, at, count)
 local gone, positions = {}, {}
 for i = 1, count do
@@ -91,11 +96,33 @@ end
 several('HDEL', jobs, gone)
 several('HDEL', workloads, gone)
 several('ZREM', order, positions)
+at = at + count
+
+local kept, expires = KEYS[6], KEYS[7]
+for _ = 1, ARGV[9] do
+    redis.call('HSET', kept, ARGV[at], ARGV[at + 1])
+    if ARGV[at + 2] == '' then
+        redis.call('ZREM', expires, ARGV[at])
+    else
+        redis.call('ZADD', expires, ARGV[at + 2], ARGV[at])
+    end
+    at = at + 3
+end
+for _ = 1, ARGV[10] do
+    redis.call('HDEL', kept, ARGV[at])
+    redis.call('ZREM', expires, ARGV[at])
+    at = at + 1
+end
+if ARGV[11] ~= '' then
+    local expired = redis.call('ZRANGEBYSCORE', expires, '-inf', ARGV[11], 'LIMIT', 0, 10000)
+    several('HDEL', kept, expired)
+    several('ZREM', expires, expired)
+end
 return 1
 """
 )
 
-# Take the position. Returns 1, or the lease if it is held and is not the one known to be left by a dead process.
+# Take the place. Returns 1, or the lease if it is held and is not the one known to be left by a dead process.
 # keys: owner, lease, meta; values: our token, our lease, milliseconds, the dead one's lease
 TAKE: Final = """
 local lease = redis.call('GET', KEYS[2])

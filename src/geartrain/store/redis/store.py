@@ -5,25 +5,32 @@ Under ``{namespace}:`` there are
     jobs        hash: number -> record (see ``store.record``), with the workload if that is small
     workloads   hash: number -> workload that is not in the record
     order       sorted set of position and number, all of the same score, so that Redis orders them as bytes
-    meta        hash: version of this layout, next_number
+    meta        hash: version of this layout, next_number, commits (how many there were)
+    records     hash: kind, NUL and key -> the time when it expires, and the value
+    expires     sorted set of the names of records that expire, by that time
     set_aside   hash: "<number> reason", "<number> record", "<number> workload"
     owner       the token of whose jobs they are; lease: that it lives (see ``store.lease``)
 
-A batch is one call of a script that looks at the owner first.
+A batch is one call of a script that looks at the owner first. It looks at the count of commits too: Redis may
+have been emptied, have come back with an older snapshot, or be a replica that had not heard of all when it took over.
+Then nothing more is taken until ``rebuild``.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from struct import Struct
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.store.base import (
+    REBUILD,
     Abilities,
     JobTooLargeError,
     Store,
@@ -34,14 +41,25 @@ from geartrain.store.base import (
 )
 from geartrain.store.lease import LASTS, RENEWED_EVERY, LockHolder, claim, in_use
 from geartrain.store.options import Options
-from geartrain.store.record import JOBS_AT_ONCE, pack, portions, stays, unpack
+from geartrain.store.record import (
+    JOBS_AT_ONCE,
+    attach_workloads,
+    changed_part,
+    latest,
+    named_record,
+    pack,
+    sound_next_number,
+    unpack,
+)
 from geartrain.store.redis.promise import check_eviction, survives
 from geartrain.store.redis.server import Server
 
 log = logging.getLogger("geartrain.store")
 
 VERSION: Final = 1
+COMMITTED_KEYS: Final = ("owner", "meta", "jobs", "order", "workloads", "records", "expires")
 APART_ABOVE: Final = 2048  # bytes of a workload
+EXPIRES: Final = Struct(">d")
 LARGEST: Final = 512 << 20  # what Redis takes as one value unless it is told otherwise
 
 
@@ -65,6 +83,7 @@ class RedisStore(Store):
         self._writer = self._server()
         self._reader = self._server()
         self._next_number = 1  # that the store is known to have
+        self._commits = 0  # how many the store is known to have had
         self._holder: LockHolder | None = None
         self._beating: threading.Thread | None = None
         self._closing = threading.Event()
@@ -92,6 +111,8 @@ class RedisStore(Store):
             check_eviction(self._writer.redis, self._shown)
         self._holder = LockHolder()
         claim(self._take, self._shown)
+        self._see_commits()
+        self._drop_expired()
         self._next_number = self.next_number()
         self.abilities = replace(self.abilities, survives=survives(self._writer.redis) + self._replicated())
         self._beating = threading.Thread(target=self._beat, name="store lease", daemon=True)
@@ -114,6 +135,15 @@ class RedisStore(Store):
         assert self._holder is not None, "the store is not open"
         return self._holder
 
+    def _see_commits(self) -> None:
+        self._commits = int(self._writer.ask("HGET", "meta", "commits") or 0)
+
+    def _drop_expired(self) -> None:
+        now = time.time()
+        with suppress(StoreFullError):  # they are not given out in any case
+            while self._writer.ask("ZCOUNT", "expires", "-inf", repr(now)):
+                self._run(Batch(1), 1, now)
+
     def _take(self, gone: bytes) -> bytes:
         answer = self._writer.run("TAKE", ("owner", "lease", "meta"), [*self._lease(), gone])
         return b"" if answer == 1 else bytes(answer)
@@ -126,7 +156,7 @@ class RedisStore(Store):
         server = self._server()
         while not self._closing.wait(RENEWED_EVERY):
             try:
-                self._is_mine(server.run("RENEW", ("owner", "lease"), self._lease()))
+                self._check_owner(server.run("RENEW", ("owner", "lease"), self._lease()))
             except StoreInUseError as error:
                 log.error("store_taken", extra={"fields": {"reason": str(error)}})
                 break
@@ -134,14 +164,15 @@ class RedisStore(Store):
                 log.debug("lease_not_renewed", extra={"fields": {"reason": str(error)}})
         server.close()
 
-    def _is_mine(self, answer: Any) -> bool:
-        """Whether a script that looks at the owner did its work; not if somebody emptied Redis behind our back.
-
-        Raises StoreInUseError if another one is the owner.
-        """
-        if answer not in (1, b""):
+    def _check_owner(self, answer: Any) -> None:
+        """Raise StoreInUseError if a script found another owner, StoreError if what we wrote is gone."""
+        if answer in (b"", 0):
+            raise StoreError(
+                f"the store {self._shown} was emptied, or came back without its latest data: {REBUILD}, or restart the"
+                " job server to begin with what is there"
+            )
+        if answer != 1:
             raise in_use(answer, self._shown)
-        return bool(answer == 1)
 
     def _replicated(self) -> str:
         if not self._replicas:
@@ -155,35 +186,35 @@ class RedisStore(Store):
         while page := self._writer.ask("ZRANGE", "order", behind, b"+", "BYLEX", "LIMIT", 0, JOBS_AT_ONCE):
             behind = b"(" + page[-1]
             records = self._writer.ask("HMGET", "jobs", *[member[8:] for member in page])
-            for member, found in zip(page, self._read(page, records, leave_above), strict=True):
+            jobs = [_unpacked(member, record) for member, record in zip(page, records, strict=True)]
+            for member, found in zip(page, attach_workloads(jobs, leave_above, self._workloads), strict=True):
                 if isinstance(found, Unreadable):
                     with suppress(StoreFullError):  # then it is met again at the next start
                         self._quarantine(found.number, found.reason, member[:8])
                 yield found
 
-    def _read(
-        self, page: list[bytes], records: list[bytes | None], leave_above: int
-    ) -> Iterator[StoredJob | Unreadable]:
-        """The jobs of a page, each with its workload unless that is to stay."""
-        jobs = [_unpacked(member, record) for member, record in zip(page, records, strict=True)]
-        wanted = {n: job for n, job in enumerate(jobs) if isinstance(job, StoredJob) and not stays(job, leave_above)}
-        for portion in portions((n, wanted[n].size if n in wanted else 0) for n in range(len(jobs))):
-            apart = [n for n in portion if n in wanted and wanted[n].workload is None]
-            got = self._writer.ask("HMGET", "workloads", *[page[n][8:] for n in apart]) if apart else []
-            workloads = dict(zip(apart, got, strict=True))
-            for n in portion:
-                job = jobs[n]
-                if isinstance(job, StoredJob):
-                    job.workload = workloads.get(n, job.workload) if n in wanted else None
-                    if n in wanted and (job.workload is None or len(job.workload) != job.size):
-                        job = Unreadable(job.number, "its workload is not there as it was")
-                yield job
+    def _workloads(self, numbers: Sequence[int]) -> Mapping[int, bytes]:
+        found = self._writer.ask("HMGET", "workloads", *[number.to_bytes(8) for number in numbers])
+        return {number: workload for number, workload in zip(numbers, found, strict=True) if workload is not None}
 
     def count(self) -> int:
         return int(self._writer.ask("HLEN", "jobs"))
 
     def next_number(self) -> int:
-        return int(self._writer.ask("HGET", "meta", "next_number") or 1)
+        written = self._writer.ask("HGET", "meta", "next_number") or b"1"
+        return sound_next_number(int(written) if written.isdigit() else 0)
+
+    def records(self, kind: str = "") -> Iterator[Record]:
+        cursor, now = b"0", time.time()
+        pattern = f"{kind}\0*" if kind else "*"
+        while True:
+            cursor, page = self._writer.ask("HSCAN", "records", cursor, "MATCH", pattern, "COUNT", JOBS_AT_ONCE)
+            for name, value in page.items():
+                (expires,) = EXPIRES.unpack_from(value)
+                if expires == 0 or expires > now:
+                    yield named_record(name, value[EXPIRES.size :], expires)
+            if int(cursor) == 0:
+                return
 
     def read(self, number: int) -> bytes:
         key = number.to_bytes(8)
@@ -220,38 +251,58 @@ class RedisStore(Store):
 
     def _commit(self, batch: Batch) -> None:
         number = max(batch.next_number, self._next_number)
-        keys = ("owner", "meta", "jobs", "order", "workloads")
-        while not self._is_mine(self._writer.run("COMMIT", keys, self._values(batch, number), self._replicas)):
-            log.error("store_emptied", extra={"fields": {"store": self._shown}})
-            self._next_number = 1
-            if lease := self._take(b""):
-                raise in_use(lease, self._shown)
+        before = self._sweep_before() if batch.records else 0.0
+        self._run(batch, number, before)
         self._next_number = number
 
-    def _values(self, batch: Batch, next_number: int) -> list[bytes | int]:
+    def _run(self, batch: Batch, next_number: int, expired_before: float) -> None:
+        # What only removes is not counted: a full Redis takes nothing that counts.
+        counts = bool(batch.added or batch.changed or batch.records or next_number > self._next_number)
+        values = self._values(batch, self._commits + counts, next_number, expired_before)
+        self._check_owner(self._writer.run("COMMIT", COMMITTED_KEYS, values, self._replicas))
+        self._commits += counts
+
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+        if self._writer.ask("GET", "owner") is None and (lease := self._take(b"")):
+            raise in_use(lease, self._shown)
+        self._see_commits()
+        self._next_number = 1  # whatever is there
+        return super().rebuild(jobs, next_number)
+
+    def _values(self, batch: Batch, commits: int, next_number: int, expired_before: float) -> list[bytes | int]:
         """The values of the script COMMIT."""
         apart: list[bytes] = []
         for job in batch.added:
             if job.size > APART_ABOVE:
                 assert job.workload is not None
                 apart += (job.number.to_bytes(8), job.workload)
-        moved = [
-            value
-            for each in batch.changed
-            for value in (each.number.to_bytes(8), each.position.to_bytes(8), each.attempts.to_bytes(4))
-        ]
+        changed = [value for each in batch.changed for value in (each.number.to_bytes(8), changed_part(each))]
+        kept: list[bytes] = []
+        gone = []
+        for name, each in latest(batch.records).items():
+            if each.value is None:
+                gone.append(name)
+            else:
+                kept += (name, EXPIRES.pack(each.expires) + each.value, b"%r" % each.expires if each.expires else b"")
         return [
             self._mine.token,
+            self._commits,
+            commits,
             next_number if next_number > self._next_number else b"",
             len(batch.added),
             len(apart) // 2,
             len(batch.changed),
             len(batch.removed),
+            len(kept) // 3,
+            len(gone),
+            b"%r" % expired_before if expired_before else b"",
             *[job.number.to_bytes(8) for job in batch.added],
             *[pack(job, job.size > APART_ABOVE) for job in batch.added],
             *apart,
-            *moved,
+            *changed,
             *[number.to_bytes(8) for number in batch.removed],
+            *kept,
+            *gone,
         ]
 
     def quarantine(self, number: int, reason: str) -> None:
@@ -267,7 +318,7 @@ class RedisStore(Store):
     def _quarantine(self, number: int, reason: str, position: bytes) -> None:
         keys = ("owner", "jobs", "order", "workloads", "set_aside")
         values = [self._mine.token, number.to_bytes(8), b"%d" % number, reason.encode(), position]
-        self._is_mine(self._reader.run("QUARANTINE", keys, values))
+        self._check_owner(self._reader.run("QUARANTINE", keys, values))
 
 
 def _unpacked(member: bytes, record: bytes | None) -> StoredJob | Unreadable:

@@ -1,4 +1,4 @@
-"""One connection to a database, for one thread at a time, that is made anew when it has been lost."""
+"""One connection to a database, for one thread at a time, that is made again when it has been lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReconnectingConnection:
         self._lock = threading.Lock()
 
     def use(self, act: Callable[[Connection], T]) -> T:
-        """What ``act`` returns, given the connection; it must bear to be done twice.
+        """What ``act`` returns, given the connection; it may be done twice.
 
         A connection may have been lost long ago without anybody noticing, so what fails on an old one is tried once
         more on a new one. Raises StoreDownError if that fails too, or another StoreError at once.

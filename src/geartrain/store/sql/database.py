@@ -9,14 +9,14 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import Abilities, StoreDownError, StoreError, StoreInUseError, shown_url
+from geartrain.store.base import REBUILD, Abilities, StoreDownError, StoreError, StoreInUseError, shown_url
 from geartrain.store.sql.tables import Tables
 
 # The columns that are filled from a StoredJob, and the same fields of one as a tuple.
@@ -32,11 +32,8 @@ LOCKED_TIMEOUT: Final = 10  # a row or table that somebody else has locked
 NUMBERS_AT_ONCE: Final = 10_000
 
 
-class Step(NamedTuple):
-    """Part of a batch. ``whole``: it is one statement, which the database carries out whole or not at all."""
-
-    act: Callable[[Connection], object]
-    whole: bool = True
+Step = Callable[[Connection], object]
+"""Part of a batch, which is given the connection in a transaction."""
 
 
 class BusyError(StoreDownError):
@@ -48,7 +45,7 @@ class Database(ABC):
 
     driver: ClassVar[str]  # SQLAlchemy's name for it and its library
     begin: ClassVar[str] = "BEGIN"
-    may_be_lost: ClassVar[bool] = True  # a connection, and the hold on the place with it
+    is_file: ClassVar[bool] = False
 
     abilities: Abilities
 
@@ -111,6 +108,9 @@ class Database(ABC):
     def may_be_rebuilt(self) -> None:  # noqa: B027 - most may at any time
         """Raises StoreError if a new store can't be made in the place of this one."""
 
+    def remove_files(self) -> None:  # noqa: B027 - most have none
+        """Remove the files of a store that could not be rebuilt."""
+
     @abstractmethod
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         """The steps that insert ``jobs``; IntegrityError if one is there already."""
@@ -120,7 +120,7 @@ class Database(ABC):
 
     def _removal(self, numbers: Sequence[int]) -> Step:
         sql = f"DELETE FROM {self.jobs_sql} WHERE number IN ({', '.join(map(str, numbers))})"
-        return Step(lambda connection: connection.exec_driver_sql(sql))
+        return lambda connection: connection.exec_driver_sql(sql)
 
     @abstractmethod
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
@@ -133,7 +133,13 @@ class Database(ABC):
         words = str(error.args[-1] if error.args else error).strip().partition("\n")[0]
         if self.url.password:
             words = words.replace(str(self.url.password), "***")
+        if self.is_missing_table(error):
+            return StoreError(f"the store {self.shown}: {words}: put the tables back, or {REBUILD}")
         return kind(f"the store {self.shown}: {words}: {remedy}")
+
+    @abstractmethod
+    def is_missing_table(self, error: Exception) -> bool:
+        """Whether an error of the library says that a table is not there."""
 
     def is_duplicate(self, error: Exception) -> bool:
         return isinstance(bare(error), self.engine.dialect.loaded_dbapi.IntegrityError)

@@ -48,9 +48,6 @@ class MySQL(Database):
         super().__init__(url, options, tables)
         name = {"mysql": "MySQL", "mariadb": "MariaDB"}[url.get_backend_name()]
         self.abilities = Abilities(name, SAFE, shared=True)
-        # The lock's name is the server's, not the database's, and may have 64 characters.
-        digest = hashlib.sha256(f"{url.database} {tables.jobs.name}".encode()).hexdigest()
-        self.lock = f"geartrain {digest[:40]}"
         self.packet = 1 << 20
 
     def connect_arguments(self) -> dict[str, Any]:
@@ -63,14 +60,15 @@ class MySQL(Database):
         }
 
     def take_hold(self, connection: Connection, former: int) -> int:
-        holder = connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": self.lock}).scalar()
+        lock = self._lock(connection)
+        holder = connection.execute(text("SELECT IS_USED_LOCK(:name)"), {"name": lock}).scalar()
         if holder and holder == former:
             connection.exec_driver_sql(f"KILL {former}")
         taken = connection.execute(
-            text("SELECT GET_LOCK(:name, :timeout)"), {"name": self.lock, "timeout": HOLD_TIMEOUT}
+            text("SELECT GET_LOCK(:name, :timeout)"), {"name": lock, "timeout": HOLD_TIMEOUT}
         ).scalar()
         if taken != 1:
-            raise self.in_use(self._holder(connection))
+            raise self.in_use(self._holder(connection, lock))
         number, self.packet, flush = connection.exec_driver_sql(
             "SELECT CONNECTION_ID(), @@max_allowed_packet, @@innodb_flush_log_at_trx_commit"
         ).one()
@@ -81,10 +79,21 @@ class MySQL(Database):
         )
         return int(number)
 
-    def _holder(self, connection: Connection) -> str:
+    def _lock(self, connection: Connection) -> str:
+        """The lock's name: it is the server's, not the database's, may have 64 characters, and tells small letters.
+
+        The database has the name that the server knows it by, whatever letters the URL has.
+        """
+        database = connection.exec_driver_sql(
+            "SELECT IF(@@lower_case_table_names = 0, DATABASE(), LOWER(DATABASE()))"
+        ).scalar_one()
+        digest = hashlib.sha256(f"{database} {self.tables.jobs.name}".encode()).hexdigest()
+        return f"geartrain {digest[:40]}"
+
+    def _holder(self, connection: Connection, lock: str) -> str:
         found = connection.execute(
             text("SELECT ID, USER, HOST FROM information_schema.PROCESSLIST WHERE ID = IS_USED_LOCK(:name)"),
-            {"name": self.lock},
+            {"name": lock},
         ).first()
         return f"connection {found.ID} of {found.USER} from {found.HOST}" if found else ""
 
@@ -112,7 +121,10 @@ class MySQL(Database):
 
     @staticmethod
     def _insertion(head: str, rows: list[str]) -> Step:
-        return Step(lambda connection: connection.exec_driver_sql(head + ",".join(rows)))
+        return lambda connection: connection.exec_driver_sql(head + ",".join(rows))
+
+    def is_missing_table(self, error: Exception) -> bool:
+        return bool(error.args) and error.args[0] == 1146
 
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0

@@ -113,7 +113,10 @@ class PostgreSQL(Database):
                 for job in jobs:
                     rows.write_row(fields(job))
 
-        return [Step(copy)]
+        return [copy]
+
+    def is_missing_table(self, error: Exception) -> bool:
+        return getattr(error, "sqlstate", "") == "42P01"
 
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
         state = getattr(error, "sqlstate", None)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, event
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import Abilities, StoreError, StoreFullError
+from geartrain.store.base import REBUILD, Abilities, StoreError, StoreFullError
 from geartrain.store.sql.database import COLUMNS, BusyError, Database, Step, fields
 from geartrain.store.sql.file_lock import FileLock, identity
 from geartrain.store.sql.tables import Tables
@@ -42,7 +42,7 @@ BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR,
 class SQLite(Database):
     driver = "sqlite+pysqlite"
     begin = "BEGIN IMMEDIATE"
-    may_be_lost = False  # so that nothing is written at a start, which must be possible on a full disk
+    is_file = True
 
     def __init__(self, url: URL, options: dict[str, str], tables: Tables) -> None:
         self.synchronous = options.pop("synchronous", "full").upper()
@@ -54,7 +54,7 @@ class SQLite(Database):
             raise StoreError("an SQLite store needs a file: sqlite:////absolute/path or sqlite:///relative/path")
         self.path = Path(url.database)
         self.lock: FileLock | None = None
-        self.log: tuple[int, int] | None = None  # which file the write-ahead log is
+        self.beside: list[tuple[int, int] | None] = []  # which files the log and its index are
         self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
@@ -113,19 +113,22 @@ class SQLite(Database):
 
     def verify(self) -> None:
         assert self.lock is not None
-        log = identity(self.path.with_name(self.path.name + "-wal"))
-        if self.log is None:
-            self.log = log
-        if identity(self.path) == self.lock.identity and log == self.log:
+        beside = [identity(self.path.with_name(self.path.name + suffix)) for suffix in ("-wal", "-shm")]
+        self.beside = self.beside or beside
+        if identity(self.path) == self.lock.identity and beside == self.beside:
             return
         raise StoreError(
             f"the store {self.shown}: the file that this job server writes has been removed, replaced or mounted over:"
-            f" put it back; or see that there is none, and send SIGHUP to have all waiting jobs written to a new one"
+            f" put it back; or see that there is none, and {REBUILD}"
         )
 
     def may_be_rebuilt(self) -> None:
         if self.path.exists():
             raise StoreError(f"the store {self.shown}: there is a file of that name: move it away first")
+
+    def remove_files(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         steps = []
@@ -151,12 +154,15 @@ class SQLite(Database):
                 values += fields(job)
             connection.exec_driver_sql(sql, tuple(values))
 
-        return Step(insert)
+        return insert
 
     def _removal(self, numbers: Sequence[int]) -> Step:
         # One text for any numbers, so that it is parsed once; a list of integers reads as JSON.
         sql = f"DELETE FROM {self.jobs_sql} WHERE number IN (SELECT value FROM json_each(?))"
-        return Step(lambda connection: connection.exec_driver_sql(sql, (str(numbers),)))
+        return lambda connection: connection.exec_driver_sql(sql, (str(numbers),))
+
+    def is_missing_table(self, error: Exception) -> bool:
+        return str(error).startswith("no such table")
 
     def kind_of(self, error: Exception) -> tuple[type[StoreError], str]:
         detail = getattr(error, "sqlite_errorcode", 0)

@@ -1,30 +1,36 @@
 """The store on a relational database: two connections, one that holds the place and writes, one that reads.
 
-The writer's session is also what keeps a second job server away, so nobody can write without holding the place. Each
-user signs the meta table, so that after a lost connection it notices if another has been there meanwhile.
+The writer's session, or for SQLite the file, is held by a lock, which keeps a second job server away. A lock can be
+lost unnoticed: by a pooler that hands the session on, by a cluster whose nodes each have locks of their own. So each
+user also signs the meta table, and each commit makes sure within its transaction that the signature is still its own.
+The row is locked until the commit is over; so whoever signs next finds all that was acknowledged before.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, select, update
+from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, not_, or_, select, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError, Unreadable, fill
+from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.store.base import REBUILD, JobTooLargeError, Store, StoreError, StoreFullError, Unreadable, fill
 from geartrain.store.options import Options
+from geartrain.store.record import NUMBERS_END, latest, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
-from geartrain.store.sql.database import Database, Step, known_numbers
+from geartrain.store.sql.database import Database, Step, bare, known_numbers
 from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
-from geartrain.store.sql.tables import Tables, prepare
+from geartrain.store.sql.tables import Tables, create_meta, prepare
+
+RECORDS_AT_ONCE: Final = 500
 
 DATABASES: Final[dict[str, type[Database]]] = {
     "sqlite": SQLite,
@@ -48,7 +54,7 @@ class SqlStore(Store):
         self._database = DATABASES[parsed.get_backend_name()](parsed, options, self._tables)
         self.abilities = self._database.abilities
         self._user = uuid.uuid4().hex
-        self._signed = False
+        self._is_signed = False
         self._session = 0  # the writer's connection, as the database numbers it
         self._next_number = 1  # that the store is known to have
         self._writer = ReconnectingConnection(self._database, self._hold)
@@ -57,14 +63,20 @@ class SqlStore(Store):
         self._moving = (
             update(jobs)
             .where(jobs.c.number == bindparam("which"))
-            .values(position=bindparam("to"), attempts=bindparam("after"))
+            .values(
+                position=bindparam("to"), due=bindparam("when"), priority=bindparam("rank"), attempts=bindparam("after")
+            )
         )
+        # Every commit asks this, so it is put together once.
+        asking = select(self._tables.meta.c.user).with_for_update()
+        self._asking_owner = str(asking.compile(self._database.engine))
 
     def open(self) -> None:
         self._database.hold()
         try:
             self._writer.use(lambda connection: None)
             self._reader.use(lambda connection: None)  # now, since a file can be read after it has been taken away
+            self._database.verify()
         except BaseException:
             self._database.let_go()
             raise
@@ -87,7 +99,24 @@ class SqlStore(Store):
 
     def next_number(self) -> int:
         asking = select(self._tables.meta.c.next_number)
-        return int(self._reader.use(lambda connection: connection.execute(asking).scalar_one()))
+        return sound_next_number(self._reader.use(lambda connection: connection.execute(asking).scalar_one()))
+
+    def records(self, kind: str = "") -> Iterator[Record]:
+        table = self._tables.records.c
+        asking = select(table.digest, table.kind, table.key, table.value, table.expires)
+        asking = asking.where(or_(table.expires == 0, table.expires > time.time()))
+        if kind:
+            asking = asking.where(table.kind == kind)
+        asking = asking.order_by(table.digest).limit(RECORDS_AT_ONCE)
+        behind = b""
+        while True:
+            page = asking.where(table.digest > behind)
+            rows = self._reader.use(lambda connection, page=page: connection.execute(page).all())  # type: ignore[misc]
+            for row in rows:
+                yield Record(row.kind, row.key, row.value, row.expires)
+            if len(rows) < RECORDS_AT_ONCE:
+                return
+            behind = rows[-1].digest
 
     def commit(self, batch: Batch) -> None:
         limit = self.abilities.max_workload
@@ -102,17 +131,23 @@ class SqlStore(Store):
         self._next_number = max(self._next_number, batch.next_number)
 
     def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+        if not self._database.is_file:
+            self._writer.use(self._make_again)
+            self._next_number = 1  # whatever was there
+            return super().rebuild(jobs, next_number)
+        # What the lost file still has is read from it, while a new one is filled.
         self._database.may_be_rebuilt()
         fresh = SqlStore(self.url)
         fresh.open()
         try:
-            count = fill(fresh, jobs, next_number, self.read)
+            count = fill(fresh, jobs, next_number, self.read, self.records())
         except BaseException:
             fresh.close()
+            self._database.remove_files()  # so that it may be tried again
             raise
         self.close()
         self._database, self._writer, self._reader = fresh._database, fresh._writer, fresh._reader
-        self._next_number = fresh._next_number
+        self._next_number, self._user, self._is_signed = fresh._next_number, fresh._user, fresh._is_signed
         return count
 
     def read(self, number: int) -> bytes:
@@ -134,8 +169,8 @@ class SqlStore(Store):
         )
         removing = delete(jobs).where(jobs.c.number == number)
         steps = [
-            Step(lambda connection: connection.execute(copying)),
-            Step(lambda connection: connection.execute(removing)),
+            lambda connection: connection.execute(copying),
+            lambda connection: connection.execute(removing),
         ]
         self._writer.use(lambda connection: self._carry_out(connection, steps))
 
@@ -164,15 +199,46 @@ class SqlStore(Store):
 
     def _sign(self, connection: Connection) -> None:
         """Say whose the place is now; or after a lost connection, make sure that nobody else has said so since."""
-        meta = self._tables.meta
-        if self._signed:
-            if connection.execute(select(meta.c.user)).scalar() != self._user:
-                raise self._database.in_use("it came while the connection was lost")
+        if self._is_signed:
+            self._check_owner(connection)
             return
         prepare(connection, self._tables, self._database.begin)
-        if self._database.may_be_lost:
-            connection.execute(update(meta).values(user=self._user))
-            self._signed = True
+        records = self._tables.records
+        try:
+            self._write_signature(connection)
+            self._is_signed = True
+            meta = self._tables.meta
+            unsound = not_(meta.c.next_number.between(1, NUMBERS_END))
+            connection.execute(update(meta).where(unsound).values(next_number=1))  # the jobs tell it then
+            connection.execute(delete(records).where(records.c.expires > 0, records.c.expires <= time.time()))
+        except self._database.errors as error:
+            # A job server starts on a full disk too; then the first commit signs.
+            if self._database.kind_of(bare(error))[0] is not StoreFullError:
+                raise
+
+    def _write_signature(self, connection: Connection) -> None:
+        connection.execute(update(self._tables.meta).values(user=self._user))
+
+    def _check_owner(self, connection: Connection) -> None:
+        """Raises StoreInUseError if another one has signed, StoreError if nobody has."""
+        owner = connection.exec_driver_sql(self._asking_owner).scalar()
+        if owner == self._user:
+            return
+        if owner:
+            raise self._database.in_use("it came while the connection was lost")
+        table = self._tables.meta.name
+        raise StoreError(f"the store {self._database.shown}: the table {table} was emptied: put it back, or {REBUILD}")
+
+    def _make_again(self, connection: Connection) -> None:
+        """Make what there is no more of the tables, unless somebody else has made them."""
+        meta = self._tables.meta
+        self._tables.metadata.create_all(connection)
+        owner = connection.execute(select(meta.c.user)).scalar()
+        if owner is None:
+            create_meta(connection, self._tables)
+        elif owner not in ("", self._user):
+            raise self._database.in_use("it came while the tables were away")
+        self._write_signature(connection)
 
     def _commit(self, connection: Connection, batch: Batch) -> None:
         try:
@@ -187,27 +253,56 @@ class SqlStore(Store):
     def _steps(self, batch: Batch, added: list[StoredJob]) -> list[Step]:
         steps = self._database.add(added)
         if batch.changed:
-            moves = [{"which": each.number, "to": each.position, "after": each.attempts} for each in batch.changed]
-            steps.append(Step(lambda connection: connection.execute(self._moving, moves), whole=False))
+            moves = [
+                {
+                    "which": each.number,
+                    "to": each.position,
+                    "when": each.due,
+                    "rank": each.priority,
+                    "after": each.attempts,
+                }
+                for each in batch.changed
+            ]
+            steps.append(lambda connection: connection.execute(self._moving, moves))
         steps += self._database.remove(batch.removed)
+        if batch.records:
+            steps += self._record_steps(batch.records)
         if batch.next_number > self._next_number:
             meta = self._tables.meta
             counting = update(meta).where(meta.c.next_number < batch.next_number).values(next_number=batch.next_number)
-            steps.append(Step(lambda connection: connection.execute(counting)))
+            steps.append(lambda connection: connection.execute(counting))
+        return steps
+
+    def _record_steps(self, records: list[Record]) -> list[Step]:
+        table = self._tables.records
+        named = {hashlib.sha256(name).digest(): record for name, record in latest(records).items()}
+        former = [{"which": digest} for digest in named]
+        removing = delete(table).where(table.c.digest == bindparam("which"))
+        steps: list[Step] = [lambda connection: connection.execute(removing, former)]
+        rows: list[dict[str, Any]] = [
+            {"digest": digest, "kind": each.kind, "key": each.key, "value": each.value, "expires": each.expires}
+            for digest, each in named.items()
+            if each.value is not None
+        ]
+        if rows:
+            steps.append(lambda connection: connection.execute(insert(table), rows))
+        if before := self._sweep_before():
+            expired = delete(table).where(table.c.expires > 0, table.c.expires <= before)
+            steps.append(lambda connection: connection.execute(expired))
         return steps
 
     def _carry_out(self, connection: Connection, steps: list[Step]) -> None:
-        """All of the steps or none."""
-        if not steps:
-            return
-        if len(steps) == 1 and steps[0].whole:
-            steps[0].act(connection)
-            return
+        """All of the steps or none, if the place is still ours."""
         connection.exec_driver_sql(self._database.begin)
         try:
+            if self._is_signed:
+                self._check_owner(connection)
+            else:
+                self._write_signature(connection)
             for step in steps:
-                step.act(connection)
+                step(connection)
             connection.exec_driver_sql("COMMIT")
+            self._is_signed = True
         except BaseException:
             with suppress(SQLAlchemyError):  # the transaction, or the connection, may have ended by itself
                 connection.exec_driver_sql("ROLLBACK")

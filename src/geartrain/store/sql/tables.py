@@ -1,7 +1,9 @@
 """The tables of one namespace, and how those of an older geartrain become those of this one.
 
 ``<namespace>_jobs`` has a row per job, ``<namespace>_set_aside`` the rows that could not be read, as they were, and
-``<namespace>_meta`` one row: the version of the tables, the first number not given out, and who has used them last.
+``<namespace>_meta`` one row: the version of the tables, the first number not given out, and whose they are.
+``<namespace>_records`` has the small records, under a digest of kind and key: keys may be long, and MySQL's indexes
+are not.
 
 Names and payloads are bytes in every database: no character set has a say in them.
 """
@@ -32,17 +34,18 @@ from sqlalchemy.dialects import mysql, sqlite
 
 from geartrain.store.base import StoreError
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 # SQLite keeps a table by its key only if the key is called INTEGER.
 NUMBER: Final = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 # A plain BLOB of MySQL ends at 64 KiB.
 NAME: Final = LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
+DIGEST: Final = LargeBinary().with_variant(mysql.BINARY(32), "mysql", "mariadb")
 PAYLOAD: Final = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
 class Tables:
-    """The three tables of a namespace."""
+    """The tables of a namespace."""
 
     def __init__(self, namespace: str) -> None:
         self.metadata = MetaData()
@@ -63,6 +66,15 @@ class Tables:
             Column("version", Integer, nullable=False),
             Column("next_number", BigInteger, nullable=False),
             Column("user", String(64), nullable=False),
+        )
+
+        self.records = self._table(
+            f"{namespace}_records",
+            Column("digest", DIGEST, primary_key=True),
+            Column("kind", String(64), nullable=False),
+            Column("expires", Double, nullable=False, index=True),
+            Column("key", NAME, nullable=False),
+            Column("value", PAYLOAD, nullable=False),
         )
 
     def _table(self, name: str, *columns: Column[object]) -> Table:
@@ -91,7 +103,9 @@ Migration = Callable[[Connection, Tables], None]
 
 # From a version to the next one. Each runs in a transaction of its own, together with the change of the version; since
 # MySQL ends that transaction at each change of a table, it must also be able to run on what it has left half done.
-MIGRATIONS: Final[dict[int, Migration]] = {}
+MIGRATIONS: Final[dict[int, Migration]] = {
+    1: lambda connection, tables: tables.records.create(connection, checkfirst=True),
+}
 
 
 def prepare(connection: Connection, tables: Tables, begin: str) -> None:
@@ -121,6 +135,11 @@ def _version(connection: Connection, tables: Tables) -> int | None:
 
 def _create(connection: Connection, tables: Tables) -> None:
     tables.metadata.create_all(connection)
+    create_meta(connection, tables)
+
+
+def create_meta(connection: Connection, tables: Tables) -> None:
+    """The one row of the meta table, signed by nobody."""
     connection.execute(insert(tables.meta).values(id=1, version=VERSION, next_number=1, user=""))
 
 
