@@ -41,7 +41,6 @@ test-newest: services ## the tests of the core, clients and workers, compiled, w
 	.venv-newest/bin/geartrain version && .venv-newest/bin/python -m pytest $(CORE); fi
 
 coverage: $(VENV)/.dev services ## how much of the sources the interpreted tests run through
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'coverage>=7'
 	$(VENV)/bin/python -m coverage run --source=src/geartrain -m pytest $(TESTS)
 	$(VENV)/bin/python -m coverage report --skip-covered --sort=cover | tail -40
 

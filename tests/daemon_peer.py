@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import select
 import socket
 import struct
+import termios
 from typing import Self
 
 from geartrain.wire.parser import Packet
@@ -26,6 +29,14 @@ class DaemonPeer:
         """The next packet, with all its arguments."""
         _, type, size = struct.unpack(">4sII", self._read(12))
         return Packet(type, tuple(self._read(size).split(b"\0")) if size else ())
+
+    def is_stuck(self) -> bool:
+        """Whether the server has taken nothing for a tenth of a second, and all buffers on the way to it are full."""
+        return not select.select([], [self.socket], [], 0.1)[1]
+
+    def unread(self) -> int:
+        """How many bytes have arrived and wait to be received."""
+        return int(struct.unpack("i", fcntl.ioctl(self.socket, termios.FIONREAD, bytes(4)))[0])
 
     def is_closed(self) -> bool:
         """Whether the server closes the connection without another byte."""

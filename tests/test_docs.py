@@ -27,6 +27,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from geartrain.wire.packets import LAYOUTS
 from servers import free_port, running_geartrain, wait_until
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -156,7 +157,16 @@ def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
 def test_every_link_leads_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)):
         if not target.startswith("https://"):
-            assert (path.parent / target.partition("#")[0]).exists(), target
+            page, _, anchor = target.partition("#")
+            there = path.parent / page if page else path
+            assert there.exists(), target
+            assert not anchor or anchor in _anchors(there), target
+
+
+def _anchors(path: Path) -> set[str]:
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -209,6 +219,16 @@ def test_every_section_that_is_cited_is_there() -> None:
                 cited.update((number, str(path)) for number in re.findall(r"\d+(?:\.\d+)?", numbers))
     assert len(cited) > 20
     assert not {number: path for number, path in cited.items() if number not in headings}
+
+
+def test_the_protocols_table_of_packet_types_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([A-Z]\w+) \| [^|]*\|([^|]*)\|", (DOCS / "protocol.md").read_text(), re.MULTILINE)
+    told: dict[int, tuple[str, int]] = {}
+    for number, name, arguments in rows:
+        same_as = re.fullmatch(r" as (\d+) ", arguments)
+        count = told[int(same_as[1])][1] if same_as else len(arguments.split(",")) if arguments.strip() else 0
+        told[int(number)] = (name, count)
+    assert told == {number: (name, len(arguments)) for number, (name, _, arguments) in LAYOUTS.items()}
 
 
 def test_the_pages_made_from_the_code_are_current() -> None:

@@ -69,7 +69,7 @@ def test_the_last_words_arrive_although_more_comes_than_is_read(
         peer.send(broken)
         sender = threading.Thread(target=send_on)
         sender.start()
-        time.sleep(0.2)  # let unread input pile up before the answer is looked at
+        wait_until(lambda: not sender.is_alive() or peer.is_stuck(), "as much has piled up as the server lets")
         data = read_to_the_end(peer)
         sender.join()
         assert told in data

@@ -117,9 +117,9 @@ def test_what_is_owed_is_sent_before_the_end(number: int) -> None:
         sender = threading.Thread(target=send)
         sender.start()
         asked.wait(10)
-        time.sleep(0.5)  # now its output has piled up here, and its input there
+        wait_until(peer.is_stuck, "its output has piled up here, and its input there")
         server.process.send_signal(number)
-        time.sleep(0.2)
+        wait_until(lambda: "stopping" in server.log.read_text(), "the server knows that it is to stop")
         data = bytearray()
         with contextlib.suppress(ConnectionResetError):
             while more := peer.socket.recv(MIB):

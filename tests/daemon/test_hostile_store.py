@@ -103,7 +103,7 @@ def test_who_has_said_all_still_gets_what_is_held_back(store: SilentStore) -> No
         with store.silent():
             client.send(JOB + b"version\n")
             client.socket.shutdown(socket.SHUT_WR)
-            time.sleep(0.2)
+            store.server.ask("version")  # who asks later is answered later: now all of that has been read
         answer = read_all(client)
         assert answer.startswith(b"\0RES\0\0\0\x08")
         assert b"OK " in answer
@@ -113,7 +113,7 @@ def test_the_last_words_come_behind_what_is_held_back(store: SilentStore) -> Non
     with DaemonPeer(store.server.port) as client:
         with store.silent():
             client.send(JOB + b"\0ABCdefghijk")
-            time.sleep(0.2)
+            store.server.ask("version")  # as above
         answer = read_all(client)
         assert answer.startswith(b"\0RES\0\0\0\x08")
         assert b"INVALID_MAGIC" in answer
