@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.model import ABILITY_COST, FUNCTION_COST
 from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
@@ -28,7 +28,7 @@ class Durable:
         self.server.tick(1.0, 1000.0)
 
     def peer(self) -> Peer:
-        return self.server.connect("127.0.0.1", 5)
+        return self.server.connect(Origin("127.0.0.1", 5))
 
     def send(self, peer: Peer, type: int, *arguments: bytes) -> list[Packet]:
         self.server.receive(peer, pack_request(type, *arguments))

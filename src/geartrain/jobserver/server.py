@@ -2,7 +2,7 @@
 
 Bytes, connections and the time go in; replies, events and the next deadline come out:
 
-    peer = server.connect(host, fd)
+    peer = server.connect(origin)
     server.tick(now, wall)            the time, at the start of each iteration of the driver's loop
     server.receive(peer, data)        what the network delivered; also to go on with a stalled peer (data=b"")
     for peer in server.touched: ...   the peers that have something to write, or are to be closed
@@ -33,6 +33,7 @@ from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 from geartrain.jobserver.dispatch import dispatch
 from geartrain.jobserver.half_sent import watch_half_sent
 from geartrain.jobserver.model import Peer
+from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
@@ -90,11 +91,11 @@ class JobServer(State):
 
     # ── peers and time ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def connect(self, host: str, fd: int, rights: int = EVERYTHING) -> Peer:
-        """A new connection from ``host``; ``fd`` is shown by the text command `workers`."""
+    def connect(self, origin: Origin) -> Peer:
+        """A new connection."""
         settings = self.settings
         parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
-        peer = Peer(self.touched, host, fd, rights, parser, settings.exceptions)
+        peer = Peer(self.touched, origin, parser, settings.exceptions)
         self.peers[peer] = None
         return peer
 
