@@ -24,7 +24,7 @@ import geartrain.daemon.config
 import geartrain.daemon.process  # noqa: F401 (for the forked daemons)
 from conversation import HEADER, Conversation, Message, Step, told
 from geartrain.cli.main import main
-from geartrain.jobserver import JobServer
+from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.model import Peer
 from geartrain.jobserver.settings import Settings
 from servers import free_port, wait_until
@@ -188,7 +188,7 @@ class MemoryPlayer(Player):
         return int(self.clock + self.wall_at_zero)
 
     def open(self, name: str) -> None:
-        self.peers[name] = self.server.connect("127.0.0.1", 30 + len(self.server.peers))
+        self.peers[name] = self.server.connect(Origin("127.0.0.1", 30 + len(self.server.peers)))
 
     def send(self, name: str, data: bytes) -> None:
         peer = self.peers[name]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geartrain.daemon.flow import DRAIN, END, GO_ON, WAIT, Flow, UnreadOutput
-from geartrain.jobserver import JobServer, Peer
+from geartrain.jobserver import JobServer, Origin, Peer
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 
 
@@ -25,7 +25,7 @@ class Reader:
 
 @pytest.fixture
 def peer() -> Peer:
-    return JobServer().connect("127.0.0.1", 1)
+    return JobServer().connect(Origin("127.0.0.1", 1))
 
 
 # ── one outlet ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import sys
 import pytest
 from world import World, request
 
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.model import (
     ABILITY_COST,
     FUNCTION_COST,
@@ -50,7 +50,7 @@ def test_the_memory_for_jobs_is_bounded_to_the_byte() -> None:
     cost = JOB_COST + 100
     room = F + 3 * cost
     server = server_with(max_memory=room)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB_BG", b"f", b"", b"x" * 100)
     assert ask(server, peer, job * 3).count(CREATED) == 3
     assert server.memory == room
@@ -65,7 +65,7 @@ def test_the_memory_for_jobs_is_bounded_to_the_byte() -> None:
 def test_half_sent_packets_of_all_peers_together_are_bounded() -> None:
     server = server_with(max_half_sent=1_000_000)
     head = b"\0REQ" + (18).to_bytes(4, "big") + (900_000).to_bytes(4, "big") + b"f\0\0"
-    peers = [server.connect("127.0.0.1", number) for number in range(3)]
+    peers = [server.connect(Origin("127.0.0.1", number)) for number in range(3)]
     for peer in peers[:2]:
         assert ask(server, peer, head + b"x" * 450_000) == b""
     assert b"QUEUE_ERROR" in ask(server, peers[2], head + b"x" * 450_000)
@@ -80,7 +80,7 @@ def test_half_sent_packets_of_all_peers_together_are_bounded() -> None:
 
 def test_clients_that_wait_cost_memory_too() -> None:
     server = server_with(max_memory=F + JOB_COST + KEY_COST + 1 + 3 * SUBSCRIBER_COST)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB", b"f", b"u", b"")
     assert ask(server, peer, job * 5).count(CREATED) == 3
     assert server.functions[b"f"].counters.coalesced == 2
@@ -91,7 +91,7 @@ def test_clients_that_wait_cost_memory_too() -> None:
 
 def test_running_jobs_count_until_they_end() -> None:
     server = server_with(max_memory=F + ABILITY_COST + JOB_COST)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB_BG", b"f", b"", b"")
     ask(server, peer, request("CAN_DO", b"f") + job + request("GRAB_JOB"))
     assert b"QUEUE_ERROR" in ask(server, peer, job)
@@ -100,7 +100,7 @@ def test_running_jobs_count_until_they_end() -> None:
 
 def test_no_limit_is_no_limit() -> None:
     server = server_with(max_memory=0)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     assert ask(server, peer, request("SUBMIT_JOB_BG", b"f", b"", b"x" * 10_000) * 100).count(CREATED) == 100
 
 
@@ -110,7 +110,7 @@ def test_no_limit_is_no_limit() -> None:
 @pytest.mark.parametrize("packet", ["CAN_DO", "SUBMIT_JOB_BG", "SUBMIT_REDUCE_JOB", "create"])
 def test_functions_have_a_limited_name_and_a_limited_number(packet: str) -> None:
     server = server_with(max_functions=3, max_function=10)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     ask(server, peer, b"".join(b"maxqueue %b 100\n" % name for name in (b"x" * 10, b"b", b"c")))  # not idle
 
     def use(name: bytes) -> bytes:
@@ -131,7 +131,7 @@ def test_functions_have_a_limited_name_and_a_limited_number(packet: str) -> None
 
 def test_limits_of_functions_not_seen_yet_are_kept_within_bounds() -> None:
     server = server_with(max_functions=3)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     for number in range(3):
         assert ask(server, peer, b"maxqueue f%d 1\n" % number) == b"OK\r\n"
     assert ask(server, peer, b"maxqueue f3 1\n").startswith(b"ERR MAXQUEUE ")
@@ -147,7 +147,7 @@ def test_limits_of_functions_not_seen_yet_are_kept_within_bounds() -> None:
 
 def test_an_idle_function_is_forgotten_after_a_time() -> None:
     server = server_with(forget_after=60.0)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     ask(server, peer, b"create function idle\nmaxqueue limited 5\n")
     ask(server, peer, request("CAN_DO", b"worked") + request("SUBMIT_JOB_BG", b"queued", b"", b"x"))
     ask(server, peer, request("SUBMIT_JOB", b"done", b"", b"x") + b"cancel job H:localhost:2\n")
@@ -159,7 +159,7 @@ def test_an_idle_function_is_forgotten_after_a_time() -> None:
     assert (server.forgotten.submitted, server.forgotten.cancelled) == (1, 1)
     assert server.next_deadline() == 0
     server.lost(peer)
-    ask(server, server.connect("127.0.0.1", 2), b"cancel job H:localhost:1\nmaxqueue limited 0\n")
+    ask(server, server.connect(Origin("127.0.0.1", 2)), b"cancel job H:localhost:1\nmaxqueue limited 0\n")
     server.tick(1120.0, 1_800_000_120.0)
     assert server.functions == {}
     assert server.memory == 0
@@ -167,7 +167,7 @@ def test_an_idle_function_is_forgotten_after_a_time() -> None:
 
 def test_the_function_that_is_idle_for_longest_makes_room() -> None:
     server = server_with(max_functions=3)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     for number in range(1000):  # people name the function of a reply after its request
         name = b"reply to %d" % number
         answer = ask(server, peer, request("CAN_DO", name) + request("SUBMIT_JOB_BG", name, b"", b"x"))
@@ -180,7 +180,7 @@ def test_the_function_that_is_idle_for_longest_makes_room() -> None:
 
 def test_a_table_of_keys_that_was_large_does_not_stay_so() -> None:
     server = server_with()
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     for start in range(0, 50_000, 500):
         jobs = [request("SUBMIT_JOB_BG", b"f", b"u%d" % number, b"") for number in range(start, start + 500)]
         ask(server, peer, b"".join(jobs))
@@ -197,7 +197,7 @@ def test_a_table_of_keys_that_was_large_does_not_stay_so() -> None:
 
 def test_a_connection_has_a_limited_number_of_functions() -> None:
     server = server_with(max_abilities=3)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     for number in range(3):
         assert ask(server, peer, request("CAN_DO", b"%d" % number) * 2) == b""
     assert b"QUEUE_ERROR\0A connection may have 3 functions" in ask(server, peer, request("CAN_DO", b"3"))
@@ -206,7 +206,7 @@ def test_a_connection_has_a_limited_number_of_functions() -> None:
 
 def test_clients_of_one_job_are_limited() -> None:
     server = server_with()
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB", b"f", b"u", b"")
     for _ in range(MAX_SUBSCRIBERS // 1000):
         assert ask(server, peer, job * 1000).count(CREATED) == 1000
@@ -217,7 +217,7 @@ def test_clients_of_one_job_are_limited() -> None:
 @pytest.mark.parametrize("limit", [1, 64, 1000])
 def test_the_limit_of_a_unique_is_exact(limit: int) -> None:
     server = server_with(max_unique=limit)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     assert CREATED in ask(server, peer, request("SUBMIT_JOB_BG", b"f", b"u" * limit, b"x"))
     assert b"ARGUMENT_TOO_LARGE\0Unique value too large" in ask(
         server, peer, request("SUBMIT_JOB_BG", b"f", b"u" * (limit + 1), b"x")
@@ -226,7 +226,7 @@ def test_the_limit_of_a_unique_is_exact(limit: int) -> None:
 
 def test_a_name_of_a_client_is_cut() -> None:
     server = server_with()
-    peer = server.connect("10.0.0.1", 7)
+    peer = server.connect(Origin("10.0.0.1", 7))
     ask(server, peer, request("SET_CLIENT_ID", b"n" * 1000))
     assert ask(server, peer, b"workers\n") == b"7 10.0.0.1 " + b"n" * 127 + b" :\n.\n"
 
@@ -250,8 +250,8 @@ def test_a_worker_remembers_so_many_jobs_that_were_taken_from_it(world: World) -
 
 def test_a_draining_server_refuses_new_jobs_and_lets_the_others_end() -> None:
     server = server_with()
-    client = server.connect("127.0.0.1", 1)
-    worker = server.connect("127.0.0.1", 2)
+    client = server.connect(Origin("127.0.0.1", 1))
+    worker = server.connect(Origin("127.0.0.1", 2))
     ask(server, client, request("SUBMIT_JOB", b"f", b"u", b"x"))
     ask(server, worker, request("CAN_DO", b"f") + request("GRAB_JOB"))
     assert server.running == 1
@@ -269,7 +269,7 @@ def test_a_draining_server_refuses_new_jobs_and_lets_the_others_end() -> None:
 
 def test_notices_are_bounded_and_taken_once() -> None:
     server = server_with()
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     server.receive(peer, request("SUBMIT_JOB", b"f") * (MAX_EVENTS + 500))
     notices = server.take_events()
     assert len(notices) == MAX_EVENTS

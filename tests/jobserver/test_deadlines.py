@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import World, request
 
+from geartrain.jobserver import Origin
 from geartrain.jobserver.deadlines import Deadlines
 
 
@@ -38,7 +39,7 @@ def test_a_million_jobs_with_a_time_limit_that_end_early_leave_a_small_heap() ->
     """Each assignment puts a timer into the heap; almost all jobs end long before it."""
     world = World()
     server = world.real
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     server.receive(peer, request("CAN_DO_TIMEOUT", b"f", b"3600000"))
     one = request("SUBMIT_JOB_BG", b"f", b"", b"x") + request("GRAB_JOB")
     for number in range(1, 20_001):
@@ -50,7 +51,7 @@ def test_a_million_jobs_with_a_time_limit_that_end_early_leave_a_small_heap() ->
 
 def test_later_jobs_that_are_cancelled_leave_a_small_heap(world: World) -> None:
     server = world.real
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     at = b"%d" % (world.wall + 1000)
     server.receive(peer, request("SUBMIT_JOB_EPOCH", b"f", b"", at, b"x") * 5000)
     assert len(server.delayed.heap) == 5000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from world import request
 
-from geartrain.jobserver import JobServer
+from geartrain.jobserver import JobServer, Origin
 
 ORDERS = b"\ncreate function made\ndrop function victim\n" + request("SUBMIT_JOB_BG", b"made", b"", b"x")
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -23,7 +23,7 @@ def test_it_is_closed_and_nothing_is_executed(start: bytes, protocol: str, piece
     server = JobServer()
     server.tick(1000.0, 1_800_000_000.0)
     server.create_function(b"victim")
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     data = start + ORDERS
     for at in range(0, len(data), piece):
         server.receive(peer, data[at : at + piece])
@@ -41,7 +41,7 @@ def test_it_is_closed_and_nothing_is_executed(start: bytes, protocol: str, piece
 def test_neither_is_what_begins_with_nul_and_is_no_packet(start: bytes, piece: int) -> None:
     server = JobServer()
     server.create_function(b"victim")
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     data = start + bytes(12) + ORDERS
     for at in range(0, len(data), piece):
         server.receive(peer, data[at : at + piece])
@@ -54,7 +54,7 @@ def test_neither_is_what_begins_with_nul_and_is_no_packet(start: bytes, piece: i
 @pytest.mark.parametrize("start", [b"version\n", b"\r\n" + request("ECHO_REQ", b"x"), b"\x1b[A\n"])
 def test_who_has_begun_with_gearman_is_not_asked_again(start: bytes, piece: int) -> None:
     server = JobServer()
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     data = start + b"GET / HTTP/1.1\n\x16\x03\n" + request("ECHO_REQ", b"still here")
     for at in range(0, len(data), piece):
         server.receive(peer, data[at : at + piece])
@@ -64,7 +64,7 @@ def test_who_has_begun_with_gearman_is_not_asked_again(start: bytes, piece: int)
 
 def test_the_words_of_http_are_ordinary_ones_later_on() -> None:
     server = JobServer()
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     server.receive(peer, b"version\nGET / HTTP/1.1\n" + request("ECHO_REQ", b"\x16\x03"))
     assert not peer.closing
     assert b"ERR UNKNOWN_COMMAND" in b"".join(peer.take())

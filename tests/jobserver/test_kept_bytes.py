@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from world import go_on, request
 
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.outbox import Outbox
 
 LIMIT = 8_000_000
@@ -81,7 +81,7 @@ def test_what_is_kept_is_counted(kind: str) -> None:
     settings.durable = False
     server = JobServer(settings)
     server.tick(1000.0, 1_800_000_000.0)
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     tracemalloc.start()
     try:
         taken = fill(server, peer, KINDS[kind], error)
@@ -97,7 +97,7 @@ def test_what_is_kept_is_counted(kind: str) -> None:
 
 def test_jobs_taken_from_a_worker_are_counted() -> None:
     server = JobServer()
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     server.tick(1000.0, 1_800_000_000.0)
     before = server.memory
     for number in range(1, 3001):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import go_on, request
 
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.chores import REQUEST_COST
 from geartrain.jobserver.outbox import BIG_PIECE, MAX_UNREAD_OUTPUT, SHARED_PIECE
 
@@ -23,7 +23,7 @@ def server() -> JobServer:
 
 
 def connect(server: JobServer, fd: int = 1) -> Peer:
-    return server.connect("127.0.0.1", fd)
+    return server.connect(Origin("127.0.0.1", fd))
 
 
 def take_all(server: JobServer, peer: Peer) -> bytes:

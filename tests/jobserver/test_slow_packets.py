@@ -7,7 +7,7 @@ import struct
 import pytest
 from world import request
 
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 
 
 class Clock:
@@ -29,7 +29,7 @@ class Clock:
         self.server.tick(end, end)
 
     def connect(self) -> Peer:
-        return self.server.connect("127.0.0.1", 9)
+        return self.server.connect(Origin("127.0.0.1", 9))
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
+from geartrain.jobserver.changes import Read
 from geartrain.jobserver.model import ABILITY_COST, FUNCTION_COST
 from geartrain.jobserver.records import POSITION_BITS, Batch, StoredJob
 from geartrain.jobserver.rules.storage import READ_AGAIN_AFTER
@@ -27,7 +28,7 @@ class Durable:
         self.server.tick(1.0, 1000.0)
 
     def peer(self) -> Peer:
-        return self.server.connect("127.0.0.1", 5)
+        return self.server.connect(Origin("127.0.0.1", 5))
 
     def send(self, peer: Peer, type: int, *arguments: bytes) -> list[Packet]:
         self.server.receive(peer, pack_request(type, *arguments))
@@ -50,6 +51,11 @@ class Durable:
         batch = self.batch()
         self.server.written(batch)
         return batch
+
+    def read(self) -> Read:
+        """The workload that is to be read."""
+        (read,) = self.server.take_reads()
+        return read
 
     def worker(self, function: bytes = b"f") -> Peer:
         peer = self.peer()
@@ -214,7 +220,7 @@ def test_one_job_that_is_too_large_does_not_harm_its_batch(durable: Durable) -> 
     for _ in range(2):
         durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
     batch = durable.batch()
-    durable.server.refuse_one(1, "above max_allowed_packet")
+    durable.server.refuse_one(batch, 1, "above max_allowed_packet")
     durable.server.written(batch)
     first, second = durable.got(client)
     assert first.type == p.ERROR
@@ -333,7 +339,7 @@ def test_a_large_workload_leaves_memory_and_is_read_when_assigned(durable: Durab
     assert durable.server.memory == before - len(big)
     assert durable.send(worker, p.GRAB_JOB_UNIQ) == []
     assert durable.send(worker, p.ECHO_REQ, b"behind") == []
-    (read,) = durable.server.reads
+    (read,) = durable.server.take_reads()
     durable.server.deliver(read, big)
     assert durable.got(worker) == [Packet(p.JOB_ASSIGN_UNIQ, (b"H:t:1", b"f", b"u", big)), echo(b"behind")]
     durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
@@ -347,7 +353,7 @@ def test_a_time_limit_begins_when_the_workload_has_been_read(durable: Durable) -
     durable.send(worker, p.CAN_DO_TIMEOUT, b"f", b"1000")
     durable.send(worker, p.GRAB_JOB)
     durable.server.tick(10.0, 1009.0)
-    durable.server.deliver(durable.server.reads.pop(), b"x" * 2000)
+    durable.server.deliver(durable.read(), b"x" * 2000)
     assert durable.got(worker)[0].type == p.JOB_ASSIGN
     durable.server.tick(10.9, 1009.9)
     assert len(durable.server.jobs) == 1
@@ -360,11 +366,11 @@ def test_a_workload_that_can_not_be_read_now_is_offered_again(durable: Durable) 
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
     durable.commit()
     durable.send(worker, p.GRAB_JOB)
-    durable.server.undelivered(durable.server.reads.pop(), lost_for_good=False)
+    durable.server.undelivered(durable.read(), lost_for_good=False)
     assert durable.got(worker) == [Packet(p.NO_JOB, ())]
     durable.server.tick(2.0, 1000.0 + READ_AGAIN_AFTER)
     assert durable.send(worker, p.GRAB_JOB) == []
-    durable.server.deliver(durable.server.reads.pop(), b"x" * 2000)
+    durable.server.deliver(durable.read(), b"x" * 2000)
     assert durable.got(worker)[0].type == p.JOB_ASSIGN
 
 
@@ -374,7 +380,7 @@ def test_a_workload_that_is_lost_for_good_fails_its_job(durable: Durable) -> Non
     durable.commit()
     durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"")
     durable.send(worker, p.GRAB_JOB)
-    durable.server.undelivered(durable.server.reads.pop(), lost_for_good=True)
+    durable.server.undelivered(durable.read(), lost_for_good=True)
     assert durable.got(worker) == [Packet(p.NO_JOB, ())]
     assert durable.got(waiting) == [Packet(p.WORK_FAIL, (b"H:t:1",))]
     assert len(durable.server.jobs) == 0
@@ -386,11 +392,11 @@ def test_a_worker_that_dies_while_its_workload_is_read_gives_the_job_back(durabl
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
     durable.commit()
     durable.send(first, p.GRAB_JOB)
-    read = durable.server.reads.pop()
+    read = durable.read()
     durable.server.lost(first)
     durable.server.deliver(read, b"x" * 2000)
     assert durable.send(second, p.GRAB_JOB) == []
-    durable.server.deliver(durable.server.reads.pop(), b"x" * 2000)
+    durable.server.deliver(durable.read(), b"x" * 2000)
     assert durable.got(second)[0].type == p.JOB_ASSIGN
 
 
@@ -441,3 +447,139 @@ def test_a_thousand_submitters_of_one_job(durable: Durable) -> None:
         durable.send(peer, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
     durable.commit()
     assert all(durable.got(peer) == [created(1)] for peer in peers)
+
+
+# ── a store that is late ────────────────────────────────────────────────────────────────────────────────────────────
+
+LATE = 11.0  # seconds: twice the time for a store that is down, and one more
+
+
+def told(durable: Durable) -> list[str]:
+    return [name for name, _, _ in durable.server.take_events()]
+
+
+def refusal(packet: Packet) -> bytes:
+    assert packet.type == p.ERROR
+    return packet.arguments[1]
+
+
+def late(durable: Durable) -> tuple[Peer, Batch]:
+    """A client whose submission the store has not answered for too long, and the batch."""
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    batch = durable.batch()
+    assert durable.server.next_deadline() == 1.0 + LATE
+    durable.server.tick(1.0 + LATE - 0.1, 1010.0)
+    assert durable.got(client) == []
+    durable.server.tick(1.0 + LATE, 1011.0)
+    assert refusal(durable.got(client)[0]) == b"The job could not be stored: the store does not answer"
+    assert told(durable) == ["store_hangs"]
+    assert durable.server.next_deadline() != 1.0 + LATE
+    return client, batch
+
+
+def test_a_batch_that_is_late_is_refused_and_no_other_is_given_out(durable: Durable) -> None:
+    client, _ = late(durable)
+    assert b"does not answer" in refusal(durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")[0])
+    assert durable.server.take_batch() is None
+    assert durable.server.is_stored, "nothing is owed to anybody"
+    assert len(durable.server.jobs) == 0
+
+
+def test_a_late_yes_opens_the_store_again_and_the_job_is_removed_there(durable: Durable) -> None:
+    client, batch = late(durable)
+    durable.server.written(batch)
+    assert told(durable) == ["store_back"]
+    assert durable.commit().removed == [1]
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w") == []
+    durable.commit()
+    assert durable.got(client) == [created(2)]
+
+
+def test_a_late_no_opens_the_store_again(durable: Durable) -> None:
+    client, batch = late(durable)
+    durable.server.refuse_one(batch, 1, "too large")
+    durable.server.refused(batch, "full", down=False)
+    assert told(durable) == ["store_back"]
+    assert durable.commit().removed == [1]
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w") == []
+
+
+def test_a_store_that_answers_late_that_it_is_down_stays_closed_until_it_is_back(durable: Durable) -> None:
+    client, batch = late(durable)
+    durable.server.refused(batch, "gone", down=True)
+    assert refusal(durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")[0]).endswith(b"gone")
+    durable.server.back()
+    assert durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w") == []
+    assert durable.commit().removed == [1]
+
+
+def test_a_commit_in_time_sets_the_clock_back(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.commit()
+    durable.server.tick(10.0, 1009.0)
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.batch()
+    durable.server.tick(1.0 + LATE, 1011.0)
+    assert told(durable) == []
+
+
+def test_a_job_server_that_stood_still_itself_hears_the_answer_first(durable: Durable) -> None:
+    client = durable.peer()
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    batch = durable.batch()
+    durable.server.tick(500.0, 1500.0)
+    durable.server.written(batch)
+    assert durable.got(client) == [created(1)]
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    durable.batch()
+    durable.server.tick(1000.0, 2000.0)
+    durable.server.tick(durable.server.next_deadline(), 2001.0)
+    assert durable.got(client)[0].type == p.ERROR
+
+
+def test_who_leaves_may_give_up_at_once(durable: Durable) -> None:
+    client = durable.peer()
+    durable.server.give_up("nothing is under way")
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"w")
+    assert not durable.server.is_stored
+    durable.batch()
+    assert not durable.server.is_stored
+    durable.server.give_up("the job server stops")
+    assert durable.got(client)[0].type == p.ERROR
+    assert durable.server.is_stored
+
+
+def test_workloads_that_do_not_come_are_put_back_all_together(durable: Durable) -> None:
+    client, workers = durable.peer(), [durable.worker(), durable.worker()]
+    for _ in workers:
+        durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
+    durable.commit()
+    durable.send(workers[0], p.GRAB_JOB)
+    first = durable.read()
+    durable.server.tick(5.0, 1004.0)
+    durable.send(workers[1], p.GRAB_JOB)
+    second = durable.read()
+    durable.server.tick(1.0 + LATE, 1011.0)
+    assert told(durable) == ["store_hangs"]
+    assert [durable.got(worker)[0].type for worker in workers] == [p.NO_JOB, p.NO_JOB]
+    durable.server.deliver(first, b"x" * 2000)  # too late
+    durable.server.undelivered(second, lost_for_good=True)
+    assert [durable.got(worker) for worker in workers] == [[], []]
+    assert len(durable.server.jobs) == 2
+
+
+def test_while_workloads_come_the_others_are_waited_for(durable: Durable) -> None:
+    client, workers = durable.peer(), [durable.worker(), durable.worker()]
+    for worker in workers:
+        durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"x" * 2000)
+        durable.commit()
+        durable.send(worker, p.GRAB_JOB)
+    first, second = durable.server.take_reads()
+    durable.server.tick(10.0, 1009.0)
+    durable.server.deliver(first, b"x" * 2000)
+    durable.server.tick(20.0, 1019.0)
+    assert told(durable) == []
+    durable.server.deliver(second, b"x" * 2000)
+    assert [durable.got(worker)[0].type for worker in workers] == [p.JOB_ASSIGN, p.JOB_ASSIGN]

@@ -11,7 +11,7 @@ import time
 import pytest
 from world import go_on, request
 
-from geartrain.jobserver import JobServer, Peer
+from geartrain.jobserver import JobServer, Origin, Peer
 from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 
 READ = 64 * 1024
@@ -55,7 +55,7 @@ def flood(server: JobServer, peer: Peer, message: bytes) -> int:
 
 
 def test_an_ordinary_read_is_done_at_once(server: JobServer) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB_BG", b"f", b"", b"x" * 100)
     grab = request("CAN_DO", b"f") + request("CAN_DO", b"g") + request("GRAB_JOB")
     assert flood(server, peer, job + grab) <= 2
@@ -63,7 +63,7 @@ def test_an_ordinary_read_is_done_at_once(server: JobServer) -> None:
 
 @pytest.mark.parametrize("command", [b"status\n", b"prioritystatus\n"])
 def test_listings_of_100_000_functions(server: JobServer, command: bytes) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     send(server, peer, *(b"create function f%d\n" % number for number in range(100_000)))
     server.receive(peer, command)
     assert peer.stalled
@@ -71,7 +71,7 @@ def test_listings_of_100_000_functions(server: JobServer, command: bytes) -> Non
 
 
 def test_questions_about_a_unique_among_100_000_functions(server: JobServer) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     send(server, peer, *(b"create function f%d\n" % number for number in range(100_000)))
     assert flood(server, peer, request("GET_STATUS_UNIQUE", b"u")) > 20
 
@@ -80,13 +80,13 @@ def test_questions_about_a_unique_among_100_000_functions(server: JobServer) -> 
     "message", [request("GRAB_JOB"), request("PRE_SLEEP"), request("GRAB_JOB") + request("PRE_SLEEP")]
 )
 def test_a_worker_of_20_000_functions(server: JobServer, message: bytes) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     send(server, peer, *(request("CAN_DO", b"%d" % number) for number in range(20_000)))
     assert flood(server, peer, message) > 20
 
 
 def test_a_worker_that_holds_20_000_jobs_and_forgets_another_function(server: JobServer) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB_BG", b"f", b"", b"")
     send(server, peer, request("CAN_DO", b"f"), *[job + request("GRAB_JOB")] * 20_000)
     assert server.functions[b"f"].running == 20_000
@@ -96,8 +96,8 @@ def test_a_worker_that_holds_20_000_jobs_and_forgets_another_function(server: Jo
 @pytest.mark.parametrize("report", ["WORK_DATA", "WORK_STATUS", "WORK_EXCEPTION"])
 def test_reports_to_20_000_listeners(server: JobServer, report: str) -> None:
     """A small packet becomes a large output, for a client that may not read."""
-    worker = server.connect("127.0.0.1", 1)
-    client = server.connect("127.0.0.1", 2)
+    worker = server.connect(Origin("127.0.0.1", 1))
+    client = server.connect(Origin("127.0.0.1", 2))
     again = [request("SUBMIT_JOB", b"f", b"u", b"")] * 20_000
     if report == "WORK_EXCEPTION":  # it ends the job
         for number in range(30):
@@ -114,7 +114,7 @@ def test_reports_to_20_000_listeners(server: JobServer, report: str) -> None:
 
 @pytest.mark.parametrize("later", [False, True])
 def test_functions_dropped_beside_100_000_jobs(server: JobServer, later: bool) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     at = b"%d" % (server.wall + 1000)
     job = request("SUBMIT_JOB_EPOCH", b"f", b"", at, b"") if later else request("SUBMIT_JOB_BG", b"f", b"", b"")
     send(server, peer, *[job] * 100_000)
@@ -124,7 +124,7 @@ def test_functions_dropped_beside_100_000_jobs(server: JobServer, later: bool) -
 
 
 def test_a_function_is_dropped_with_all_its_jobs(server: JobServer) -> None:
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     at = b"%d" % (server.wall + 1000)
     for function in (b"f", b"g"):
         for kind in ("SUBMIT_JOB", "SUBMIT_JOB_HIGH", "SUBMIT_JOB_LOW_BG"):
@@ -142,7 +142,7 @@ def test_a_function_is_dropped_with_all_its_jobs(server: JobServer) -> None:
 
 def test_a_peer_that_was_interrupted_is_touched_even_if_it_gets_nothing(server: JobServer) -> None:
     """So that the shell comes back to it."""
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     send(server, peer, *(request("CAN_DO", b"%d" % number) for number in range(20_000)))
     server.touched.clear()
     peer.touched = False
@@ -155,7 +155,7 @@ def test_a_peer_that_was_interrupted_is_touched_even_if_it_gets_nothing(server: 
 def test_very_many_jobs_that_are_due_at_once(server: JobServer, kind: str) -> None:
     """Everybody likes to schedule for midnight; the others' turns come in between."""
     count = 20_000
-    peer = server.connect("127.0.0.1", 1)
+    peer = server.connect(Origin("127.0.0.1", 1))
     if kind == "later jobs":
         at = b"%d" % (server.wall + 10)
         send(server, peer, *[request("SUBMIT_JOB_EPOCH", b"f", b"", at, b"%d" % number) for number in range(count)])

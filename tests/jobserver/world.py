@@ -18,7 +18,7 @@ from naive import NaiveServer, Options, Raised, Refusal
 from structure import check
 
 from conversation import PACKETS, told
-from geartrain.jobserver import JobServer, Peer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.records import Batch, StoredJob
 
 SOON = 1e-6
@@ -42,6 +42,7 @@ def settings_for(options: Options) -> Settings:
         setattr(settings, name, value)
     settings.version = b"model"
     settings.packet_timeout = 1e9
+    settings.store_timeout = 1e9
     return settings
 
 
@@ -65,7 +66,7 @@ class World:
 
     def connect(self, name: str) -> None:
         self.next_fd += 1
-        self.peers[name] = self.real.connect("127.0.0.1", self.next_fd)
+        self.peers[name] = self.real.connect(Origin("127.0.0.1", self.next_fd))
         self.received[name] = b""
         self.naive.connect(name, "127.0.0.1", self.next_fd)
 

@@ -94,9 +94,9 @@ THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
 
 
 _FOR_THE_RULES = (
-    "spill_above", "job_retries", "worker_wakeup", "wake_timeout", "exact_timeouts", "exceptions", "max_line",
-    "max_function", "max_unique", "max_functions", "max_abilities", "forget_after", "max_memory", "max_unsent",
-    "max_half_sent", "packet_timeout",
+    "store_timeout", "spill_above", "job_retries", "worker_wakeup", "wake_timeout", "exact_timeouts", "exceptions",
+    "max_line", "max_function", "max_unique", "max_functions", "max_abilities", "forget_after", "max_memory",
+    "max_unsent", "max_half_sent", "packet_timeout",
 )  # fmt: skip
 """Options that the job server's settings have by the same name and in the same form."""
 

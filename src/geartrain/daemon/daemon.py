@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from geartrain.daemon.connection import Connection
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
-from geartrain.jobserver import JobServer
+from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class Daemon:
             log.warning("connection_refused", extra={"fields": {"host": host, "limit": limit}})
             return None
         self.connections.add(connection)
-        peer = self.server.connect(host, transport.get_extra_info("socket").fileno())
+        peer = self.server.connect(Origin(host, transport.get_extra_info("socket").fileno()))
         peer.outlet = connection
         log.debug("connected", extra={"fields": {"peer": repr(peer)}})
         return peer

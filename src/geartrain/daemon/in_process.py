@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from geartrain.daemon.flow import DRAIN, FULL, GO_ON, Flow
+from geartrain.jobserver import Origin
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 from geartrain.wire.parser import LARGEST_BODY, Packet, Parser
 
@@ -27,7 +28,7 @@ class InProcessPeer(Flow):
     def __init__(self, host: Host) -> None:
         super().__init__()
         self.closed = False
-        self.peer = host.server.connect(HOST, -1)
+        self.peer = host.server.connect(Origin(HOST))
         self.peer.outlet = self
         self._host = host
         self._parser = Parser(LARGEST_BODY)

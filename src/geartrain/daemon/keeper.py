@@ -1,4 +1,7 @@
-"""The daemon's side of the store: the jobs that it kept at the start, batches and workloads while it runs."""
+"""The extension that ties the job server to its store: it loads what was kept, and carries batches and workloads.
+
+What an answer of the store means, and when one is late, the core decides (``jobserver.store_link``).
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ GATHERED_AT_ONCE: Final = 5000  # jobs
 
 
 class Keeper(Extension):
-    """Ties one job server to one store."""
+    """Ties one job server to one store: carries batches and reads there, and what came of them back."""
 
     def __init__(self, server: JobServer, store: Store, timeout: float) -> None:
         self.server = server
@@ -38,12 +41,6 @@ class Keeper(Extension):
         self.writer: Writer[Read] | None = None
         self.enter: Callable[[], None] = lambda: None
         self.post: Callable[..., object] = lambda *_: None
-        # The writer waits for a store that is down; this bounds the wait for one that hangs.
-        self.longest_wait = 2 * timeout + 1
-        self.give_up_at = 0.0  # when the batch under way has taken too long; 0: none is under way
-        self.given_up: Batch | None = None  # the batch that did, until the store says what became of it
-        self.reads: set[Read] = set()  # under way
-        self.give_up_reads_at = 0.0  # when no read has come to an end for too long; 0: none is under way
 
     def load(self, progress: Callable[[int, int], None] = lambda jobs, of: None) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
@@ -91,26 +88,16 @@ class Keeper(Extension):
         server = self.server
         writer = self.writer
         assert writer is not None
-        if self.give_up_at and server.now >= self.give_up_at:
-            self._give_up(f"it has not answered for {self.longest_wait:g} s")
-        if self.give_up_reads_at and server.now >= self.give_up_reads_at:
-            self._give_up_reads()
         batch = server.take_batch()
         if batch is not None:
-            self.give_up_at = server.now + self.longest_wait
             writer.commit(batch)
-        if server.reads:
-            if not self.reads:
-                self.give_up_reads_at = server.now + self.longest_wait
-            reads = server.reads
-            server.reads = []
-            self.reads.update(reads)
-            for read in reads:
+        if server.store.wanted:
+            for read in server.take_reads():
                 writer.read(read)
 
     def reload(self) -> None:
-        """If the store is down, since it was taken away, have it made again with all that is still known here."""
-        if self.server.store_trouble and self.writer is not None:
+        """If the store is down, since it was taken away, have it filled again with all that is still known here."""
+        if self.server.store.trouble and self.writer is not None:
             log.warning("store_rebuilding", extra={"fields": {"store": repr(self.store)}})
             self._gather([], self.server.stored_jobs())
 
@@ -125,55 +112,18 @@ class Keeper(Extension):
         else:
             writer.rebuild(jobs, self.server.changes.reserved)
 
-    def next_deadline(self) -> float:
-        if self.give_up_at and self.give_up_reads_at:
-            return min(self.give_up_at, self.give_up_reads_at)
-        return self.give_up_at or self.give_up_reads_at
-
-    def give_up(self) -> None:
-        self._give_up("the job server stops")
-
-    def _give_up(self, reason: str) -> None:
-        """Wait no longer for a commit under way: its jobs are refused, and so are others until it has answered."""
-        batch = self.server.changes.under_way
-        if batch is None:
-            return
-        self.enter()
-        self.give_up_at = 0.0
-        self.given_up = batch
-        fields = {"store": repr(self.store), "reason": reason, "batch": repr(batch)}
-        log.error("store_hangs", extra={"fields": fields})
-        self.server.refused(batch, "the store does not answer", down=True)
-
-    def _give_up_reads(self) -> None:
-        """Wait no longer for any workload that is being read: one holds up the others."""
-        self.enter()
-        reason = f"no workload has been read for {self.longest_wait:g} s"
-        log.error("store_hangs", extra={"fields": {"store": repr(self.store), "reason": reason}})
-        self.give_up_reads_at = 0.0
-        reads = self.reads
-        self.reads = set()
-        for read in reads:
-            self.server.undelivered(read, lost_for_good=False)
-
-    def _is_late(self, batch: Batch) -> bool:
-        """Whether this outcome is that of a batch that was given up."""
-        self.give_up_at = 0.0
-        late = self.given_up is batch
-        if late:
-            self.given_up = None
-            log.info("store_back", extra={"fields": {"store": repr(self.store)}})
-        return late
-
     @property
     def is_drained(self) -> bool:
-        changes = self.server.changes
-        return changes.under_way is None and (not changes.waiting or bool(self.server.store_trouble))
+        return self.server.is_stored
+
+    def give_up(self) -> None:
+        self.enter()
+        self.server.give_up("the job server stops")
 
     def stop(self, seconds: float) -> None:
         """Let go of the store when what was handed over is written, after so many seconds in any case."""
-        if self.given_up is not None:
-            seconds = 0.0  # it was waited for, and its jobs were refused: they had better not be written now
+        if self.server.store.late is not None:
+            seconds = 0.0  # it was waited for, and its jobs were refused: they should not be written now
         if self.writer is None or self.writer.close(seconds):
             self.store.close()
         else:  # to close it as well would hang
@@ -183,22 +133,15 @@ class Keeper(Extension):
 
     def written(self, batch: Batch) -> None:
         self.enter()
-        if self._is_late(batch):
-            self.server.back()
-        else:
-            self.server.written(batch)
+        self.server.written(batch)
 
     def too_large(self, batch: Batch, number: int, reason: str) -> None:
         self.enter()
-        if self.given_up is not batch:
-            self.server.refuse_one(number, reason)
+        self.server.refuse_one(batch, number, reason)
 
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()
-        if not self._is_late(batch):
-            self.server.refused(batch, reason, down)
-        elif not down:
-            self.server.back()
+        self.server.refused(batch, reason, down)
 
     def back(self) -> None:
         self.enter()
@@ -206,18 +149,8 @@ class Keeper(Extension):
 
     def deliver(self, read: Read, workload: bytes) -> None:
         self.enter()
-        if self._is_awaited(read):
-            self.server.deliver(read, workload)
+        self.server.deliver(read, workload)
 
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
         self.enter()
-        if self._is_awaited(read):
-            self.server.undelivered(read, lost_for_good)
-
-    def _is_awaited(self, read: Read) -> bool:
-        """Whether this read, now ended, has not been given up."""
-        if read not in self.reads:
-            return False
-        self.reads.remove(read)
-        self.give_up_reads_at = self.server.now + self.longest_wait if self.reads else 0.0
-        return True
+        self.server.undelivered(read, lost_for_good)

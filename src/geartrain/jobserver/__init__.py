@@ -4,7 +4,8 @@ See ``server`` for the one object that holds everything, and the modules for one
 """
 
 from geartrain.jobserver.model import Peer
+from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.server import JobServer
 from geartrain.jobserver.settings import Settings
 
-__all__ = ["JobServer", "Peer", "Settings"]
+__all__ = ["JobServer", "Origin", "Peer", "Settings"]

@@ -58,7 +58,6 @@ class Changes:
         self.changed: list[Change] = []
         self.removed: list[int] = []
         self.records: list[Record] = []
-        self.under_way: Batch | None = None
         self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
         self.moved: dict[int, int] = {}  # positions of jobs that were moved before they were written
@@ -95,8 +94,7 @@ class Changes:
             self.changed.append(Change(job.number, position, job.due, job.priority, job.attempts))
 
     def take(self, next_number: i64) -> Batch:
-        """What has gathered, as the batch under way until ``written`` or ``refused`` (storage) is told of it."""
-        assert self.under_way is None
+        """What has gathered, as the next batch; the one before it has come to its end."""
         jobs: list[Job] = []
         batch = Batch(next_number)
         new = self.new
@@ -125,7 +123,6 @@ class Changes:
             if not self.removed:
                 self.revived = set()
         batch.removed = removed
-        self.under_way = batch
         self.writing = jobs
         return batch
 

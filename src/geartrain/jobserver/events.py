@@ -32,6 +32,8 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "report_too_large": (WARNING, "a worker's report is above `--max-packet`; its job failed, and the worker goes on"),
     "request_refused": (WARNING, "a peer asked for what it has no right to; it got an ERROR"),
     "retries_used_up": (WARNING, "a job has lost as many workers as it may, and failed"),
+    "store_back": (INFO, "the store answers again; submissions are taken as before"),
+    "store_hangs": (ERROR, "the store does not answer; what waited for it is refused or put back"),
     "stream_broken": (WARNING, "a peer sent what is no packet; the connection is closed"),
     "unknown_packet": (INFO, "a packet of a type that does not exist; its sender got an ERROR"),
     "worker_lost": (WARNING, "a job has lost its second worker or a later one; it waits before the next try"),

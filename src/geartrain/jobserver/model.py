@@ -22,6 +22,7 @@ from geartrain.jobserver.shown import show_name
 from geartrain.native import i16, i32, i64, mypyc_attr, u8
 
 if TYPE_CHECKING:
+    from geartrain.jobserver.origin import Origin
     from geartrain.jobserver.outbox import DeferredReply
     from geartrain.wire.parser import Parser
 
@@ -241,13 +242,11 @@ class Ability:
 class Peer(Outbox):
     """One connection: what it can do, what it runs, what it waits for; it may be client, worker and admin at once."""
 
-    def __init__(
-        self, touched: list[Outbox], host: str, fd: int, rights: i64, parser: Parser, exceptions: bool
-    ) -> None:
+    def __init__(self, touched: list[Outbox], origin: Origin, parser: Parser, exceptions: bool) -> None:
         super().__init__(touched)
-        self.host: str = host
-        self.fd: int = fd
-        self.rights: i64 = rights  # see dispatch
+        self.host: str = origin.host
+        self.fd: int = origin.fd
+        self.rights: i64 = origin.rights  # see dispatch
         self.client_id: bytes = b""
         self.shown_id: bytes = b"-"  # as it stands in listings
         self.parser: Parser = parser

@@ -2,7 +2,7 @@
 
 Bytes, connections and the time go in; replies, events and the next deadline come out:
 
-    peer = server.connect(host, fd)
+    peer = server.connect(origin)
     server.tick(now, wall)            the time, at the start of each iteration of the driver's loop
     server.receive(peer, data)        what the network delivered; also to go on with a stalled peer (data=b"")
     for peer in server.touched: ...   the peers that have something to write, or are to be closed
@@ -15,8 +15,9 @@ and towards a store, whose driver carries batches to it and its answers back:
     server.restore(stored)            a job that the store kept from before
     server.take_batch()               what is to be committed next
     server.stored_jobs()              what the store should have, to rebuild one that was taken away
-    server.written(batch), refused(batch, reason, down), refuse_one(number, reason), back()
-    server.reads                      workloads to fetch, answered by
+    server.written(batch), refused(batch, reason, down), refuse_one(batch, number, reason), back()
+    server.give_up(reason)            the batch under way is waited for no longer
+    server.take_reads()               workloads to fetch, answered by
     server.deliver(read, workload), undelivered(read, lost_for_good)
 
 It never opens a socket, reads a clock, logs or waits, and never raises for anything that a peer sends.
@@ -32,6 +33,7 @@ from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 from geartrain.jobserver.dispatch import dispatch
 from geartrain.jobserver.half_sent import watch_half_sent
 from geartrain.jobserver.model import Peer
+from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
@@ -83,16 +85,17 @@ class JobServer(State):
             DelayedJobs(self),
             SlowPackets(self),
             IdleFunctions(self),
+            storage.LateAnswers(self),
             LongWork(self),
         ]
 
     # ── peers and time ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def connect(self, host: str, fd: int, rights: int = EVERYTHING) -> Peer:
-        """A new connection from ``host``; ``fd`` is shown by the text command `workers`."""
+    def connect(self, origin: Origin) -> Peer:
+        """A new connection."""
         settings = self.settings
         parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
-        peer = Peer(self.touched, host, fd, rights, parser, settings.exceptions)
+        peer = Peer(self.touched, origin, parser, settings.exceptions)
         self.peers[peer] = None
         return peer
 
@@ -226,9 +229,18 @@ class JobServer(State):
         """The store has not taken the batch; ``down``: it takes no other until ``back``."""
         storage.refused(self, batch, reason, down)
 
-    def refuse_one(self, number: int, reason: str) -> None:
-        """One job of the batch under way can't be stored; the others still may be."""
-        storage.refuse_one(self, number, reason)
+    def refuse_one(self, batch: Batch, number: int, reason: str) -> None:
+        """One job of the batch can't be stored; the others still may be."""
+        storage.refuse_one(self, batch, number, reason)
+
+    def give_up(self, reason: str) -> None:
+        """The batch under way is waited for no longer, as happens by itself when the store is late."""
+        storage.give_up(self, reason)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has all that it is to have, as far as it takes anything."""
+        return self.store.under_way is None and (not self.changes.waiting or bool(self.store.trouble))
 
     def back(self) -> None:
         """The store takes batches again."""
@@ -238,12 +250,16 @@ class JobServer(State):
         """What the store should have; where a workload is there alone it is None."""
         return storage.stored_jobs(self)
 
+    def take_reads(self) -> list[Read]:
+        """Workloads that the driver is to fetch from the store now."""
+        return self.store.begin_reads(self.now)
+
     def deliver(self, read: Read, workload: bytes) -> None:
-        """A workload of ``reads`` has been read."""
+        """A workload has been read."""
         storage.deliver(self, read, workload)
 
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
-        """A workload of ``reads`` could not be read now, or is ``lost_for_good``."""
+        """A workload could not be read now, or is ``lost_for_good``."""
         storage.undelivered(self, read, lost_for_good)
 
     # ── input that can't be followed ────────────────────────────────────────────────────────────────────────────

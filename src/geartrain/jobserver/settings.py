@@ -34,6 +34,7 @@ class Settings:
 
         # The store.
         self.durable: bool = False  # background jobs are acknowledged when the driver has stored them
+        self.store_timeout: float = 5.0  # how long the driver waits for a store that is down
         self.spill_above: int = 64 * 1024  # a stored workload above this size does not stay in memory
 
         # Bounds on what a peer may send and keep here.

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.agenda import Source
-from geartrain.jobserver.changes import Changes, Read
+from geartrain.jobserver.changes import Changes
 from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.handles import Handles
 from geartrain.jobserver.model import DELAYED, FUNCTION_COST, REVOKED_COST, RUNNING, Function, Job, Peer
 from geartrain.jobserver.settings import Settings
+from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
 from geartrain.native import i64
 from geartrain.wire.packets import LAYOUTS
@@ -42,8 +43,7 @@ class State:
 
         self.durable: bool = settings.durable
         self.changes: Changes = Changes()
-        self.store_trouble: str = ""  # why the store takes nothing at the moment; empty: it does
-        self.reads: list[Read] = []  # workloads to be fetched from the store
+        self.store: StoreLink = StoreLink(settings.store_timeout)
 
         self.now: float = 0.0  # monotonic, seconds
         self.wall: float = 0.0  # Unix time

@@ -6,7 +6,7 @@ batches grow with the load and a commit's price is shared.
 
 A store that is down is waited for, for ``timeout`` seconds with growing pauses; then the batch is refused, and the
 driver is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
-be done in any case: nobody knows how much of it arrived.
+be done in any case, since a part of it may have arrived.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ class Writer(Generic[T]):
         self.outcomes = outcomes
         self._post = post  # post(function, *arguments), as call_soon_threadsafe
         self.timeout = timeout
-        self.down = False
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._reads: SimpleQueue[T | None] = SimpleQueue()
         self._closing = threading.Event()
@@ -90,9 +89,8 @@ class Writer(Generic[T]):
         self._reads.put(read)
 
     def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
-        """Have the store made again with these jobs, if it is down."""
-        if self.down:
-            self._rebuilding = jobs, next_number
+        """Have the store filled again with these jobs, if it is down; else it is forgotten before it is down next."""
+        self._rebuilding = jobs, next_number
 
     def close(self, seconds: float) -> bool:
         """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
@@ -116,7 +114,7 @@ class Writer(Generic[T]):
             self._commit(batch)
 
     def _commit(self, batch: Batch) -> None:
-        give_up_at = time.monotonic() + (0.0 if self.down else self.timeout)
+        give_up_at = time.monotonic() + self.timeout
         pause = FIRST_PAUSE
         while True:
             try:
@@ -150,15 +148,14 @@ class Writer(Generic[T]):
             return
 
     def _refuse(self, batch: Batch, reason: str, down: bool) -> None:
-        self.down = down
         self._rebuilding = None
         self._post(self.outcomes.refused, batch, reason, down)
         pause = FIRST_PAUSE
-        while self.down and not self._closing.wait(pause):
+        while down and not self._closing.wait(pause):
             if self._rebuilt() or self._takes(taken_back(batch)):
-                self.down = False
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
                 self._post(self.outcomes.back)
+                return
             pause = min(pause * 2, LONGEST_PAUSE)
 
     def _rebuilt(self) -> bool:

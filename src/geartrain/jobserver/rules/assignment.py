@@ -108,7 +108,7 @@ def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
     start(state, peer, job)
     if job.stored == SPILLED:
         peer.send(_NO_JOB_PACKET)  # in case the workload can't be read
-        state.reads.append(Read(job, peer.defer(), type, job.assignments))
+        state.store.wanted.append(Read(job, peer.defer(), type, job.assignments))
         return
     start_time(state, job, ability)
     workload = job.workload

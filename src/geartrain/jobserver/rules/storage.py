@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_replies, replace_replies
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.links import find_ability
@@ -31,23 +32,28 @@ if TYPE_CHECKING:
 
 RESERVE: Final = 100_000  # numbers that may be given out before the store hears of it; they are never used twice
 READ_AGAIN_AFTER: Final = 5.0  # seconds until a job whose workload could not be read is offered again
+_ASLEEP: Final = 1.0  # seconds behind its time at which an iteration has been held up itself
 _AT_ONCE: Final = 500  # jobs in one slice
 
 
 def take_batch(state: State) -> Batch | None:
     """What the store is to commit next; None while a batch is under way or nothing has changed."""
     changes = state.changes
-    if changes.under_way is not None or not changes.waiting or state.store_trouble:
+    if not changes.waiting or not state.store.is_free:
         return None
     if state.next_number + RESERVE // 2 > changes.reserved:
         changes.reserved = state.next_number + RESERVE
-    return changes.take(changes.reserved)
+    batch = changes.take(changes.reserved)
+    state.store.begin(batch, state.now)
+    return batch
 
 
 def written(state: State, batch: Batch) -> None:
     """The store has committed the batch: acknowledge its jobs."""
+    if not state.store.end(batch):
+        _answered_late(state)
+        return
     changes = state.changes
-    changes.under_way = None
     for job in changes.writing:
         if job.state == ENDED:
             changes.removed.append(job.number)
@@ -69,15 +75,65 @@ def refused(state: State, batch: Batch, reason: str, down: bool) -> None:
     A job that a foreground client waits for as well goes on for it. What else the batch would have changed is kept for
     the next one, and so is the removal of its jobs, since nobody knows how much of the batch arrived.
     """
+    if state.store.end(batch):
+        _refuse_batch(state, batch, reason, down)
+    elif down:
+        state.store.trouble = reason
+    else:
+        _answered_late(state)
+
+
+def give_up(state: State, reason: str) -> None:
+    """Wait no longer for the batch under way: its jobs are refused, and so are others until the store answers."""
+    batch = state.store.give_up()
+    if batch is not None:
+        state.event("store_hangs", None, {"reason": reason, "jobs": len(batch.added)})
+        _refuse_batch(state, batch, "the store does not answer", down=True)
+
+
+def _answered_late(state: State) -> None:
+    state.event("store_back", None, {})
+    back(state)
+
+
+@final
+class LateAnswers(Source):
+    """Gives up what the store has not answered in time."""
+
+    def __init__(self, state: State) -> None:
+        self.state: State = state
+
+    def next_at(self) -> float:
+        return self.state.store.next_at()
+
+    def run(self) -> None:
+        state = self.state
+        store = state.store
+        at = store.next_at()
+        if at == 0 or state.now < at:
+            return
+        if state.now > at + _ASLEEP:  # this process stood still: the answer may be here, and is heard next
+            store.postpone(state.now + _ASLEEP)
+            return
+        if store.answer_due > 0 and state.now >= store.answer_due:
+            give_up(state, f"it has not answered for {store.longest_wait:g} s")
+        if store.read_due > 0 and state.now >= store.read_due:
+            reads = store.give_up_reads()
+            reason = f"no workload has been read for {store.longest_wait:g} s"
+            state.event("store_hangs", None, {"reason": reason, "workloads": len(reads)})
+            for read in reads:
+                _put_back(state, read)
+
+
+def _refuse_batch(state: State, batch: Batch, reason: str, down: bool) -> None:
     changes = state.changes
-    changes.under_way = None
     changes.changed = batch.changed + changes.changed
     changes.removed = batch.removed + changes.removed
     changes.records = batch.records + changes.records
     for job in changes.writing:
         _refuse(state, job, reason)
     if down:
-        state.store_trouble = reason
+        state.store.trouble = reason
         waiting = changes.new
         changes.new = []
         if waiting:
@@ -107,11 +163,13 @@ class Refusal(Chore):
 
 def back(state: State) -> None:
     """The store takes batches again."""
-    state.store_trouble = ""
+    state.store.trouble = ""
 
 
-def refuse_one(state: State, number: int, reason: str) -> None:
-    """One job of the batch under way can't be stored; the others still may be."""
+def refuse_one(state: State, batch: Batch, number: int, reason: str) -> None:
+    """One job of the batch can't be stored; the others still may be."""
+    if state.store.late is batch:
+        return
     writing = state.changes.writing
     for job in writing:
         if job.number == number:
@@ -167,6 +225,8 @@ def stored_jobs(state: State) -> Iterator[StoredJob]:
 
 def deliver(state: State, read: Read, workload: bytes) -> None:
     """The workload of an assigned job has been read: the worker gets its JOB_ASSIGN, if the job is still its."""
+    if not state.store.end_read(read, state.now):
+        return
     reply = read.reply
     job = read.job
     peer = job.worker
@@ -185,6 +245,11 @@ def undelivered(state: State, read: Read, lost_for_good: bool) -> None:
 
     The job is offered again a little later, or fails if its workload is ``lost_for_good``.
     """
+    if state.store.end_read(read, state.now):
+        _put_back(state, read, lost_for_good)
+
+
+def _put_back(state: State, read: Read, lost_for_good: bool = False) -> None:
     reply = read.reply
     job = read.job
     if job.worker is not None and job.worker is reply.outbox and job.assignments == read.assignment:

@@ -167,7 +167,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if not background:
         cost += SUBSCRIBER_COST
     no_room = state.max_memory > 0 and state.memory + cost > state.max_memory
-    if no_room or state.draining or (background and state.store_trouble):
+    if no_room or state.draining or (background and state.store.trouble):
         _refuse(state, peer, function, background)
         return
 
@@ -259,7 +259,7 @@ class DelayedJobs(Source):
 def _join(state: State, peer: Peer, job: Job, background: bool) -> None:
     """A submission whose key a live job has: it gets that job's handle, and its own workload is forgotten."""
     if background:
-        if state.store_trouble and job.stored < STORED:
+        if state.store.trouble and job.stored < STORED:
             _refuse(state, peer, job.function, background)
             return
         job.background = True
@@ -286,8 +286,8 @@ def _refuse(state: State, peer: Peer, function: Function, background: bool) -> N
     function.counters.refused += 1
     if state.draining:
         peer.send_error(QUEUE_ERROR, b"The job server is shutting down and takes no more jobs")
-    elif background and state.store_trouble:
-        peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + state.store_trouble.encode())
+    elif background and state.store.trouble:
+        peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + state.store.trouble.encode())
     else:
         state.refuse_for_memory(peer)
 

@@ -115,6 +115,13 @@ class Database(ABC):
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         """The steps that insert ``jobs``; IntegrityError if one is there already."""
 
+    def begin_and_ask(self, cursor: Any, question: str) -> Any:
+        """Begin a transaction and ask for one value; None if there is no row."""
+        cursor.execute(self.begin)
+        cursor.execute(question)
+        row = cursor.fetchone()
+        return row[0] if row else None
+
     def remove(self, numbers: Sequence[int]) -> list[Step]:
         return [self._removal(numbers[n : n + NUMBERS_AT_ONCE]) for n in range(0, len(numbers), NUMBERS_AT_ONCE)]
 

@@ -101,6 +101,12 @@ class PostgreSQL(Database):
         self.abilities = replace(self.abilities, survives=SAFE if waits else UNSAFE)
         return int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
 
+    def begin_and_ask(self, cursor: Any, question: str) -> Any:
+        cursor.execute(f"BEGIN; {question}", prepare=False)  # one message instead of two
+        cursor.nextset()
+        row = cursor.fetchone()
+        return row[0] if row else None
+
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         if not jobs:
             return []

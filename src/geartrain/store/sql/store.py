@@ -3,7 +3,7 @@
 The writer's session, or for SQLite the file, is held by a lock, which keeps a second job server away. A lock can be
 lost unnoticed: by a pooler that hands the session on, by a cluster whose nodes each have locks of their own. So each
 user also signs the meta table, and each commit makes sure within its transaction that the signature is still its own.
-The row is locked until the commit is over; so whoever signs next finds all that was acknowledged before.
+The row is locked until the commit is over; so the one who signs next finds all that was acknowledged before.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class SqlStore(Store):
     def _sign(self, connection: Connection) -> None:
         """Say whose the place is now; or after a lost connection, make sure that nobody else has said so since."""
         if self._is_signed:
-            self._check_owner(connection)
+            self._check_owner(connection.exec_driver_sql(self._asking_owner).scalar())
             return
         prepare(connection, self._tables, self._database.begin)
         records = self._tables.records
@@ -219,9 +219,8 @@ class SqlStore(Store):
     def _write_signature(self, connection: Connection) -> None:
         connection.execute(update(self._tables.meta).values(user=self._user))
 
-    def _check_owner(self, connection: Connection) -> None:
+    def _check_owner(self, owner: str | None) -> None:
         """Raises StoreInUseError if another one has signed, StoreError if nobody has."""
-        owner = connection.exec_driver_sql(self._asking_owner).scalar()
         if owner == self._user:
             return
         if owner:
@@ -293,15 +292,17 @@ class SqlStore(Store):
 
     def _carry_out(self, connection: Connection, steps: list[Step]) -> None:
         """All of the steps or none, if the place is still ours."""
-        connection.exec_driver_sql(self._database.begin)
+        # Every commit pays for these, so the library is asked itself.
+        cursor: Any = connection.connection.cursor()
         try:
+            owner = self._database.begin_and_ask(cursor, self._asking_owner)
             if self._is_signed:
-                self._check_owner(connection)
+                self._check_owner(owner)
             else:
                 self._write_signature(connection)
             for step in steps:
                 step(connection)
-            connection.exec_driver_sql("COMMIT")
+            cursor.execute("COMMIT")
             self._is_signed = True
         except BaseException:
             with suppress(SQLAlchemyError):  # the transaction, or the connection, may have ended by itself
