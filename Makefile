@@ -53,7 +53,6 @@ format: $(VENV)/.dev ## bring every file into the formatter's form
 
 types: $(VENV)/.dev ## mypy, strict
 	$(VENV)/bin/mypy
-	$(VENV)/bin/mypy demo
 	tools/type-check-tests $(VENV)/bin/mypy
 
 check: lint types test ## what CI runs: lint, types, tests

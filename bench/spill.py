@@ -102,7 +102,7 @@ def drain(port: int, jobs: int, size: int) -> None:
     talks = [Talk(port) for _ in range(WORKERS)]
     for talk in talks:
         talk.link.send(pack_request(p.CAN_DO, FUNCTION) + pack_request(p.GRAB_JOB_UNIQ))
-    seen = set()
+    seen: set[int] = set()
     while len(seen) < jobs:
         for talk in talks:
             packet = talk.answer()

@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "jobserver")]
@@ -60,7 +61,7 @@ class History:
             self.random.choices(actions, weights)[0][1]()
         self._end()
 
-    def _options(self) -> dict[str, object]:
+    def _options(self) -> dict[str, Any]:
         pick = self.random.choice
         return {
             "durable": pick((False, False, True)),
