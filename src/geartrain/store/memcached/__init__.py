@@ -1,4 +1,4 @@
-"""The store in a cluster of memcached servers, through pymemcache."""
+"""The store in a cluster of memcached servers, through pymemcache; docs/memcached-log.md draws it."""
 
 from geartrain.store.memcached.store import MemcachedStore
 
