@@ -172,14 +172,14 @@ def test_the_rules_do_not_know_the_job_server() -> None:
 
 
 @EVERY_MODULE
-def test_nobody_but_the_outer_rings_uses_the_front_door(path: Path) -> None:
+def test_nobody_but_the_outer_layers_uses_the_front_door(path: Path) -> None:
     """``geartrain`` itself imports client and worker, so an inner layer that imports it imports them."""
     wrong = [line for line, name in imported(path) if name == SOURCE.name]
     assert not wrong or layer_of(path) in ("cli", "contrib", "web"), f"{path}:{wrong[0]}: import the module meant"
 
 
 @EVERY_MODULE
-def test_the_inner_rings_touch_nothing_outside(path: Path) -> None:
+def test_the_inner_layers_touch_nothing_outside(path: Path) -> None:
     if layer_of(path) not in PURE:
         return
     wrong = [
