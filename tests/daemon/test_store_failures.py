@@ -181,7 +181,7 @@ def test_a_service_that_is_started_again_is_waited_for(place: ServicePlace) -> N
             client.send(pack_request(p.SUBMIT_JOB_BG, b"f", b"", b"x"))
             wait_until(lambda: server.jobs_of("f") == (1, 0), "the job is in its line")
         assert client.receive().type == p.JOB_CREATED
-        assert "store_back" in told_by(server)
+        wait_until(lambda: "store_back" in told_by(server), "the log tells it")
         kill(server)
     with life(place) as server:
         assert server.jobs_of("f") == (1, 0)
