@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def test_jobs_are_listed_one_by_one_in_their_order(store: Store) -> None:
     assert [row["number"] for row in rows] == [1, 2]
     assert rows[1]["attempts"] == 2
     table = store("list", "--jobs").stdout
-    assert "in 1h 59m" in table or "in 2h 0m" in table
+    assert re.search("in 1h 5[0-9]m|in 2h 0m", table)  # since this module was loaded, other tests have run
     assert "u1" in table
 
 

@@ -633,7 +633,7 @@ class StoreContract:
         place.crash()
         try:
             for act in (lambda: store.commit(batch(job(2))), lambda: store.read(1)):
-                with self._in_time(), contextlib.suppress(StoreDownError):  # a cluster may bear it
+                with self._in_time(), contextlib.suppress(StoreDownError):  # a cluster may survive it
                     act()
         finally:
             place.revive()

@@ -53,7 +53,7 @@ class Place:
         self._never("loses its connections")
 
     def crash(self) -> None:
-        """Kill the service (of several, as many as the engine promises to bear)."""
+        """Kill the service (of several, as many as the engine promises to survive)."""
         self._never("has a service that dies")
 
     def revive(self) -> None:

@@ -195,7 +195,7 @@ class DatabaseContract(SqlContract):
             other.commit(batch(job(1, b"theirs")))
             assert (store.read(1), other.read(1)) == (b"mine", b"theirs")
 
-    def test_whoever_came_while_the_connection_was_lost_is_noticed(self, place: DatabasePlace, store: Store) -> None:
+    def test_one_who_came_while_the_connection_was_lost_is_noticed(self, place: DatabasePlace, store: Store) -> None:
         store.commit(batch(job(1)))
         place.cut()
         with opened(place.url) as second:

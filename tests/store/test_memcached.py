@@ -186,7 +186,7 @@ def test_without_one_of_two_nodes_it_goes_on_and_without_both_it_waits(new_names
         for service in services:
             service.start()
         wait_until_whole(store)
-        # Both were emptied, which is more than it can bear.
+        # Both were emptied, which is more than it survives.
         assert is_refused(store, batch(job(3, b"three")), "has lost 2 jobs")
         assert until_rebuilt(store, [job(1, b"one"), job(2, b"two")], 3) == 2
         store.commit(batch(job(3, b"three"), removed=(1,)))

@@ -54,7 +54,7 @@ class Killer:
 
 @pytest.fixture
 def often_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have segments deleted and written anew all the time."""
+    """Have segments deleted and written again all the time."""
     monkeypatch.setattr(log, "SPARE_SEGMENTS", 6)
     monkeypatch.setattr(log, "SPARE_BYTES", 40_000)
     monkeypatch.setattr(log, "FULL_SEGMENT", 4096)

@@ -138,7 +138,7 @@ class TestSQLite(SqlContract):
             store.commit(batch(job(4)))
         assert set(numbers_at(place.url)) >= {1, 4}
 
-    def test_it_is_made_anew_from_what_is_known(self, place: SqlitePlace) -> None:
+    def test_it_is_made_again_from_what_is_known(self, place: SqlitePlace) -> None:
         with opened(place.url) as store:
             store.commit(batch(job(1, b"one"), job(2, b"large" * 1000), next_number=7))
             known = [job(1, b"one"), job(2, b"large" * 1000)]

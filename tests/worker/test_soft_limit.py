@@ -14,7 +14,7 @@ from caller import Caller
 from geartrain.errors import SoftTimeLimitError
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from geartrain.worker.soft_limit import Alarms, limited
-from servers import RunningServer, running_geartrain
+from servers import RunningServer, running_geartrain, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,12 @@ def test_a_call_in_time_is_not() -> None:
     assert alarms.call(60, lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
         alarms.call(60, lambda: 1 / 0)
+
+
+def test_the_thread_of_the_alarms_ends_with_the_last_of_them() -> None:
+    before = set(threading.enumerate())
+    Alarms().call(0.01, lambda: None)
+    wait_until(lambda: not set(threading.enumerate()) - before, "it has ended")
 
 
 def test_alarms_close_to_the_end_of_a_call_hit_nothing_but_the_call() -> None:

@@ -72,6 +72,7 @@ class CuttingProxy:
             one.close()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing it alone leaves the thread in accept()
         self._listener.close()
         for one in self._sockets:
             one.close()

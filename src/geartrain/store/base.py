@@ -18,7 +18,7 @@ are called alone, but for a ``read`` between two jobs of a ``load``. An engine t
 the two, and no lock between them.
 
 **The promise.** When ``commit`` returns, the batch is kept as safely as the engine's ``Abilities`` say. When it raises,
-nobody knows whether it is kept, and the same batch, or one that takes it back, may be committed next: committing what
+it may be kept or not, and the same batch, or one that takes it back, may be committed next: committing what
 is there already changes nothing, and removing or moving what is not there is no error.
 
 **The hold.** A place belongs to one job server at a time, and to the place itself: no other name of it lets a second
@@ -162,7 +162,7 @@ class Store(ABC):
     def read(self, number: int) -> bytes:
         """The workload of a job that is kept.
 
-        Raises KeyError if it is not there or can't be made sense of, StoreDownError if nobody knows.
+        Raises KeyError if it is not there or can't be made sense of, StoreDownError if that can't be told now.
         """
 
     @abstractmethod

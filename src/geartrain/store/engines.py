@@ -27,7 +27,7 @@ ENGINES: Final = {
 def engine(url: str) -> Store:
     """The store that ``url`` names, not opened yet.
 
-    Raises StoreError for a scheme that nobody knows, and where the engine's library is not installed.
+    Raises StoreError for an unknown scheme, and where the engine's library is not installed.
     """
     scheme = url.partition(":")[0].partition("+")[0].lower()
     for found in entry_points(group="geartrain.stores", name=scheme):

@@ -1,8 +1,8 @@
 """How a second job server is kept out of a place that has no locks: a lease, and a mark of the owner.
 
 The *lease* is a value that goes away by itself unless its holder renews it. It tells a newcomer that somebody is there.
-The *owner* is a value that stays, and whoever writes checks in the same step that it is still its own. So a holder that
-was away for longer than its lease, and whose place another one has taken, writes nothing more.
+The *owner* is a value that stays, and each write checks in the same step that it is still the writer's. So a holder
+that was away for longer than its lease, and whose place another one has taken, writes nothing more.
 
 A newcomer that finds a lease watches it: it is renewed (its holder lives), or it runs out. On the same machine it need
 not wait: each holder binds a name in the kernel (an abstract Unix socket), which goes with its process.

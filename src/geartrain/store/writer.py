@@ -6,7 +6,7 @@ batches grow with the load and a commit's price is shared.
 
 A store that is down is waited for, for ``timeout`` seconds with growing pauses; then the batch is refused, and the
 driver is told when the store answers again. Whether it does is found out by taking the refused batch back, which has to
-be done in any case: nobody knows how much of it arrived.
+be done in any case, since a part of it may have arrived.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ async def limited(seconds: float, job: Awaitable[R]) -> R:
 
 
 class Alarms:
-    """Rings in threads: one clock of its own for all of them, which runs from the first call on."""
+    """Rings in threads: one clock of its own for all of them, which runs while any of them is set."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -66,8 +66,8 @@ class Alarms:
                 while self._set and self._set[0][2].is_over:
                     heapq.heappop(self._set)
                 if not self._set:
-                    self._condition.wait()
-                    continue
+                    self._clock = None  # the next call starts another
+                    return
                 left = self._set[0][0] - time.monotonic()
                 if left > 0:
                     self._condition.wait(left)

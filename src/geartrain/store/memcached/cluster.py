@@ -83,7 +83,7 @@ class Cluster:
             )
 
     def check_emptied(self) -> None:
-        """Raise StoreDownError if so many nodes have lost what they had that nobody knows yet what is left."""
+        """Raise StoreDownError if so many nodes were emptied that it is not known yet what is left."""
         if len(self.emptied) >= self.copies:
             names = ", ".join(sorted(node.name for node in self.emptied))
             raise StoreDownError(f"the store {self.shown}: {names} lost what they had, and are being filled: wait")

@@ -3,7 +3,7 @@
 The writer's session, or for SQLite the file, is held by a lock, which keeps a second job server away. A lock can be
 lost unnoticed: by a pooler that hands the session on, by a cluster whose nodes each have locks of their own. So each
 user also signs the meta table, and each commit makes sure within its transaction that the signature is still its own.
-The row is locked until the commit is over; so whoever signs next finds all that was acknowledged before.
+The row is locked until the commit is over; so the one who signs next finds all that was acknowledged before.
 """
 
 from __future__ import annotations
