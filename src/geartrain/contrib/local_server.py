@@ -20,6 +20,7 @@ from geartrain.worker import AsyncWorker, Worker
 try:
     from geartrain.daemon.config import Config
     from geartrain.daemon.daemon import Daemon
+    from geartrain.daemon.extension import Extension
 except ImportError as error:
     text = f"a job server needs more than a plain install ({error}): pip install 'geartrain[server]'"
     raise ImportError(text) from error
@@ -45,7 +46,7 @@ class LocalServer:
     """
 
     def __init__(self, **options: Any) -> None:
-        self.clock = VirtualClock(self._take_turn)
+        self.clock = VirtualClock(self._iterate)
         self._options = options
         self._thread = threading.Thread(target=self._run, name="geartrain test server", daemon=True)
         self._started = threading.Event()
@@ -129,9 +130,9 @@ class LocalServer:
     async def _serve(self) -> None:
         try:
             self._loop = asyncio.get_running_loop()
-            self._turned = asyncio.Event()
+            self._flushed = asyncio.Event()
             config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", **self._options})
-            self._daemon = _Watched(config, self.clock, self._turned.set)
+            self._daemon = Daemon(config, extensions=[_Watcher(self._flushed.set)], clock=self.clock)
             await self._daemon.start(config.sockets())
         except BaseException as error:
             self._error = error
@@ -150,22 +151,22 @@ class LocalServer:
 
         return asyncio.run_coroutine_threadsafe(awaited(), self._loop).result()
 
-    def _take_turn(self) -> None:
-        async def turn() -> None:
+    def _iterate(self) -> None:
+        async def iterate() -> None:
             self._daemon.flush()  # the iteration that was told the time before, if one is open
             self._daemon.open_iteration()
             self._daemon.flush()
 
-        self._call(turn)
+        self._call(iterate)
 
     async def _idle(self) -> None:
         while True:
-            self._turned.clear()
+            self._flushed.clear()
             for _ in range(_ROUNDS):
                 await asyncio.sleep(0)
             if not await self._busy():
                 return
-            await self._turned.wait()
+            await self._flushed.wait()
 
     async def _busy(self) -> list[str]:
         """A sentence for each function that has something to do."""
@@ -184,16 +185,14 @@ class LocalServer:
         self.stop()
 
 
-class _Watched(Daemon):
-    """A daemon that tells of the end of each of its turns."""
+class _Watcher(Extension):
+    """Tells of the end of each iteration."""
 
-    def __init__(self, config: Config, clock: VirtualClock, turned: Callable[[], None]) -> None:
-        super().__init__(config, clock=clock)
-        self._turned = turned
+    def __init__(self, flushed: Callable[[], None]) -> None:
+        self._flushed = flushed
 
     def flush(self) -> None:
-        super().flush()
-        self._turned()
+        self._flushed()
 
 
 @contextlib.contextmanager

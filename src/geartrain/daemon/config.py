@@ -193,13 +193,13 @@ class Config(BaseSettings):
     max_unsent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
         ByteSize(64 * 1024**2),
         ge=64 * 1024,
-        description="Unread bytes at which a peer that does not read is cut off.",
+        description="Unread bytes at which a peer is dropped; a single packet may be larger.",
     )
     max_unsent_total: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
         ByteSize(1024**3),
         ge=1024**2,
         le=2**62,
-        description="Unread bytes of all peers together at which the worst reader is cut off.",
+        description="Unread bytes of all peers together at which the worst reader is dropped.",
     )
     max_connections: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
         100_000, description="Connections at once; fewer if the open files do not suffice."

@@ -138,7 +138,7 @@ class Daemon:
         for extension in self.extensions:
             extension.leave()
         self.flush()
-        # What is owed to clients is acknowledged, or refused, before anybody is sent away.
+        # What clients wait for is acknowledged, or refused, before any connection is closed.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.drained.wait(), self.config.stop_timeout)
         for extension in self.extensions:
@@ -265,7 +265,7 @@ class Daemon:
         self.connections.discard(connection)
         log.debug("disconnected", extra={"fields": {"peer": repr(peer), "error": str(error or "")}})
         self.open_iteration()
-        if not self.leaving:  # else the jobs are not lost by their workers, but kept for our next life
+        if not self.leaving:  # else their jobs are not lost by their workers: the store has them, for the next start
             self.server.lost(peer)
         peer.outlet = None
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_MOVED: Final = 32  # entries that move with each step
+_MOVED: Final = 4  # entries that move with each step: few, since thousands of steps are made in one iteration
 _TRIES: Final = 5000  # dead entries that are passed over in one call
 
 
