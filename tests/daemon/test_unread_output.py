@@ -129,7 +129,7 @@ def within(act: Callable[[Daemon, int], Awaitable[None]], **options: str) -> Non
     """A daemon whose store never answers, at a port, and what is to be done with it."""
 
     async def run() -> None:
-        config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1", **options})
+        config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1"} | options)
         settings = config.rules()
         settings.durable = True  # and nothing ever takes a batch
         daemon = Daemon(config, JobServer(settings))
@@ -198,3 +198,20 @@ def test_a_peer_in_this_process_that_does_not_receive_is_closed(bound: dict[str,
             await client.receive()
 
     within(act, **bound)
+
+
+def test_what_is_too_much_for_one_iteration_is_written_before_the_end() -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(120)]
+        for reader, writer in pairs:
+            writer.write(pack_request(p.ECHO_REQ, b""))
+            await reader.readexactly(12)
+        words = bytes(MIB)
+        for peer in daemon.server.peers:
+            peer.send(words)
+        daemon.stop("the test wants it")
+        for reader, writer in pairs:
+            assert len(await reader.read(-1)) == MIB
+            writer.close()
+
+    within(act, stop_timeout="5")

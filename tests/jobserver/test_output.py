@@ -12,7 +12,14 @@ from world import go_on, request
 
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.chores import REQUEST_COST
-from geartrain.jobserver.outbox import BIG_PIECE, MAX_UNREAD_OUTPUT, SHARED_PIECE
+from geartrain.jobserver.outbox import (
+    BIG_PIECE,
+    MAX_UNREAD_OUTPUT,
+    SHARED_PIECE,
+    WRITTEN_PEERS,
+    Outbox,
+    take_first,
+)
 
 
 @pytest.fixture
@@ -247,3 +254,56 @@ def test_a_large_request_is_not_kept_beside_its_answer(server: JobServer) -> Non
     finally:
         tracemalloc.stop()
     assert kept < 5_500_000
+
+
+# ── whom to write to ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def outboxes(*sizes: int) -> list[Outbox]:
+    touched: list[Outbox] = []
+    pieces = {size: bytes(size) for size in set(sizes)}
+    for size in sizes:
+        Outbox(touched).send_shared(pieces[size])
+    return touched
+
+
+def test_a_few_bytes_for_many_go_out_at_once() -> None:
+    touched = outboxes(*[100] * 1000)
+    all_of_them = touched[:]
+    assert take_first(touched) == all_of_them
+    assert touched == []
+
+
+def test_much_goes_out_some_at_a_time_and_in_order() -> None:
+    touched = outboxes(*[1_000_000] * 50)
+    all_of_them = touched[:]
+    turns = []
+    while touched:
+        turns.append(take_first(touched))
+    assert [each for turn in turns for each in turn] == all_of_them
+    assert [len(turn) for turn in turns] == [9, 9, 9, 9, 9, 5]
+
+
+def test_very_many_go_out_some_at_a_time() -> None:
+    touched = outboxes(*[10] * (2 * WRITTEN_PEERS + 1))
+    assert [len(take_first(touched)) for _ in range(4)] == [WRITTEN_PEERS, WRITTEN_PEERS, 1, 0]
+
+
+def test_small_answers_do_not_wait_behind_large_ones() -> None:
+    touched = outboxes(*[5_000_000] * 10, 100, 5_000_000, 100)
+    small = [touched[10], touched[12]]
+    first = take_first(touched)
+    assert first[-2:] == small
+    assert len(first) == 4, "of the large ones two: a socket takes a part of each at once"
+
+
+@given(st.lists(st.sampled_from([0, 10, 5000, 100_000, 3_000_000, 9_000_000]), max_size=200))
+def test_everybody_has_a_turn(sizes: list[int]) -> None:
+    touched = outboxes(*sizes)
+    waiting = touched[:]
+    while waiting:
+        first = take_first(touched)
+        assert first
+        assert first == [each for each in waiting if each in first]
+        waiting = [each for each in waiting if each not in first]
+        assert touched == waiting

@@ -22,6 +22,7 @@ from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
 from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
+from geartrain.jobserver.outbox import take_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 _GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
-FLUSHED_AT_ONCE: Final = 2000  # peers that are written to in one iteration
+FEW: Final = 16  # peers whose output is written without a look at how much it is
 
 
 class Clock(Protocol):
@@ -144,6 +145,8 @@ class Daemon:
         for extension in self.extensions:
             extension.give_up()
         self.flush()
+        while self.server.touched:
+            self.flush()
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout
         for connection in self.connections:
@@ -184,7 +187,7 @@ class Daemon:
         server = self.server
         touched = server.touched
         if touched:
-            if len(touched) > FLUSHED_AT_ONCE:
+            if len(touched) > FEW:
                 touched = self._first(touched)
             for peer in touched:
                 if not peer.gone:
@@ -213,10 +216,10 @@ class Daemon:
                 self.stop("no job is running")
 
     def _first(self, touched: list[Outbox]) -> list[Outbox]:
-        """So many as are written to in one iteration; the others have to wait for the next one."""
-        first = touched[:FLUSHED_AT_ONCE]
-        del touched[:FLUSHED_AT_ONCE]
-        self.open_iteration()
+        """Those that are written to in this iteration; the others have to wait for the next one."""
+        first = take_first(touched)
+        if touched:
+            self.open_iteration()
         return first
 
     def relieve(self) -> None:

@@ -16,6 +16,12 @@ BIG_PIECE: Final = 32 * 1024  # pieces from this size on are written as they are
 SHARED_PIECE: Final = 2 * 1024  # the same for a piece that several connections get: it is held once
 MAX_UNREAD_OUTPUT: Final = 1024 * 1024  # a peer's own requests wait while so many bytes are to be written to it
 
+# What is written in one iteration, so that nobody waits long for it.
+WRITTEN_PEERS: Final = 1000
+WRITTEN_BYTES: Final = 8 * 1024 * 1024
+SOCKET_TAKES: Final = 4 * 1024 * 1024  # at most at once; what is beyond that costs nothing to keep
+SMALL_ANSWER: Final = 4 * 1024  # does not wait behind large ones
+
 
 @final
 class DeferredReply:
@@ -165,3 +171,26 @@ class Outbox:
         for piece in free:
             self.unsent -= len(piece)
         return free
+
+
+def take_first(touched: list[Outbox]) -> list[Outbox]:
+    """Take out whom to write to in this iteration: all, or as many as it may take, those with small answers first."""
+    total: i64 = 0
+    for outbox in touched:
+        total += outbox.unsent if outbox.unsent < SOCKET_TAKES else SOCKET_TAKES
+    if total <= WRITTEN_BYTES and len(touched) <= WRITTEN_PEERS:
+        first = touched[:]
+        touched.clear()
+        return first
+    first = []
+    later: list[Outbox] = []
+    left: i64 = WRITTEN_BYTES
+    for outbox in touched:
+        size: i64 = outbox.unsent if outbox.unsent < SOCKET_TAKES else SOCKET_TAKES
+        if len(first) < WRITTEN_PEERS and (size <= SMALL_ANSWER or left > 0):
+            first.append(outbox)
+            left -= size
+        else:
+            later.append(outbox)
+    touched[:] = later
+    return first
