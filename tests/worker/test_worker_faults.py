@@ -290,6 +290,7 @@ def test_a_job_that_overstays_its_timeout_harms_no_other(server: RunningServer, 
             go_on.set()
         else:  # the job is run again
             admin = AdminClient(server.address)
+            until(lambda: runs)  # before it runs, none is running either
             until(lambda: [row.running for row in admin.status() if row.function == f"late-{kind}"] == [0])
             go_on.set()
             assert caller.follow()[-1].arguments[1] == b"again"
