@@ -10,6 +10,7 @@ only the code matters, or what was ``Raised``.
 from __future__ import annotations
 
 import struct
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from conversation import NAMES, PACKETS
 
 FIRST_BYTES = 16 * 1024  # all arguments but the last must end within so many bytes of a packet
 JOB_COST, KEY_COST, REDUCER_COST, DELAYED_COST, SUBSCRIBER_COST = 200, 100, 50, 150, 100
+TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # what changes the direction of text
 FUNCTION_COST, ABILITY_COST, REVOKED_COST = 1000, 250, 100
 FORMER = 1000
 TO_SERVER = {
@@ -206,7 +208,7 @@ class NaiveServer:
                 _cost(job.unique, job.workload, job.reducer, job.due) + SUBSCRIBER_COST * len(job.listeners)
                 for job in self.jobs
             )
-            + sum(FUNCTION_COST + len(name) for name in self.functions)
+            + sum(_function_cost(name) for name in self.functions)
             + sum(ABILITY_COST * len(peer.abilities) + REVOKED_COST * len(peer.former) for peer in self.peers.values())
         )
 
@@ -464,7 +466,7 @@ class NaiveServer:
             if not self.idle:
                 return False
             self._forget(next(iter(self.idle)))
-        return not self._is_full(FUNCTION_COST + len(function))
+        return not self._is_full(_function_cost(function))
 
     def _create(self, function: bytes) -> None:
         self.functions.setdefault(function, (0, 0, 0))
@@ -472,6 +474,10 @@ class NaiveServer:
 
     def _enqueue(self, job: NaiveJob) -> None:
         self.events += 1
+        if job.attempts and not any(
+            other.attempts and other.priority == job.priority for other in self.queued(job.function)
+        ):
+            self.passed[job.function][job.priority] = 0
         job.state = "queued"
         job.queued_at = self.events
         self._wake(job.function)
@@ -726,7 +732,7 @@ class NaiveServer:
                     % (
                         peer.fd,
                         peer.host.encode(),
-                        _shown(peer.id).replace(b" :", b"\\x20:") or b"-",
+                        (b" " + _shown(peer.id)).replace(b" :", b" \\x3a")[1:] or b"-",
                         b"".join(b" " + _shown(name) for name in peer.registered),
                     )
                     for peer in self.peers.values()
@@ -737,7 +743,7 @@ class NaiveServer:
                     for job in self.jobs
                 ]
             case [b"show", one, two] if (one.lower(), two.lower()) == (b"unique", b"jobs"):
-                return [_shown(job.unique) for job in self.jobs]
+                return [_shown(job.unique) if job.unique != b"." else b"\\x2e" for job in self.jobs]
             case [b"show", _, *_]:
                 return b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"
             case [b"version", *_]:
@@ -832,13 +838,24 @@ def _cost(unique: bytes, workload: bytes, reducer: bytes, due: float) -> int:
     return cost + (DELAYED_COST if due else 0)
 
 
+def _function_cost(name: bytes) -> int:
+    shown = _shown(name)
+    return FUNCTION_COST + len(name) + (0 if shown == name else len(shown))
+
+
 def _shown(name: bytes) -> bytes:
-    """A name as listings have it, with its control characters escaped."""
-    names = {9: b"\\t", 10: b"\\n", 13: b"\\r"}
-    shown = b"".join(names.get(byte, b"\\x%02x" % byte) if byte < 32 or byte == 127 else bytes([byte]) for byte in name)
-    for second in range(0x80, 0xA0):
-        shown = shown.replace(b"\xc2" + bytes([second]), b"\\x%02x" % second)
-    return shown
+    """A name as listings have it: what ends lines, steers terminals or turns text round is escaped."""
+    shown = ""
+    for character in name.decode("utf-8", "surrogateescape"):
+        code = ord(character)
+        if 0xDC80 <= code < 0xDCA0:
+            shown += f"\\x{code - 0xDC00:02x}"
+        elif unicodedata.category(character) in ("Cc", "Zl", "Zp") or unicodedata.bidirectional(character) in TURNS:
+            names = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+            shown += names.get(character) or (f"\\x{code:02x}" if code < 128 else f"\\u{code:04x}")
+        else:
+            shown += character
+    return shown.encode("utf-8", "surrogateescape")
 
 
 def _whole_number(text: bytes) -> int | None:

@@ -13,7 +13,6 @@ from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import (
     ABILITY_COST,
     DELAYED,
-    FUNCTION_COST,
     HIGH,
     LOW,
     NORMAL,
@@ -21,6 +20,7 @@ from geartrain.jobserver.model import (
     REVOKED_COST,
     RUNNING,
     SUBSCRIBER_COST,
+    function_cost,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check(server: JobServer) -> None:
     _check_woken(server)
     _check_deadlines(server, jobs)
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
-        FUNCTION_COST + len(name) for name in server.functions
+        function_cost(name) for name in server.functions
     ) + sum(ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers)
     assert all(peer in server.peers and peer.half_sent_since > 0 for peer in server.half_sent)
     assert {peer for peer in server.peers if peer.half_sent_since > 0} == set(server.half_sent)

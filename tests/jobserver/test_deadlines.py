@@ -62,3 +62,31 @@ def test_later_jobs_that_are_cancelled_leave_a_small_heap(world: World) -> None:
     peer.take()
     assert server.delayed.live == 0
     assert len(server.delayed.heap) <= 65
+
+
+def test_time_limits_are_kept_while_all_that_live_stand_in_the_heap_that_is_left() -> None:
+    """The latest of 200 jobs end, then the worker hangs: the other 67 fail when their time is up."""
+    world = World()
+    server = world.real
+    peer = server.connect(Origin("127.0.0.1", 1))
+    server.receive(peer, request("CAN_DO_TIMEOUT", b"f", b"10000"))
+    server.receive(peer, (request("SUBMIT_JOB_BG", b"f", b"", b"x") + request("GRAB_JOB")) * 200)
+    for number in range(200, 67, -1):
+        server.receive(peer, request("WORK_COMPLETE", b"H:t:%d" % number, b""))
+    assert server.timeouts.old
+    assert not server.timeouts.heap
+    assert server.running == 67
+    server.tick(server.now + 11, server.wall + 11)
+    assert server.running == 0
+
+
+def test_later_jobs_come_up_while_all_that_live_stand_in_the_heap_that_is_left(world: World) -> None:
+    server = world.real
+    peer = server.connect(Origin("127.0.0.1", 1))
+    server.receive(peer, request("SUBMIT_JOB_EPOCH", b"f", b"", b"%d" % (world.wall + 10), b"x") * 200)
+    for number in range(200, 67, -1):
+        server.receive(peer, b"cancel job H:t:%d\n" % number)
+    assert server.delayed.old
+    assert not server.delayed.heap
+    server.tick(server.now + 11, server.wall + 11)
+    assert server.functions[b"f"].queued == 67

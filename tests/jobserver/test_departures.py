@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from world import World, request
+from world import World, go_on, request
+
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 
 LAST_WORDS = {
     "unknown magic": b"\0ABCdefghijk",
@@ -72,3 +74,32 @@ def test_a_peer_may_be_lost_twice(world: World) -> None:
     world.real.receive(peer, request("ECHO_REQ", b"x"))
     assert peer.take() == []
     world.compare()
+
+
+def test_a_function_is_dropped_to_its_end_when_the_one_who_asked_leaves() -> None:
+    """The drop waits until the WORK_FAILs are read, and their reader is gone: the jobs of others go all the same."""
+    server = JobServer(Settings())
+    leaving, other = server.connect(Origin("127.0.0.1", 1)), server.connect(Origin("127.0.0.1", 2))
+
+    def pass_time(count: int) -> None:
+        for _ in range(count):
+            server.tick(server.now + 0.001, server.wall)
+
+    def submit(peer: Peer, kind: str, function: bytes) -> None:
+        for _ in range(100):
+            server.receive(peer, request(kind, function, b"", b"x") * 300)
+            go_on(server, peer)
+
+    submit(leaving, "SUBMIT_JOB", b"f")
+    submit(other, "SUBMIT_JOB_BG", b"f")
+    leaving.take()
+    while leaving.unsent < 900_000:  # what it does not read
+        server.receive(leaving, request("ECHO_REQ", b"x" * 10_000))
+        go_on(server, leaving)
+    server.receive(leaving, b"drop function f\n")
+    pass_time(100)
+    assert server.chores.parked
+    server.lost(leaving)
+    pass_time(400)
+    assert len(server.jobs) == 0
+    assert server.forgotten.cancelled == server.forgotten.submitted - server.forgotten.abandoned

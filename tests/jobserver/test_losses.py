@@ -8,6 +8,7 @@ import pytest
 from world import World, request
 
 from geartrain.jobserver.links import MAX_PASSED
+from geartrain.jobserver.model import MAX_ATTEMPTS
 from geartrain.jobserver.rules.outcome import LONGEST_PAUSE
 
 
@@ -50,6 +51,34 @@ def test_it_is_passed_by_so_many_and_then_has_its_turn(crowd: World) -> None:
         got.append(done(crowd))
     assert got.index(1) == MAX_PASSED
     assert sorted(got) == list(range(1, MAX_PASSED + 11))
+
+
+def test_what_passed_a_job_that_is_gone_does_not_count_for_the_next(crowd: World) -> None:
+    submit(crowd, b"f")
+    lose(crowd, b"f")
+    crowd.send("worker", request("CAN_DO", b"f"))
+    for _ in range(MAX_PASSED - 1):
+        submit(crowd, b"f")
+        done(crowd)
+    crowd.send("client", b"cancel job H:t:1\n")
+    submit(crowd, b"f")
+    crowd.send("worker", request("CANT_DO", b"f"))
+    lose(crowd, b"f")
+    for _ in range(2):
+        submit(crowd, b"f")
+    crowd.send("worker", request("CAN_DO", b"f"))
+    assert [done(crowd) for _ in range(3)] == [MAX_PASSED + 2, MAX_PASSED + 3, MAX_PASSED + 1]
+
+
+def test_a_count_of_lost_workers_at_its_end_stays_there(crowd: World) -> None:
+    submit(crowd, b"f")
+    job = crowd.real.jobs.get(1)
+    assert job is not None
+    job.attempts = crowd.naive.jobs[0].attempts = MAX_ATTEMPTS
+    crowd.connect("victim")
+    crowd.real.receive(crowd.peers["victim"], request("CAN_DO", b"f") + request("GRAB_JOB"))
+    crowd.real.lost(crowd.peers["victim"])
+    assert job.attempts == MAX_ATTEMPTS
 
 
 def test_pauses_grow_and_the_operator_is_told(crowd: World) -> None:

@@ -255,6 +255,21 @@ def test_a_refused_job_that_is_submitted_again_before_it_is_forgotten_is_kept(du
     assert batch.removed == []
 
 
+def test_a_job_that_was_refused_and_stored_all_the_same_is_removed_when_it_ends(durable: Durable) -> None:
+    """Its batch came late; it is to be stored once more, and ends before that."""
+    client, waiting, worker = durable.peer(), durable.peer(), durable.peer()
+    durable.send(worker, p.CAN_DO, b"f")
+    durable.send(waiting, p.SUBMIT_JOB, b"f", b"u", b"w")
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    batch = durable.batch()
+    durable.server.give_up("hangs")
+    durable.server.written(batch)
+    durable.send(client, p.SUBMIT_JOB_BG, b"f", b"u", b"w")
+    durable.send(worker, p.GRAB_JOB)
+    durable.send(worker, p.WORK_COMPLETE, b"H:t:1", b"")
+    assert 1 in durable.commit().removed
+
+
 def test_what_gathered_behind_a_batch_that_failed_is_refused_with_it(durable: Durable) -> None:
     client = durable.peer()
     durable.send(client, p.SUBMIT_JOB_BG, b"f", b"", b"1")

@@ -121,7 +121,7 @@ class Changes:
         if self.revived:
             removed = [number for number in removed if number not in self.revived]
             if not self.removed:
-                self.revived = set()
+                self.revived.difference_update([job.number for job in jobs])
         batch.removed = removed
         self.writing = jobs
         return batch
@@ -131,11 +131,18 @@ class Changes:
         if job.stored == WAITING:
             job.stored = UNSTORED
             self.moved.pop(job.number, None)
+            if job.number in self.revived:
+                self.remove(job.number)
             open_replies(job)
         elif job.stored >= STORED:
             job.stored = UNSTORED
-            self.removed.append(job.number)
+            self.remove(job.number)
         # While it is being written, ``written`` finds it ended.
+
+    def remove(self, number: int) -> None:
+        """The store is not to have this job, whatever came before."""
+        self.revived.discard(number)
+        self.removed.append(number)
 
 
 def as_stored(job: Job, position: i64) -> StoredJob:

@@ -124,7 +124,7 @@ def _reset_abilities(state: State, peer: Peer, _: i64) -> None:
 def _set_client_id(_: State, peer: Peer, __: i64) -> None:
     peer.client_id = peer.parser.last_argument(peer.parser.body)[:MAX_CLIENT_ID]
     # A blank and a colon end this column in the listing of workers.
-    peer.shown_id = show_name(peer.client_id).replace(b" :", b"\\x20:") or b"-"
+    peer.shown_id = (b" " + show_name(peer.client_id)).replace(b" :", b" \\x3a")[1:] or b"-"
 
 
 def _option(_: State, peer: Peer, __: i64) -> None:

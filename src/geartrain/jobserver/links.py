@@ -32,6 +32,7 @@ def append_job(queue: Queue, job: Job) -> None:
         return
     if lost is None and job.attempts > 0:
         queue.first_lost = job
+        queue.passed = 0
     last = queue.last
     job.previous = last
     job.next = None

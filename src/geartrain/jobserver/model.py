@@ -42,6 +42,8 @@ WRITING: Final = 2  # in the batch under way
 STORED: Final = 3
 SPILLED: Final = 4  # in the store, and its workload is there alone
 
+MAX_ATTEMPTS: Final = 2**31 - 1  # more lost workers of a job than these are not counted
+
 # What things take of the memory limit beside the bytes that a peer chose, in bytes.
 JOB_COST: Final = 200
 KEY_COST: Final = 100  # a job that can be found by its unique or workload
@@ -144,6 +146,12 @@ class Queue:
         self.first_lost: Job | None = None  # of those that have lost a worker
         self.passed: i64 = 0  # how often those were passed over since one was taken
         self.count: i64 = 0
+
+
+def function_cost(name: bytes) -> int:
+    """What a function of this name takes of the memory limit; a name that is shown otherwise is kept twice."""
+    shown = show_name(name)
+    return FUNCTION_COST + len(name) + (0 if shown == name else len(shown))
 
 
 @final

@@ -1,34 +1,35 @@
-"""Names as they stand in listings: what could end a line, begin a column or steer a terminal is escaped.
+"""Names as they stand in listings, where whatever could end a line, turn text round or steer a terminal is escaped.
 
 A binary packet carries a name as it is; only text that people and scripts read line by line is made safe.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 _CONTROLS: Final = bytes([*range(32), 127])
-_ESCAPES: Final[dict[int, bytes]] = {9: b"\\t", 10: b"\\n", 13: b"\\r"}
+# Control characters, also as single bytes that are no UTF-8 (which decode to U+DC80 and up), what Unicode knows as
+# ends of lines, and what changes the direction of text.
+_UNSAFE: Final = re.compile("[\0-\x1f\x7f-\x9f\udc80-\udc9f\u2028-\u202e\u2066-\u2069]")
+_ESCAPES: Final[dict[str, str]] = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def show_name(name: bytes) -> bytes:
-    """The name with control characters as ``\\n``, ``\\t``, ``\\r`` or ``\\x1b``; all other bytes as they are.
-
-    UTF-8 that means a control character of the second set (U+0080 to U+009F) is escaped as well, since terminals obey
-    those too.
-    """
-    if len(name.translate(None, _CONTROLS)) == len(name) and b"\xc2" not in name:
+    """The name with unsafe characters as ``\\n``, ``\\t``, ``\\r``, ``\\x1b`` or ``\\u2028``; all else as it is."""
+    if name.isascii() and len(name.translate(None, _CONTROLS)) == len(name):
         return name
-    shown: list[bytes] = []
-    at = 0
-    while at < len(name):
-        byte = name[at]
-        if byte == 0xC2 and at + 1 < len(name) and 0x80 <= name[at + 1] < 0xA0:
-            shown.append(b"\\x%02x" % name[at + 1])
-            at += 1
-        elif byte < 32 or byte == 127:
-            shown.append(_ESCAPES.get(byte, b"\\x%02x" % byte))
-        else:
-            shown.append(name[at : at + 1])
-        at += 1
-    return b"".join(shown)
+    text = name.decode("utf-8", "surrogateescape")
+    return _UNSAFE.sub(_escaped, text).encode("utf-8", "surrogateescape")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found[0]
+    code = ord(character)
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if code >= 0xDC80:
+        code -= 0xDC00
+    elif code >= 0x80:
+        return f"\\u{code:04x}"
+    return f"\\x{code:02x}"

@@ -6,6 +6,7 @@ nothing about jobs: it holds, counts and bounds.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.agenda import Source
@@ -14,7 +15,7 @@ from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.handles import Handles
-from geartrain.jobserver.model import DELAYED, FUNCTION_COST, REVOKED_COST, RUNNING, Function, Job, Peer
+from geartrain.jobserver.model import DELAYED, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
@@ -49,7 +50,10 @@ class State:
         self.wall: float = 0.0  # Unix time
         self.handles: Handles = Handles(settings.handle_prefix)
         self.functions: dict[bytes, Function] = {}
-        self.idle: dict[Function, None] = {}  # functions without jobs, workers and limits, longest idle first
+        # An ordered dict: its front is found at once, however many have been taken from there.
+        self.idle: OrderedDict[Function, None] = (
+            OrderedDict()
+        )  # functions without jobs, workers and limits, longest idle first
         self.forgotten: Counters = Counters()  # what was counted for functions that are known no more
         self.jobs: JobTable = JobTable()
         self.next_number: i64 = 1
@@ -87,7 +91,7 @@ class State:
         if self.functions_full():
             peer.send_error(b"QUEUE_ERROR", b"The job server has %d functions and takes no more" % len(self.functions))
             return None
-        if not self.has_room(FUNCTION_COST + len(name)):
+        if not self.has_room(function_cost(name)):
             self.refuse_for_memory(peer)
             return None
         return self.create_function(name)
@@ -103,7 +107,7 @@ class State:
 
     def may_create(self, name: bytes) -> bool:
         """Whether the limits let a function of this name be made."""
-        return len(name) <= self.max_function and not self.functions_full() and self.has_room(FUNCTION_COST + len(name))
+        return len(name) <= self.max_function and not self.functions_full() and self.has_room(function_cost(name))
 
     def create_function(self, name: bytes) -> Function:
         """The function with this name, made if need be, whatever the limits say."""
@@ -111,7 +115,7 @@ class State:
         if function is None:
             function = Function(name)
             self.functions[name] = function
-            self.memory += FUNCTION_COST + len(name)
+            self.memory += function_cost(name)
             self.note_idle(function)
         return function
 
@@ -132,8 +136,9 @@ class State:
         function.forgotten = True
         self.idle.pop(function, None)
         del self.functions[function.name]
-        self.memory -= FUNCTION_COST + len(function.name)
+        self.memory -= function_cost(function.name)
         self.forgotten.add(function.counters)
+        function.counters = self.forgotten  # its last jobs are counted there
 
     # ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -101,7 +101,8 @@ def _job_lines(state: State) -> Iterator[bytes]:
 
 def _unique_lines(state: State) -> Iterator[bytes]:
     for view in snapshot.jobs(state):
-        yield show_name(view.unique) + b"\n"
+        unique = show_name(view.unique)
+        yield (b"\\x2e" if unique == b"." else unique) + b"\n"  # a dot by itself ends a listing
 
 
 def _list(state: State, peer: Peer, lines: Iterator[bytes]) -> None:
@@ -187,7 +188,7 @@ class DropFunction(Chore):
             return False
         shown = function.shown.decode("utf-8", "replace")
         state.event("function_dropped", self.peer, {"function": shown, "jobs": int(self.count)})
-        if not self.peer.closing:
+        if not (self.peer.gone or self.peer.closing):
             self.peer.send(OK)
         return True
 

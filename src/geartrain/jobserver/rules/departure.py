@@ -30,7 +30,9 @@ def retire(state: State, peer: Peer) -> None:
     """Take a peer out of everything: as client first, so that nobody is woken for jobs that nobody wants."""
     state.peers.pop(peer, None)
     forget_half_sent(state, peer)
-    state.chores.parked.pop(peer, None)
+    parked = state.chores.parked.pop(peer, None)
+    if parked is not None:  # a listing ends by itself, but what others see must be done to its end
+        state.chores.line.append(parked)
     if peer.sleeping:
         get_up(peer)
     if peer.revoked is not None:

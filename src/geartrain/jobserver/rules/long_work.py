@@ -60,7 +60,7 @@ class LongWork(Source):
                 if outbox is not None:
                     outbox.busy = False
                     outbox.touch()  # so that its next requests are read
-            elif outbox is not None and outbox.unsent >= MAX_UNREAD_OUTPUT and not outbox.gone:
+            elif outbox is not None and outbox.unsent >= MAX_UNREAD_OUTPUT and not (outbox.gone or outbox.closing):
                 state.chores.parked[outbox] = chore
             else:
                 line.append(chore)

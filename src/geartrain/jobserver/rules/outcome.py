@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.links import remove_job, take_job, unsubscribe
-from geartrain.jobserver.model import DELAYED, ENDED, QUEUED, RUNNING, SUBSCRIBER_COST, UNSTORED, Job
+from geartrain.jobserver.model import DELAYED, ENDED, MAX_ATTEMPTS, QUEUED, RUNNING, SUBSCRIBER_COST, UNSTORED, Job
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.rules.submission import BY_WORKLOAD, delay, enqueue
 from geartrain.native import i64
@@ -257,7 +257,8 @@ def lose(state: State, job: Job) -> None:
     counters.ran += state.now - job.started_at
     release(state, job)
     job.state = ENDED  # it stands nowhere
-    job.attempts += 1
+    if job.attempts < MAX_ATTEMPTS:
+        job.attempts += 1
     job.numerator = 0
     job.denominator = 0
     retries = state.settings.job_retries
@@ -315,7 +316,7 @@ class TimeLimits(Source):
     def run(self) -> None:
         state = self.state
         timeouts = state.timeouts
-        if not timeouts.heap:
+        if not (timeouts.heap or timeouts.old):
             return
         number = timeouts.pop_due(state.now)
         while number >= 0:

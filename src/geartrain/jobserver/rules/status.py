@@ -55,7 +55,7 @@ class StatusOfUnique(Chore):
             return False
         latest = state.jobs.get(self.number) if self.number >= 0 else None
         clients = b"0" if latest is None else b"%d" % latest.subscriber_count
-        if not self.peer.closing:
+        if not (self.peer.gone or self.peer.closing):
             self.peer.send(pack_response(STATUS_RES_UNIQUE, self.unique, *_status_of(latest), clients))
         return True
 

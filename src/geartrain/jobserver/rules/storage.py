@@ -56,7 +56,7 @@ def written(state: State, batch: Batch) -> None:
     changes = state.changes
     for job in changes.writing:
         if job.state == ENDED:
-            changes.removed.append(job.number)
+            changes.remove(job.number)
             job.stored = UNSTORED
         else:
             job.stored = STORED
@@ -179,7 +179,7 @@ def refuse_one(state: State, batch: Batch, number: int, reason: str) -> None:
 
 
 def _refuse(state: State, job: Job, reason: str) -> None:
-    state.changes.removed.append(job.number)
+    state.changes.remove(job.number)
     job.stored = UNSTORED
     if job.state == ENDED:
         open_replies(job)

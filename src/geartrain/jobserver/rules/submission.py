@@ -244,7 +244,7 @@ class DelayedJobs(Source):
 
     def run(self) -> None:
         state = self.state
-        if not state.delayed.heap:
+        if not (state.delayed.heap or state.delayed.old):
             return
         number = state.delayed.pop_due(state.wall)
         while number >= 0:
