@@ -78,7 +78,7 @@ class PeerView:
 
 def functions(state: State) -> Iterator[FunctionView]:
     """Every function, in the order in which they became known."""
-    for function in list(state.functions.values()):
+    for function in state.listed_functions():
         yield FunctionView(function)
 
 

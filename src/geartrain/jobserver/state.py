@@ -50,6 +50,7 @@ class State:
         self.wall: float = 0.0  # Unix time
         self.handles: Handles = Handles(settings.handle_prefix)
         self.functions: dict[bytes, Function] = {}
+        self._listed: list[Function] | None = None  # the functions, for those who go through them
         # An ordered dict: its front is found at once, however many have been taken from there.
         self.idle: OrderedDict[Function, None] = (
             OrderedDict()
@@ -96,6 +97,16 @@ class State:
             return None
         return self.create_function(name)
 
+    def listed_functions(self) -> list[Function]:
+        """All functions, in the order in which they became known; one list for all who ask, not to be changed.
+
+        It stays as it is while its readers go through it, some functions at a time.
+        """
+        if self._listed is None:
+            self._listed = list(self.functions.values())
+            self.cost += len(self._listed) // 50
+        return self._listed
+
     def functions_full(self) -> bool:
         """Whether there are as many functions as there may be, even if the longest idle one is forgotten."""
         if len(self.functions) < self.settings.max_functions:
@@ -115,6 +126,7 @@ class State:
         if function is None:
             function = Function(name)
             self.functions[name] = function
+            self._listed = None
             self.memory += function_cost(name)
             self.note_idle(function)
         return function
@@ -136,6 +148,7 @@ class State:
         function.forgotten = True
         self.idle.pop(function, None)
         del self.functions[function.name]
+        self._listed = None
         self.memory -= function_cost(function.name)
         self.forgotten.add(function.counters)
         function.counters = self.forgotten  # its last jobs are counted there

@@ -38,20 +38,20 @@ class StatusOfUnique(Chore):
         self.state: State = state
         self.peer: Peer = peer
         self.unique: bytes = unique
-        self.functions: list[Function] = list(state.functions.values())
+        self.functions: list[Function] = state.listed_functions()
+        self.at: int = 0
         self.number: int = -1  # of the most recent job that was found
-        state.cost += len(self.functions) // 50
 
     def step(self) -> bool:
         state = self.state
-        functions = self.functions
-        for function in functions[-_AT_ONCE:]:
+        asked = self.functions[self.at : self.at + _AT_ONCE]
+        self.at += _AT_ONCE
+        for function in asked:
             job = function.uniques.get(self.unique)
             if job is not None and job.number > self.number:
                 self.number = job.number
-        del functions[-_AT_ONCE:]
-        state.cost += min(len(functions), _AT_ONCE)
-        if functions:
+        state.cost += len(asked)
+        if self.at < len(self.functions):
             return False
         latest = state.jobs.get(self.number) if self.number >= 0 else None
         clients = b"0" if latest is None else b"%d" % latest.subscriber_count
