@@ -295,12 +295,12 @@ def test_what_the_objects_show_of_themselves(world: World) -> None:
 
 
 def test_those_who_go_through_all_functions_share_one_list_of_them() -> None:
-    """Of a hundred thousand functions and a thousand who ask, each list by itself would be memory that nobody counts."""
+    """Of a hundred thousand functions and a thousand who ask, a list each would be memory that nobody counts."""
     server = server_with()
     peer = server.connect(Origin("127.0.0.1", 1))
     ask(server, peer, b"create function a\ncreate function b\n")
     before = server.listed_functions()
     ask(server, peer, request("GET_STATUS_UNIQUE", b"u") + b"status\n")
     assert server.listed_functions() is before
-    assert ask(server, peer, b"drop function a\ncreate function c\nstatus\n") == b"OK\nOK\nb\t0\t0\t0\nc\t0\t0\t0\n.\n"
+    assert ask(server, peer, b"drop function a\ncreate function c\nstatus\n") == b"OK\r\nOK\r\nb\t0\t0\t0\nc\t0\t0\t0\n.\n"
     assert [function.name for function in before] == [b"a", b"b"], "a listing under way goes on as it began"
