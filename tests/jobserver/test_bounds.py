@@ -302,5 +302,7 @@ def test_those_who_go_through_all_functions_share_one_list_of_them() -> None:
     before = server.listed_functions()
     ask(server, peer, request("GET_STATUS_UNIQUE", b"u") + b"status\n")
     assert server.listed_functions() is before
-    assert ask(server, peer, b"drop function a\ncreate function c\nstatus\n") == b"OK\r\nOK\r\nb\t0\t0\t0\nc\t0\t0\t0\n.\n"
+    assert (
+        ask(server, peer, b"drop function a\ncreate function c\nstatus\n") == b"OK\r\nOK\r\nb\t0\t0\t0\nc\t0\t0\t0\n.\n"
+    )
     assert [function.name for function in before] == [b"a", b"b"], "a listing under way goes on as it began"
