@@ -22,6 +22,8 @@ from redis import Redis as Client
 
 from certificates import tls_contexts
 from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, engine
+from geartrain.store.redis.server import Server
+from geartrain.store.writer import taken_back
 from servers import free_port, wait_until
 from services import PASSWORD, SECRETS, Redis, Valkey, running
 
@@ -306,6 +308,25 @@ def test_an_older_snapshot_is_noticed(place: RedisPlace) -> None:
     with opened(place.url) as store:
         assert numbers(store) == [2, 3]
         store.commit(batch(job(4)))
+
+
+def test_a_commit_whose_answer_is_lost_may_be_taken_back(place: RedisPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Server.run
+
+    def lose_the_answer(*arguments: Any) -> None:
+        run(*arguments)
+        raise StoreDownError("no answer")
+
+    with opened(place.url) as store:
+        store.commit(batch(job(1), next_number=2))
+        refused = batch(job(2), next_number=3)
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "run", lose_the_answer)
+            with pytest.raises(StoreDownError):
+                store.commit(refused)
+        store.commit(taken_back(refused))
+        store.commit(batch(job(3)))
+        assert numbers(store) == [1, 3]
 
 
 def test_a_newer_layout_is_left_alone(place: RedisPlace) -> None:
