@@ -138,6 +138,26 @@ class TestSQLite(SqlContract):
             store.commit(batch(job(4)))
         assert set(numbers_at(place.url)) >= {1, 4}
 
+    @pytest.mark.parametrize("suffix", ["", "-wal"])
+    def test_a_file_that_is_emptied_takes_nothing_more(self, place: SqlitePlace, suffix: str) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1, b"one"), next_number=2))
+            os.truncate(place.file.with_name(place.file.name + suffix), 0)
+            for number in (2, 3):
+                with pytest.raises(StoreError, match="has been emptied"):
+                    store.commit(batch(job(number)))
+            place.empty()
+            assert store.rebuild([job(1, b"one")], 2) == 1
+            store.commit(batch(job(4)))
+        assert numbers_at(place.url) == [1, 4]
+
+    def test_a_log_that_begins_anew_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
+        with opened(place.url) as store:
+            for number in range(1, 6):
+                store.commit(batch(job(number, b"x" * (2 << 20))))  # more than a checkpoint waits for
+                store.commit(batch(removed=(number - 1,)))
+        assert numbers_at(place.url) == [5]
+
     def test_it_is_made_again_from_what_is_known(self, place: SqlitePlace) -> None:
         with opened(place.url) as store:
             store.commit(batch(job(1, b"one"), job(2, b"large" * 1000), next_number=7))

@@ -44,6 +44,10 @@ class FileLock:
                 raise BlockingIOError(0, _holder(self.identity)) from None
             _held.add(self.identity)
 
+    def read_start(self, count: int) -> bytes:
+        """The first ``count`` bytes of the file that is held; it must not be opened again to be read."""
+        return os.pread(self._descriptor, count, 0)
+
     def release(self) -> None:
         """Give the file up; whatever else this process has open of it must be closed by then."""
         with _guard:

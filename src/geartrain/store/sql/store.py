@@ -9,6 +9,7 @@ The row is locked until the commit is over; so the one who signs next finds all 
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,8 @@ from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
 from geartrain.store.sql.tables import Tables, create_meta, prepare
+
+log = logging.getLogger("geartrain.store")
 
 RECORDS_AT_ONCE: Final = 500
 
@@ -137,10 +140,12 @@ class SqlStore(Store):
             return super().rebuild(jobs, next_number)
         # What the lost file still has is read from it, while a new one is filled.
         self._database.may_be_rebuilt()
+        with suppress(StoreError):  # it finds out whether that was emptied before
+            self._database.verify()
         fresh = SqlStore(self.url)
         fresh.open()
         try:
-            count = fill(fresh, jobs, next_number, self.read, self.records())
+            count = fill(fresh, jobs, next_number, self._read_if_left, self._records_left())
         except BaseException:
             fresh.close()
             self._database.remove_files()  # so that it may be tried again
@@ -149,6 +154,22 @@ class SqlStore(Store):
         self._database, self._writer, self._reader = fresh._database, fresh._writer, fresh._reader
         self._next_number, self._user, self._is_signed = fresh._next_number, fresh._user, fresh._is_signed
         return count
+
+    def _read_if_left(self, number: int) -> bytes:
+        try:
+            return self.read(number)
+        except StoreError as error:
+            if self._database.is_emptied:  # it will not get better, and must not keep the others from being kept
+                raise KeyError(f"{number}: {error}") from error
+            raise
+
+    def _records_left(self) -> Iterator[Record]:
+        try:
+            yield from self.records()
+        except StoreError as error:
+            if not self._database.is_emptied:
+                raise
+            log.error("records_lost", extra={"fields": {"reason": str(error)}})
 
     def read(self, number: int) -> bytes:
         jobs = self._tables.jobs.c
