@@ -163,10 +163,11 @@ class TestSQLite(SqlContract):
             store.commit(batch(job(1, b"one"), job(2, b"large" * 1000), next_number=7))
             known = [job(1, b"one"), job(2, b"large" * 1000)]
             known[1].workload = None  # it is in the store alone
-            with pytest.raises(StoreError, match="there is a file of that name: move it away first"):
-                store.rebuild(known, 7)
             for suffix in ("", "-wal", "-shm"):
-                place.file.with_name(place.file.name + suffix).unlink()
+                file = place.file.with_name(place.file.name + suffix)
+                with pytest.raises(StoreError, match=f"there is still a file {file}: move it away first"):
+                    store.rebuild(known, 7)
+                file.unlink()
             with pytest.raises(StoreError, match="removed"):
                 store.commit(batch(job(3)))
             assert store.rebuild(known, 7) == 2

@@ -154,8 +154,10 @@ class SQLite(Database):
             )
 
     def may_be_rebuilt(self) -> None:
-        if self.path.exists():
-            raise StoreError(f"the store {self.shown}: there is a file of that name: move it away first")
+        # SQLite would take an old log that was left for the new file's.
+        for path in (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm")):
+            if path.exists():
+                raise StoreError(f"the store {self.shown}: there is still a file {path}: move it away first")
 
     def remove_files(self) -> None:
         for suffix in ("", "-wal", "-shm"):
