@@ -181,6 +181,19 @@ class TestSQLite(SqlContract):
             ]  # fmt: skip
             assert store.next_number() == 7
 
+    def test_workloads_that_are_read_to_be_written_again_are_not_kept_in_memory(self, place: SqlitePlace) -> None:
+        size = 1 << 20
+        known = [job(number, b"%d" % number * size) for number in range(1, 10)]
+        known += [job(number, b"x" * size) for number in range(10, 40)]
+        with opened(place.url) as store:
+            store.commit(batch(*known, next_number=40))
+            for each in known:
+                each.workload = None  # it is in the store alone
+            place.empty()
+            assert store.rebuild(known, 40) == 39
+            assert sum(each.size for each in known if each.workload is not None) <= 16 * size
+            assert store.read(9) == b"9" * size
+
     def test_a_new_file_that_could_not_be_filled_is_not_in_the_way(self, place: SqlitePlace) -> None:
         def failing() -> Iterator[StoredJob]:
             yield job(1)
