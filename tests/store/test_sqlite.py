@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from sql_contract import SqlContract
 
 from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreDownError, StoreError, StoreInUseError, Unreadable, engine
-from geartrain.store.sql import SqlStore, sqlite
+from geartrain.store.sql import SqlStore, file_lock, sqlite
 
 HOLDS = """
 import sys
@@ -239,6 +240,17 @@ class TestSQLite(SqlContract):
                     assert store.read(1) == b"one"
             store.commit(batch(job(2), removed=(1,)))
             assert numbers(store) == [2]
+
+    def test_a_file_system_without_locks_is_not_taken_for_another_user(
+        self, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_descriptor: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(file_lock, "_lock", refuse)
+        with pytest.raises(StoreError, match=os.strerror(errno.ENOLCK)) as refusal:
+            engine(place.url).open()
+        assert not isinstance(refusal.value, StoreInUseError)
 
     def test_a_relative_path_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

@@ -102,7 +102,9 @@ class SQLite(Database):
         except BlockingIOError as error:
             raise self.in_use(str(error.strerror)) from None
         except OSError as error:
-            raise StoreError(f"the store {self.shown}: {error.strerror}: it must be a writable file") from error
+            raise StoreError(
+                f"the store {self.shown}: {error.strerror}: it must be a writable file, where files can be locked"
+            ) from error
         if lock.names > 1:
             lock.release()
             raise StoreError(
