@@ -336,6 +336,22 @@ def test_a_newer_layout_is_left_alone(place: RedisPlace) -> None:
         engine(place.url).open()
 
 
+@pytest.mark.parametrize("field", ["version", "commits"])
+@pytest.mark.parametrize("value", ["x", "", "1.5", "-1", "01", "9" * 5000])
+def test_a_number_that_makes_no_sense_is_named(place: RedisPlace, field: str, value: str) -> None:
+    with place.client() as client:
+        client.hset(place.key("meta"), field, value)
+    with pytest.raises(StoreError, match=f"{field} in the hash .*:meta is b'{value[:40]}'"):
+        engine(place.url).open()
+
+
+def test_version_0_is_named(place: RedisPlace) -> None:
+    with place.client() as client:
+        client.hset(place.key("meta"), "version", 0)
+    with pytest.raises(StoreError, match=r"version in the hash .*:meta is b'0'"):
+        engine(place.url).open()
+
+
 # When it refuses
 
 

@@ -71,6 +71,14 @@ class TestSQLite(SqlContract):
         column, _, value = change.partition(" = ")
         assert place.sql(f"SELECT {column} = {value} FROM {{set_aside}}") == [(1,)]
 
+    @pytest.mark.parametrize("version", ["'x'", "1.5"])
+    def test_a_version_that_is_no_number_is_named(self, place: SqlitePlace, version: str) -> None:
+        with opened(place.url):
+            pass
+        place.sql(f"UPDATE {{meta}} SET version = {version}")
+        with pytest.raises(StoreError, match=f"has version {version}, which no geartrain has written"):
+            engine(place.url).open()
+
     @pytest.mark.parametrize(("option", "synchronous"), [("", 2), ("&synchronous=full", 2), ("&synchronous=normal", 1)])
     def test_it_waits_for_the_disk_as_it_was_told(self, place: SqlitePlace, option: str, synchronous: int) -> None:
         with opened(place.url + option) as store:

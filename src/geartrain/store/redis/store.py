@@ -102,7 +102,7 @@ class RedisStore(Store):
             raise
 
     def _open(self) -> None:
-        version = int(self._writer.ask("HGET", "meta", "version") or VERSION)
+        version = self._number("version", VERSION, 1)
         if version > VERSION:
             raise StoreError(
                 f"the store {self._shown} has version {version}, and this geartrain knows it up to {VERSION}: start"
@@ -141,7 +141,21 @@ class RedisStore(Store):
         self._in_doubt = False
 
     def _count_commits(self) -> int:
-        return int(self._writer.ask("HGET", "meta", "commits") or 0)
+        return self._number("commits", 0, 0)
+
+    def _number(self, name: str, default: int, least: int) -> int:
+        """A number in ``meta``. Raises StoreError if what is there is none as we write them."""
+        written = self._writer.ask("HGET", "meta", name)
+        if written is None:
+            return default
+        # The scripts compare them as text, so 01 is none either.
+        if len(written) < 20 and written.isdigit() and b"%d" % int(written) == written and int(written) >= least:
+            return int(written)
+        raise StoreError(
+            f"the store {self._shown}: {name} in the hash {{{self._namespace}}}:meta is {written[:40]!r}, which is no"
+            " number that geartrain has written: remove that field to begin with what is there, or give another"
+            " namespace"
+        )
 
     def _drop_expired(self) -> None:
         now = time.time()
