@@ -160,6 +160,16 @@ class TestSQLite(SqlContract):
             store.commit(batch(job(4)))
         assert numbers_at(place.url) == [1, 4]
 
+    def test_a_log_that_another_program_has_written_back_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1)))
+            assert place.sql("PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]
+            assert place.file.with_name(place.file.name + "-wal").stat().st_size == 0
+            store.commit(batch())
+            store.commit(batch(job(2)))
+            assert numbers(store) == [1, 2]
+        assert numbers_at(place.url) == [1, 2]
+
     def test_a_log_that_begins_anew_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
         with opened(place.url) as store:
             for number in range(1, 6):

@@ -48,7 +48,6 @@ class Database(ABC):
     is_file: ClassVar[bool] = False
 
     abilities: Abilities
-    is_emptied = False  # a file was emptied while it was in use: what can still be read there is chance
 
     def __init__(self, url: URL, options: dict[str, str], tables: Tables) -> None:
         """``options`` are those of the URL that are the library's."""

@@ -61,7 +61,7 @@ class SQLite(Database):
         self.lock: FileLock | None = None
         self.beside: list[tuple[int, int] | None] = []  # which files the log and its index are
         self.log: int | None = None  # a descriptor of the log
-        self.is_log_begun = False  # something has been written to it
+        self.is_emptied = False  # the file or the log was
         self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
@@ -141,13 +141,12 @@ class SQLite(Database):
     def _see_that_they_are_whole(self, lock: FileLock) -> None:
         """Raises StoreError if the file or its log was ever found emptied.
 
-        SQLite itself never makes either shorter than its first bytes. Its next checkpoint may well write those again,
-        but not what else was there, so what was seen once is not forgotten.
+        A log of no bytes may also come from another program's checkpoint, after which SQLite begins it anew; a log that
+        was written on after it was emptied begins with a hole. The next checkpoint may well write the first bytes
+        again, but not what else was there, so what was seen once is not forgotten.
         """
-        has_log = self.log is not None and os.pread(self.log, len(LOG_BEGINS), 0) == LOG_BEGINS
-        is_log_lost = self.is_log_begun and not has_log
-        self.is_log_begun = self.is_log_begun or has_log
-        if is_log_lost or lock.read_start(len(FILE_BEGINS)) != FILE_BEGINS:
+        log_begins = b"" if self.log is None else os.pread(self.log, len(LOG_BEGINS), 0)
+        if log_begins not in (b"", LOG_BEGINS) or lock.read_start(len(FILE_BEGINS)) != FILE_BEGINS:
             self.is_emptied = True
         if self.is_emptied:
             raise StoreError(

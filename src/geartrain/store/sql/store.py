@@ -20,7 +20,16 @@ from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.records import Batch, Record, StoredJob
-from geartrain.store.base import REBUILD, JobTooLargeError, Store, StoreError, StoreFullError, Unreadable, fill
+from geartrain.store.base import (
+    REBUILD,
+    JobTooLargeError,
+    Store,
+    StoreDownError,
+    StoreError,
+    StoreFullError,
+    Unreadable,
+    fill,
+)
 from geartrain.store.options import Options
 from geartrain.store.record import NUMBERS_END, latest, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
@@ -140,8 +149,6 @@ class SqlStore(Store):
             return super().rebuild(jobs, next_number)
         # What the lost file still has is read from it, while a new one is filled.
         self._database.may_be_rebuilt()
-        with suppress(StoreError):  # it finds out whether that was emptied before
-            self._database.verify()
         fresh = SqlStore(self.url)
         fresh.open()
         try:
@@ -158,17 +165,17 @@ class SqlStore(Store):
     def _read_if_left(self, number: int) -> bytes:
         try:
             return self.read(number)
-        except StoreError as error:
-            if self._database.is_emptied:  # it will not get better, and must not keep the others from being kept
-                raise KeyError(f"{number}: {error}") from error
+        except StoreDownError:
             raise
+        except StoreError as error:  # a damaged file gets no better, and must not keep the other jobs from being kept
+            raise KeyError(f"{number}: {error}") from error
 
     def _records_left(self) -> Iterator[Record]:
         try:
             yield from self.records()
+        except StoreDownError:
+            raise
         except StoreError as error:
-            if not self._database.is_emptied:
-                raise
             log.error("records_lost", extra={"fields": {"reason": str(error)}})
 
     def read(self, number: int) -> bytes:
