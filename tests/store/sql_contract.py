@@ -145,6 +145,14 @@ class SqlContract(StoreContract):
         with opened(place.url) as store:
             assert numbers(store) == [1]
 
+    @pytest.mark.parametrize("version", ["0", "-1"])
+    def test_a_version_that_makes_no_sense_is_named(self, place: SqlPlace, version: str) -> None:
+        with opened(place.url):
+            pass
+        place.sql(f"UPDATE {{meta}} SET version = {version}")
+        with pytest.raises(StoreError, match=f"has version {version}, which no geartrain has written"):
+            engine(place.url).open()
+
     def test_a_start_that_was_cut_short_is_made_good(self, place: SqlPlace) -> None:
         with opened(place.url):
             pass

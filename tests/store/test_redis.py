@@ -22,6 +22,8 @@ from redis import Redis as Client
 
 from certificates import tls_contexts
 from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, engine
+from geartrain.store.redis.server import Server
+from geartrain.store.writer import taken_back
 from servers import free_port, wait_until
 from services import PASSWORD, SECRETS, Redis, Valkey, running
 
@@ -308,10 +310,45 @@ def test_an_older_snapshot_is_noticed(place: RedisPlace) -> None:
         store.commit(batch(job(4)))
 
 
+def test_a_commit_whose_answer_is_lost_may_be_taken_back(place: RedisPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Server.run
+
+    def lose_the_answer(*arguments: Any) -> None:
+        run(*arguments)
+        raise StoreDownError("no answer")
+
+    with opened(place.url) as store:
+        store.commit(batch(job(1), next_number=2))
+        refused = batch(job(2), next_number=3)
+        with monkeypatch.context() as patch:
+            patch.setattr(Server, "run", lose_the_answer)
+            with pytest.raises(StoreDownError):
+                store.commit(refused)
+        store.commit(taken_back(refused))
+        store.commit(batch(job(3)))
+        assert numbers(store) == [1, 3]
+
+
 def test_a_newer_layout_is_left_alone(place: RedisPlace) -> None:
     with place.client() as client:
         client.hset(place.key("meta"), "version", 2)
     with pytest.raises(StoreError, match="newer geartrain"):
+        engine(place.url).open()
+
+
+@pytest.mark.parametrize("field", ["version", "commits"])
+@pytest.mark.parametrize("value", ["x", "", "1.5", "-1", "01", "9" * 5000])
+def test_a_number_that_makes_no_sense_is_named(place: RedisPlace, field: str, value: str) -> None:
+    with place.client() as client:
+        client.hset(place.key("meta"), field, value)
+    with pytest.raises(StoreError, match=f"{field} in the hash .*:meta is b'{value[:40]}'"):
+        engine(place.url).open()
+
+
+def test_version_0_is_named(place: RedisPlace) -> None:
+    with place.client() as client:
+        client.hset(place.key("meta"), "version", 0)
+    with pytest.raises(StoreError, match=r"version in the hash .*:meta is b'0'"):
         engine(place.url).open()
 
 

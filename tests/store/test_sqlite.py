@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from sql_contract import SqlContract
 
 from geartrain.jobserver.records import StoredJob
 from geartrain.store import Store, StoreDownError, StoreError, StoreInUseError, Unreadable, engine
-from geartrain.store.sql import SqlStore, sqlite
+from geartrain.store.sql import SqlStore, file_lock, sqlite
 
 HOLDS = """
 import sys
@@ -69,6 +70,14 @@ class TestSQLite(SqlContract):
             assert numbers(store) == [1, 3]
         column, _, value = change.partition(" = ")
         assert place.sql(f"SELECT {column} = {value} FROM {{set_aside}}") == [(1,)]
+
+    @pytest.mark.parametrize("version", ["'x'", "1.5"])
+    def test_a_version_that_is_no_number_is_named(self, place: SqlitePlace, version: str) -> None:
+        with opened(place.url):
+            pass
+        place.sql(f"UPDATE {{meta}} SET version = {version}")
+        with pytest.raises(StoreError, match=f"has version {version}, which no geartrain has written"):
+            engine(place.url).open()
 
     @pytest.mark.parametrize(("option", "synchronous"), [("", 2), ("&synchronous=full", 2), ("&synchronous=normal", 1)])
     def test_it_waits_for_the_disk_as_it_was_told(self, place: SqlitePlace, option: str, synchronous: int) -> None:
@@ -138,15 +147,46 @@ class TestSQLite(SqlContract):
             store.commit(batch(job(4)))
         assert set(numbers_at(place.url)) >= {1, 4}
 
+    @pytest.mark.parametrize("suffix", ["", "-wal"])
+    def test_a_file_that_is_emptied_takes_nothing_more(self, place: SqlitePlace, suffix: str) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1, b"one"), next_number=2))
+            os.truncate(place.file.with_name(place.file.name + suffix), 0)
+            for number in (2, 3):
+                with pytest.raises(StoreError, match="has been emptied"):
+                    store.commit(batch(job(number)))
+            place.empty()
+            assert store.rebuild([job(1, b"one")], 2) == 1
+            store.commit(batch(job(4)))
+        assert numbers_at(place.url) == [1, 4]
+
+    def test_a_log_that_another_program_has_written_back_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1)))
+            assert place.sql("PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]
+            assert place.file.with_name(place.file.name + "-wal").stat().st_size == 0
+            store.commit(batch())
+            store.commit(batch(job(2)))
+            assert numbers(store) == [1, 2]
+        assert numbers_at(place.url) == [1, 2]
+
+    def test_a_log_that_begins_anew_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
+        with opened(place.url) as store:
+            for number in range(1, 6):
+                store.commit(batch(job(number, b"x" * (2 << 20))))  # more than a checkpoint waits for
+                store.commit(batch(removed=(number - 1,)))
+        assert numbers_at(place.url) == [5]
+
     def test_it_is_made_again_from_what_is_known(self, place: SqlitePlace) -> None:
         with opened(place.url) as store:
             store.commit(batch(job(1, b"one"), job(2, b"large" * 1000), next_number=7))
             known = [job(1, b"one"), job(2, b"large" * 1000)]
             known[1].workload = None  # it is in the store alone
-            with pytest.raises(StoreError, match="there is a file of that name: move it away first"):
-                store.rebuild(known, 7)
             for suffix in ("", "-wal", "-shm"):
-                place.file.with_name(place.file.name + suffix).unlink()
+                file = place.file.with_name(place.file.name + suffix)
+                with pytest.raises(StoreError, match=f"there is still a file {file}: move it away first"):
+                    store.rebuild(known, 7)
+                file.unlink()
             with pytest.raises(StoreError, match="removed"):
                 store.commit(batch(job(3)))
             assert store.rebuild(known, 7) == 2
@@ -159,6 +199,19 @@ class TestSQLite(SqlContract):
                 (1, b"one"), (2, b"large" * 1000), (4, b"four"),
             ]  # fmt: skip
             assert store.next_number() == 7
+
+    def test_workloads_that_are_read_to_be_written_again_are_not_kept_in_memory(self, place: SqlitePlace) -> None:
+        size = 1 << 20
+        known = [job(number, b"%d" % number * size) for number in range(1, 10)]
+        known += [job(number, b"x" * size) for number in range(10, 40)]
+        with opened(place.url) as store:
+            store.commit(batch(*known, next_number=40))
+            for each in known:
+                each.workload = None  # it is in the store alone
+            place.empty()
+            assert store.rebuild(known, 40) == 39
+            assert sum(each.size for each in known if each.workload is not None) <= 16 * size
+            assert store.read(9) == b"9" * size
 
     def test_a_new_file_that_could_not_be_filled_is_not_in_the_way(self, place: SqlitePlace) -> None:
         def failing() -> Iterator[StoredJob]:
@@ -205,6 +258,17 @@ class TestSQLite(SqlContract):
                     assert store.read(1) == b"one"
             store.commit(batch(job(2), removed=(1,)))
             assert numbers(store) == [2]
+
+    def test_a_file_system_without_locks_is_not_taken_for_another_user(
+        self, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_descriptor: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(file_lock, "_lock", refuse)
+        with pytest.raises(StoreError, match=os.strerror(errno.ENOLCK)) as refusal:
+            engine(place.url).open()
+        assert not isinstance(refusal.value, StoreInUseError)
 
     def test_a_relative_path_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)

@@ -202,6 +202,7 @@ def fill(
     """
     count = size = 0
     batch = Batch(next_number)
+    lent: list[StoredJob] = []  # who have their workload for the commit alone: all of them may not fit the memory
     for job in jobs:
         if job.workload is None:
             try:
@@ -209,6 +210,7 @@ def fill(
                 job.size = len(job.workload)
             except KeyError:
                 continue
+            lent.append(job)
         batch.added.append(job)
         count += 1
         size += job.size
@@ -216,6 +218,9 @@ def fill(
             store.commit(batch)
             batch = Batch(next_number)
             size = 0
+            for each in lent:
+                each.workload = None
+            lent.clear()
     batch.records = list(records)
     store.commit(batch)
     return count

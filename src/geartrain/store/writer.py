@@ -144,6 +144,7 @@ class Writer(Generic[T]):
                 return
             if pause > FIRST_PAUSE:
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
+            self._rebuilding = None  # the store was not down after all: all those jobs need not stay in memory
             self._post(self.outcomes.written, batch)
             return
 
@@ -154,6 +155,7 @@ class Writer(Generic[T]):
         while down and not self._closing.wait(pause):
             if self._rebuilt() or self._takes(taken_back(batch)):
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
+                self._rebuilding = None
                 self._post(self.outcomes.back)
                 return
             pause = min(pause * 2, LONGEST_PAUSE)

@@ -84,6 +84,7 @@ class RedisStore(Store):
         self._reader = self._server()
         self._next_number = 1  # that the store is known to have
         self._commits = 0  # how many the store is known to have had
+        self._in_doubt = False  # a commit was sent whose answer has not come
         self._holder: LockHolder | None = None
         self._beating: threading.Thread | None = None
         self._closing = threading.Event()
@@ -101,7 +102,7 @@ class RedisStore(Store):
             raise
 
     def _open(self) -> None:
-        version = int(self._writer.ask("HGET", "meta", "version") or VERSION)
+        version = self._number("version", VERSION, 1)
         if version > VERSION:
             raise StoreError(
                 f"the store {self._shown} has version {version}, and this geartrain knows it up to {VERSION}: start"
@@ -136,7 +137,25 @@ class RedisStore(Store):
         return self._holder
 
     def _see_commits(self) -> None:
-        self._commits = int(self._writer.ask("HGET", "meta", "commits") or 0)
+        self._commits = self._count_commits()
+        self._in_doubt = False
+
+    def _count_commits(self) -> int:
+        return self._number("commits", 0, 0)
+
+    def _number(self, name: str, default: int, least: int) -> int:
+        """A number in ``meta``. Raises StoreError if what is there is none as we write them."""
+        written = self._writer.ask("HGET", "meta", name)
+        if written is None:
+            return default
+        # The scripts compare them as text, so 01 is none either.
+        if len(written) < 20 and written.isdigit() and b"%d" % int(written) == written and int(written) >= least:
+            return int(written)
+        raise StoreError(
+            f"the store {self._shown}: {name} in the hash {{{self._namespace}}}:meta is {written[:40]!r}, which is no"
+            " number that geartrain has written: remove that field to begin with what is there, or give another"
+            " namespace"
+        )
 
     def _drop_expired(self) -> None:
         now = time.time()
@@ -258,9 +277,15 @@ class RedisStore(Store):
     def _run(self, batch: Batch, next_number: int, expired_before: float) -> None:
         # What only removes is not counted: a full Redis takes nothing that counts.
         counts = bool(batch.added or batch.changed or batch.records or next_number > self._next_number)
+        # A commit may have been carried out though its answer was lost. If another batch comes next, which may not
+        # count, the script would take our own commit for somebody else's. One more is ours; fewer are a loss.
+        if self._in_doubt and self._count_commits() == self._commits + 1:
+            self._commits += 1
+        self._in_doubt = True
         values = self._values(batch, self._commits + counts, next_number, expired_before)
         self._check_owner(self._writer.run("COMMIT", COMMITTED_KEYS, values, self._replicas))
         self._commits += counts
+        self._in_doubt = False
 
     def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
         if self._writer.ask("GET", "owner") is None and (lease := self._take(b"")):

@@ -39,10 +39,17 @@ class FileLock:
             self.names = status.st_nlink
             try:
                 _lock(self._descriptor)
-            except OSError:
+            except (BlockingIOError, PermissionError):  # POSIX allows either where another one has the lock
                 os.close(self._descriptor)
                 raise BlockingIOError(0, _holder(self.identity)) from None
+            except OSError:  # such as a file system without locks
+                os.close(self._descriptor)
+                raise
             _held.add(self.identity)
+
+    def read_start(self, count: int) -> bytes:
+        """The first ``count`` bytes of the file that is held; it must not be opened again to be read."""
+        return os.pread(self._descriptor, count, 0)
 
     def release(self) -> None:
         """Give the file up; whatever else this process has open of it must be closed by then."""

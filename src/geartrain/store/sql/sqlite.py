@@ -2,14 +2,17 @@
 
 A second user is kept out by a lock on the file itself (``file_lock``), under whatever name it comes. Before a commit is
 said to be done, the file's name must still mean the file that was written: a store that was removed, replaced or
-mounted over takes nothing more.
+mounted over takes nothing more. The same file may have been emptied; SQLite does not notice, and writes on at the place
+where it was, leaving a hole. So the file and its log are looked at for the bytes that each must begin with.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -30,6 +33,8 @@ log = logging.getLogger("geartrain.store")
 MOST_ROWS: Final = 512
 DIGITS: Final = 4
 BUSY_SECONDS: Final = 5
+FILE_BEGINS: Final = b"SQLite format 3\0"
+LOG_BEGINS: Final = b"\x37\x7f\x06"  # and then 0x82 or 0x83
 
 SURVIVES: Final = {
     "FULL": "a crash of the job server, of the machine, and a power cut",
@@ -55,6 +60,8 @@ class SQLite(Database):
         self.path = Path(url.database)
         self.lock: FileLock | None = None
         self.beside: list[tuple[int, int] | None] = []  # which files the log and its index are
+        self.log: int | None = None  # a descriptor of the log
+        self.is_emptied = False  # the file or the log was
         self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
@@ -95,7 +102,9 @@ class SQLite(Database):
         except BlockingIOError as error:
             raise self.in_use(str(error.strerror)) from None
         except OSError as error:
-            raise StoreError(f"the store {self.shown}: {error.strerror}: it must be a writable file") from error
+            raise StoreError(
+                f"the store {self.shown}: {error.strerror}: it must be a writable file, where files can be locked"
+            ) from error
         if lock.names > 1:
             lock.release()
             raise StoreError(
@@ -107,6 +116,9 @@ class SQLite(Database):
         self.lock = lock
 
     def let_go(self) -> None:
+        if self.log is not None:
+            os.close(self.log)
+            self.log = None
         if self.lock is not None:
             self.lock.release()
             self.lock = None
@@ -114,7 +126,11 @@ class SQLite(Database):
     def verify(self) -> None:
         assert self.lock is not None
         beside = [identity(self.path.with_name(self.path.name + suffix)) for suffix in ("-wal", "-shm")]
-        self.beside = self.beside or beside
+        if not self.beside:
+            self.beside = beside
+            with suppress(FileNotFoundError):  # some file systems can't have one
+                self.log = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY | os.O_CLOEXEC)
+        self._see_that_they_are_whole(self.lock)
         if identity(self.path) == self.lock.identity and beside == self.beside:
             return
         raise StoreError(
@@ -122,9 +138,27 @@ class SQLite(Database):
             f" put it back; or see that there is none, and {REBUILD}"
         )
 
+    def _see_that_they_are_whole(self, lock: FileLock) -> None:
+        """Raises StoreError if the file or its log was ever found emptied.
+
+        A log of no bytes may also come from another program's checkpoint, after which SQLite begins it anew; a log that
+        was written on after it was emptied begins with a hole. The next checkpoint may well write the first bytes
+        again, but not what else was there, so what was seen once is not forgotten.
+        """
+        log_begins = b"" if self.log is None else os.pread(self.log, len(LOG_BEGINS), 0)
+        if log_begins not in (b"", LOG_BEGINS) or lock.read_start(len(FILE_BEGINS)) != FILE_BEGINS:
+            self.is_emptied = True
+        if self.is_emptied:
+            raise StoreError(
+                f"the store {self.shown}: the file that this job server writes, or its -wal, has been emptied:"
+                f" move both and the -shm away, and {REBUILD}"
+            )
+
     def may_be_rebuilt(self) -> None:
-        if self.path.exists():
-            raise StoreError(f"the store {self.shown}: there is a file of that name: move it away first")
+        # SQLite would take an old log that was left for the new file's.
+        for path in (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm")):
+            if path.exists():
+                raise StoreError(f"the store {self.shown}: there is still a file {path}: move it away first")
 
     def remove_files(self) -> None:
         for suffix in ("", "-wal", "-shm"):

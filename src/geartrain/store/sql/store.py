@@ -9,6 +9,7 @@ The row is locked until the commit is over; so the one who signs next finds all 
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,16 @@ from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.records import Batch, Record, StoredJob
-from geartrain.store.base import REBUILD, JobTooLargeError, Store, StoreError, StoreFullError, Unreadable, fill
+from geartrain.store.base import (
+    REBUILD,
+    JobTooLargeError,
+    Store,
+    StoreDownError,
+    StoreError,
+    StoreFullError,
+    Unreadable,
+    fill,
+)
 from geartrain.store.options import Options
 from geartrain.store.record import NUMBERS_END, latest, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
@@ -29,6 +39,8 @@ from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
 from geartrain.store.sql.tables import Tables, create_meta, prepare
+
+log = logging.getLogger("geartrain.store")
 
 RECORDS_AT_ONCE: Final = 500
 
@@ -140,7 +152,7 @@ class SqlStore(Store):
         fresh = SqlStore(self.url)
         fresh.open()
         try:
-            count = fill(fresh, jobs, next_number, self.read, self.records())
+            count = fill(fresh, jobs, next_number, self._read_if_left, self._records_left())
         except BaseException:
             fresh.close()
             self._database.remove_files()  # so that it may be tried again
@@ -149,6 +161,22 @@ class SqlStore(Store):
         self._database, self._writer, self._reader = fresh._database, fresh._writer, fresh._reader
         self._next_number, self._user, self._is_signed = fresh._next_number, fresh._user, fresh._is_signed
         return count
+
+    def _read_if_left(self, number: int) -> bytes:
+        try:
+            return self.read(number)
+        except StoreDownError:
+            raise
+        except StoreError as error:  # a damaged file gets no better, and must not keep the other jobs from being kept
+            raise KeyError(f"{number}: {error}") from error
+
+    def _records_left(self) -> Iterator[Record]:
+        try:
+            yield from self.records()
+        except StoreDownError:
+            raise
+        except StoreError as error:
+            log.error("records_lost", extra={"fields": {"reason": str(error)}})
 
     def read(self, number: int) -> bytes:
         jobs = self._tables.jobs.c

@@ -130,7 +130,13 @@ def prepare(connection: Connection, tables: Tables, begin: str) -> None:
 def _version(connection: Connection, tables: Tables) -> int | None:
     if not inspect(connection).has_table(tables.meta.name):
         return None
-    return connection.execute(select(tables.meta.c.version)).scalar()
+    version: object = connection.execute(select(tables.meta.c.version)).scalar()
+    if version is None or (type(version) is int and version >= 1):
+        return version
+    raise StoreError(  # SQLite keeps any type in any column
+        f"the table {tables.meta.name} has version {version!r:.40}, which no geartrain has written: put back the right"
+        " one, or give another namespace"
+    )
 
 
 def _create(connection: Connection, tables: Tables) -> None:

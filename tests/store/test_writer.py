@@ -1,0 +1,28 @@
+"""The writer's threads."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+from queue import SimpleQueue
+from unittest.mock import Mock
+
+from place import batch, job, opened
+
+from geartrain.store.writer import Read, Writer
+
+
+def test_a_rebuild_that_was_not_needed_is_let_go(tmp_path: Path) -> None:
+    posted: SimpleQueue[object] = SimpleQueue()
+    with opened(f"sqlite:///{tmp_path}/jobs.sqlite") as store:
+        writer: Writer[Read] = Writer(store, Mock(), lambda *call: posted.put(call), 5)
+        known = job(1)
+        gone = weakref.ref(known)
+        writer.rebuild([known], 2)
+        del known
+        writer.commit(batch(job(2)))
+        posted.get(timeout=10)
+        gc.collect()
+        assert gone() is None
+        assert writer.close(5)
