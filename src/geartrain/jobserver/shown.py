@@ -5,31 +5,22 @@ A binary packet carries a name as it is; only text that people and scripts read 
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 _CONTROLS: Final = bytes([*range(32), 127])
-# Control characters, also as single bytes that are no UTF-8 (which decode to U+DC80 and up), what Unicode knows as
-# ends of lines, and what changes the direction of text.
-_UNSAFE: Final = re.compile("[\0-\x1f\x7f-\x9f\udc80-\udc9f\u2028-\u202e\u2066-\u2069]")
-_ESCAPES: Final[dict[str, str]] = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_ESCAPES: Final[dict[int, str]] = {
+    **{code: f"\\x{code:02x}" for code in _CONTROLS},
+    **{code: f"\\u{code:04x}" for code in range(0x80, 0xA0)},  # control characters that are two bytes in UTF-8
+    **{0xDC00 + byte: f"\\x{byte:02x}" for byte in range(0x80, 0xA0)},  # and those that are one byte, no UTF-8
+    **{code: f"\\u{code:04x}" for code in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))},  # line ends, direction
+    9: "\\t",
+    10: "\\n",
+    13: "\\r",
+}
 
 
 def show_name(name: bytes) -> bytes:
     """The name with unsafe characters as ``\\n``, ``\\t``, ``\\r``, ``\\x1b`` or ``\\u2028``; all else as it is."""
     if name.isascii() and len(name.translate(None, _CONTROLS)) == len(name):
         return name
-    text = name.decode("utf-8", "surrogateescape")
-    return _UNSAFE.sub(_escaped, text).encode("utf-8", "surrogateescape")
-
-
-def _escaped(found: re.Match[str]) -> str:
-    character = found[0]
-    code = ord(character)
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if code >= 0xDC80:
-        code -= 0xDC00
-    elif code >= 0x80:
-        return f"\\u{code:04x}"
-    return f"\\x{code:02x}"
+    return name.decode("utf-8", "surrogateescape").translate(_ESCAPES).encode("utf-8", "surrogateescape")
