@@ -123,6 +123,18 @@ def test_a_broken_stream_ends_it() -> None:
     within(act)
 
 
+def test_a_text_command_in_process_ends_that_peer_alone() -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        peer, other = InProcessPeer(daemon), InProcessPeer(daemon)
+        peer.send(b"version\n")
+        other.send(pack_request(p.ECHO_REQ, b"here"))
+        assert (await other.receive()).arguments == (b"here",)
+        with pytest.raises(ConnectionError):
+            await peer.receive()
+
+    within(act)
+
+
 def test_an_extension_is_told_of_the_daemons_life() -> None:
     recorder = Recorder()
 

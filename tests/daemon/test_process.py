@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -43,6 +44,36 @@ def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def events(log: Path) -> list[str]:
     return [line.split()[3] for line in log.read_text().splitlines()]
+
+
+def test_it_ends_though_nobody_reads_its_log() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1", "--store=memory:"],
+            stderr=writer,
+        )
+        try:
+            wait_until(lambda: is_listening(port), "listening")
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -161,7 +161,7 @@ class Daemon:
         await asyncio.sleep(0)
         if self.timer is not None:
             self.timer.cancel()
-        for extension in self.extensions:
+        for extension in reversed(self.extensions):  # the store comes first and goes last
             extension.stop(self.config.stop_timeout)
         log.info("stopped", extra={"fields": {"connections_accepted": self.accepted, "jobs": len(self.server.jobs)}})
 
@@ -190,7 +190,7 @@ class Daemon:
             if len(touched) > FEW:
                 touched = self._first(touched)
             for peer in touched:
-                if not peer.gone:
+                if peer.outlet is not None:  # else its connection is gone
                     peer.outlet.write()
                 else:
                     peer.touched = False

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from geartrain.daemon.flow import DRAIN, FULL, GO_ON, Flow
+from geartrain.errors import RemoteProtocolError
 from geartrain.jobserver import Origin
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 from geartrain.wire.parser import LARGEST_BODY, Packet, Parser
@@ -39,7 +40,10 @@ class InProcessPeer(Flow):
     # ── for the extension ───────────────────────────────────────────────────────────────────────────────────────
 
     def send(self, data: bytes) -> None:
-        """Give the job server one packet or several, whole or in parts. Raises ConnectionError once it is closed."""
+        """Give the job server one packet or several, whole or in parts. Raises ConnectionError once it is closed.
+
+        The answer to a text command is no packet: it closes the connection.
+        """
         if self.closed:
             raise ConnectionError("the job server has closed this connection")
         self._host.open_iteration()
@@ -84,11 +88,15 @@ class InProcessPeer(Flow):
         if buffers and self.full and self._host.unread.is_too_much(self, self._unread, max(map(len, buffers))):
             self.abort()
             return
-        for buffer in buffers:
-            self._parser.feed(buffer)
-            while (packet := self._parser.next_packet()) is not None:
-                self._packets.append(packet)
-                self._unread += _size(packet)
+        try:
+            for buffer in buffers:
+                self._parser.feed(buffer)
+                while (packet := self._parser.next_packet()) is not None:
+                    self._packets.append(packet)
+                    self._unread += _size(packet)
+        except RemoteProtocolError:  # an answer to a text command
+            self.abort()
+            return
         self._count()
         self._host.relieve()
         step = self.after_write(peer)

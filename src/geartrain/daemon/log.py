@@ -112,13 +112,15 @@ class Log:
             old.close()
             self.writer.tell(logging.INFO, "log_reopened")
 
-    def close(self) -> None:
-        """Say what is still to be summed up, and let go of the files."""
+    def close(self) -> bool:
+        """Say what is still to be summed up, and let go of the files; whether all was written, or the log hangs."""
         self.gate.sum_up()
         logging.getLogger().removeHandler(self.gate)
-        if self.writer.finish():
-            for target in self.writer.targets:
-                target.close()
+        if not self.writer.finish():
+            return False
+        for target in self.writer.targets:
+            target.close()
+        return True
 
 
 class LineWriter(logging.Handler):

@@ -58,7 +58,9 @@ def serve(config: Config) -> None:
             log.critical("not_started", extra={"fields": {"reason": str(error)}})
         raise
     finally:
-        log_output.close()
+        is_written = log_output.close()
+    if not is_written:  # the thread that writes it holds locks that Python's own end would wait for
+        os._exit(0)
 
 
 async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, ready: Callable[[], None]) -> None:
