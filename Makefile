@@ -91,7 +91,7 @@ crash: $(NATIVE)/.installed services ## kill job servers and stores under load, 
 	$(NATIVE)/bin/python crash/run.py $(CRASH)
 
 clean: ## remove what was made here, the environments included
-	rm -rf build dist $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf build dist $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ── environments ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -137,7 +137,7 @@ def impossible_dates(port: int) -> Iterator[Callable[[], None]]:
         for peer in peers:
             threading.Thread(target=_read_on, args=(peer,), daemon=True).start()
             threading.Thread(target=_send_on, args=(peer, request, until), daemon=True).start()
-        time.sleep(5)
+        time.sleep(until - time.monotonic())
 
     yield flood
 

@@ -1,4 +1,4 @@
-"""The tree of errors: whole, drawn as it is, and at hand."""
+"""The tree of errors: its drawing shows every one of them, and the package exports them."""
 
 from __future__ import annotations
 

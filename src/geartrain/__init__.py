@@ -2,7 +2,7 @@
 
     from geartrain import Client, Worker
 
-Client and worker need the standard library alone; a name is loaded when it is first used.
+Client and worker need the standard library alone; each is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -10,52 +10,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from geartrain.errors import (
+    AddressError,
+    ArgumentsError,
+    ConfigError,
+    ConnectError,
+    ConnectionLostError,
+    GeartrainError,
+    JobError,
+    JobFailedError,
+    JobRaisedError,
+    LocalProtocolError,
+    PacketTooLargeError,
+    ProtocolError,
+    QueueFullError,
+    RemoteProtocolError,
+    ServerError,
+    SoftTimeLimitError,
+    TimedOutError,
+)
 from geartrain.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from geartrain.client import AdminClient, AsyncClient, AsyncJob, Client, SubmittedJob
-    from geartrain.errors import (
-        AddressError,
-        ArgumentsError,
-        ConfigError,
-        ConnectError,
-        ConnectionLostError,
-        GeartrainError,
-        JobError,
-        JobFailedError,
-        JobRaisedError,
-        LocalProtocolError,
-        PacketTooLargeError,
-        ProtocolError,
-        QueueFullError,
-        RemoteProtocolError,
-        ServerError,
-        SoftTimeLimitError,
-        TimedOutError,
-    )
     from geartrain.worker import AssignedJob, AsyncWorker, Worker
 
 _PACKAGES = {
     "geartrain.client": ("AdminClient", "AsyncClient", "AsyncJob", "Client", "SubmittedJob"),
-    "geartrain.errors": (
-        "AddressError",
-        "ArgumentsError",
-        "ConfigError",
-        "ConnectError",
-        "ConnectionLostError",
-        "GeartrainError",
-        "JobError",
-        "JobFailedError",
-        "JobRaisedError",
-        "LocalProtocolError",
-        "PacketTooLargeError",
-        "ProtocolError",
-        "QueueFullError",
-        "RemoteProtocolError",
-        "ServerError",
-        "SoftTimeLimitError",
-        "TimedOutError",
-    ),
     "geartrain.worker": ("AssignedJob", "AsyncWorker", "Worker"),
 }
 

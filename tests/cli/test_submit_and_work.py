@@ -100,7 +100,7 @@ def test_what_does_not_end_in_time_is_given_up_and_killed(server: RunningServer)
         assert len(children) == 1
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 1
-        wait_until(lambda: server.jobs_of("stubborn") == (1, 0), "the job is back in its line")
+        wait_until(lambda: server.jobs_of("stubborn") == (1, 0), "the job is queued again")
         wait_until(lambda: not os.path.exists(f"/proc/{children[0]}"), "the command is killed")
 
 

@@ -328,7 +328,7 @@ def test_closing_fails_what_is_open(server: RunningServer) -> None:
     asyncio.run(main())
 
 
-def test_a_second_loop_begins_anew(server: RunningServer) -> None:
+def test_a_second_loop_begins_again(server: RunningServer) -> None:
     client = AsyncClient(server.address)
 
     async def first() -> None:

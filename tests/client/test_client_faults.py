@@ -58,7 +58,7 @@ def test_without_resends_a_cut_is_an_error_that_says_what_it_means(server: Runni
         assert client.echo(b"again", timeout=20) == b"again"
 
 
-def test_a_connection_closed_while_idle_is_made_anew(server: RunningServer) -> None:
+def test_a_connection_closed_while_idle_is_made_again(server: RunningServer) -> None:
     with proxied(server) as proxy, Client(proxy.address, resend=0) as client, working(server, "reverse"):
         assert client.run("reverse", b"ab", timeout=20) == b"ba"
         proxy.hang_up()
@@ -84,7 +84,7 @@ def test_a_job_moves_on_when_its_server_is_killed() -> None:
             assert [job.result(20) for job in jobs] == [(b"%d" % number)[::-1] for number in range(20)]
 
 
-def test_a_consumer_of_events_is_told_that_the_job_begins_anew() -> None:
+def test_a_consumer_of_events_is_told_that_the_job_begins_again() -> None:
     with two_servers() as (one, other), Client([one.address, other.address]) as client:
         job = client.submit("parts")
         wait_until(lambda: job.handle is not None, "the job has its handle")

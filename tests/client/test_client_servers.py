@@ -87,7 +87,7 @@ def test_requests_without_a_key_take_the_servers_in_turn() -> None:
     assert Counter(job.sent_to for job in jobs) == {A: 10, B: 10, C: 10}
 
 
-def test_a_key_has_one_server_whoever_asks_and_in_whatever_order() -> None:
+def test_a_key_has_one_server_for_all_who_ask_in_whatever_order() -> None:
     keys = [b"key %d" % number for number in range(300)]
     homes = []
     for addresses in ((A, B, C), (C, A, B)):

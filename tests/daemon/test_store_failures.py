@@ -162,7 +162,7 @@ def test_a_number_that_was_never_given_out_is_quarantined(tmp_path: Path) -> Non
 
 
 @on("postgresql", "mariadb", "redis")
-def test_a_connection_that_was_cut_is_made_anew(place: ServicePlace) -> None:
+def test_a_connection_that_was_cut_is_made_again(place: ServicePlace) -> None:
     with life(place, "--spill-above=1KiB") as server, Caller(server) as client, Caller(server) as worker:
         worker.can_do(b"f")
         for number in range(3):
@@ -179,7 +179,7 @@ def test_a_service_that_is_started_again_is_waited_for(place: ServicePlace) -> N
     with life(place) as server, Caller(server) as client:
         with place.down():
             client.send(pack_request(p.SUBMIT_JOB_BG, b"f", b"", b"x"))
-            wait_until(lambda: server.jobs_of("f") == (1, 0), "the job is in its line")
+            wait_until(lambda: server.jobs_of("f") == (1, 0), "the job is queued")
         assert client.receive().type == p.JOB_CREATED
         wait_until(lambda: "store_back" in told_by(server), "the log tells it")
         kill(server)
@@ -352,7 +352,7 @@ def test_what_was_emptied_is_written_again_when_told_so(place: ServicePlace) -> 
         assert [job.arguments[0] for job in worker.take_all()] == [*kept, new]
 
 
-def test_a_file_that_was_removed_is_made_anew_when_told_so(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_made_again_when_told_so(tmp_path: Path) -> None:
     place = FilePlace(tmp_path / "jobs.sqlite")
     with life(place, PATIENCE, "--spill-above=1KiB") as server, Caller(server) as client, Caller(server) as worker:
         large = b"large" * 1000

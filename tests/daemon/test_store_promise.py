@@ -19,7 +19,7 @@ def test_an_acknowledgement_leaves_after_the_commit_and_nothing_behind_it_before
         worker.can_do(b"f")
         with place.held_back():
             client.send(pack_request(p.SUBMIT_JOB_BG, b"g", b"u", b"x") + pack_request(p.ECHO_REQ, b"behind"))
-            wait_until(lambda: server.jobs_of("g") == (2, 0), "the job is in its line")
+            wait_until(lambda: server.jobs_of("g") == (2, 0), "the job is queued")
             # Other connections go on, and so do jobs that somebody waits for.
             foreground = other.submit(b"f", b"hello", type=p.SUBMIT_JOB)
             worker.complete(worker.await_job(), b"olleh")
@@ -116,7 +116,7 @@ def test_a_log_may_be_moved_while_the_jobs_are_still_awaited(place: Place) -> No
             wait_until(lambda: "starting" in told_by(server), "it starts")
             server.process.send_signal(signal.SIGHUP)
         assert server.ask("version")[0].startswith("OK")
-        wait_until(lambda: "log_reopened" in told_by(server), "the log is opened anew")
+        wait_until(lambda: "log_reopened" in told_by(server), "the log is opened again")
 
 
 def test_a_server_killed_amid_a_burst_loses_nothing_that_it_acknowledged(place: Place) -> None:
@@ -153,7 +153,7 @@ def test_what_is_owed_at_the_end_is_waited_for(place: Place) -> None:
     with life(place) as server, Caller(server) as client:
         with place.held_back():
             client.send(pack_request(p.SUBMIT_JOB_BG, b"f", b"", b"x") + pack_request(p.ECHO_REQ, b"behind"))
-            wait_until(lambda: server.jobs_of("f") == (1, 0), "the job is in its line")
+            wait_until(lambda: server.jobs_of("f") == (1, 0), "the job is queued")
             server.process.terminate()
             wait_until(lambda: "stopping" in told_by(server), "it stops")
             assert client.hears_nothing(0.2)
@@ -172,7 +172,7 @@ def test_what_is_owed_at_the_end_and_can_not_be_kept_is_refused(place: Place) ->
         kept = client.submit(b"f", b"kept")
         with place.held_back():
             client.send(pack_request(p.SUBMIT_JOB_BG, b"f", b"", b"x") + pack_request(p.ECHO_REQ, b"behind"))
-            wait_until(lambda: server.jobs_of("f") == (2, 0), "the job is in its line")
+            wait_until(lambda: server.jobs_of("f") == (2, 0), "the job is queued")
             server.process.terminate()
             error = client.receive()
             assert (error.type, error.arguments[0]) == (p.ERROR, b"QUEUE_ERROR")

@@ -1,6 +1,6 @@
 """What must hold inside a JobServer between any two calls: every list linked both ways, every counter right.
 
-``check`` counts everything anew and compares; it knows the server's insides and nothing of what has been asked of it.
+``check`` counts everything again and compares; it knows the server's insides and nothing of what has been asked of it.
 """
 
 from __future__ import annotations

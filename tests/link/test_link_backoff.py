@@ -22,7 +22,7 @@ def test_the_upper_end_doubles_up_to_the_longest() -> None:
     assert backoff.failures == 5
 
 
-def test_success_starts_anew() -> None:
+def test_success_starts_again() -> None:
     backoff = Backoff(first=0.5, longest=3, source=Highest())
     backoff.failed()
     backoff.failed()

@@ -1,4 +1,4 @@
-"""Places of stores in relational databases: what may befall them, and ways behind the store's back."""
+"""Places of stores in relational databases: what may happen to them, and ways behind the store's back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NewNamespace = Callable[[], str]
 
 
 class SqlPlace(Place):
-    """A place whose tables can be looked at and meddled with behind the store's back."""
+    """A place whose tables can be looked at and changed behind the store's back."""
 
     namespace: str
     who: str

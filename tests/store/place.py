@@ -1,4 +1,4 @@
-"""One test's place in a store and the harm that may befall it there, and short ways to put jobs in and get them out.
+"""One test's place in a store and how it is harmed there, and short ways to put jobs in and get them out.
 
 A ``Place`` knows where one test's jobs are and how to do them harm: cut connections, kill the service, spoil a job,
 run out of room. What can't happen to an engine (a file has no connection) its place leaves out, and those tests are
@@ -25,7 +25,7 @@ Fields = tuple[object, ...]
 
 
 class Place:
-    """Where one test keeps its jobs, and what may befall it there."""
+    """Where one test keeps its jobs, and what may happen to it there."""
 
     def __init__(self, url: str, other_url: str, secrets: tuple[str, ...] = ()) -> None:
         self.url = url

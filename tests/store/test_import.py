@@ -341,7 +341,7 @@ def test_how_keys_are_read(name: bytes, functions: list[bytes], read: tuple[byte
 # What can't be
 
 
-def test_a_store_in_use_is_not_meddled_with(tmp_path: Path, target: str) -> None:
+def test_a_store_in_use_is_not_touched(tmp_path: Path, target: str) -> None:
     file = tmp_path / "gearmand.db"
     with running_gearmand("-q", "libsqlite3", f"--libsqlite3-db={file}") as gearmand:
         accepted_by(gearmand)

@@ -170,7 +170,7 @@ class TestSQLite(SqlContract):
             assert numbers(store) == [1, 2]
         assert numbers_at(place.url) == [1, 2]
 
-    def test_a_log_that_begins_anew_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
+    def test_a_log_that_begins_again_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
         with opened(place.url) as store:
             for number in range(1, 6):
                 store.commit(batch(job(number, b"x" * (2 << 20))))  # more than a checkpoint waits for

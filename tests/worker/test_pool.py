@@ -1,4 +1,4 @@
-"""Worker processes and their supervisor: programs of their own, killed, retired and started anew."""
+"""Worker processes and their supervisor: programs of their own, killed, retired and started again."""
 
 from __future__ import annotations
 
@@ -438,7 +438,7 @@ def version_of(number: int, kind: str) -> str:
     """
 
 
-def test_reload_starts_anew_when_a_file_has_changed(run: Run, kind: str, caller: Caller) -> None:
+def test_reload_starts_again_when_a_file_has_changed(run: Run, kind: str, caller: Caller) -> None:
     functions = "import part\n" + textwrap.dedent(version_of(1, kind)).replace('b"1"', "part.VERSION")
     with contextlib.ExitStack() as stack:
         stack.callback(sys.path_importer_cache.clear)
@@ -467,7 +467,7 @@ def write_later(file: Path, text: str) -> None:
     os.utime(file, (later, later))
 
 
-def test_sighup_finishes_the_jobs_and_starts_anew(run: Run, caller: Caller) -> None:
+def test_sighup_finishes_the_jobs_and_starts_again(run: Run, caller: Caller) -> None:
     with run("Worker", SLOW + version_of(1, "Worker").replace("\n        ", "\n"), "processes=1") as program:
         assert caller.run("version") == b"1"
         file = program.log.with_suffix(".py")

@@ -310,7 +310,7 @@ def test_reducers_are_told_on_request() -> None:
     assert desk.job(pack_response(JOB_ASSIGN_ALL, b"H:1", b"reverse", b"u", b"sum", b"x")).reducer == b"sum"
 
 
-def test_a_lost_connection_loses_its_jobs_and_starts_anew() -> None:
+def test_a_lost_connection_loses_its_jobs_and_starts_again() -> None:
     desk = Desk(slots=2)
     desk.registers()
     desk.said()
@@ -321,7 +321,7 @@ def test_a_lost_connection_loses_its_jobs_and_starts_anew() -> None:
     assert desk.slots.used == 1  # of the job that still runs here
     desk.registers()
     assert desk.types() == [GRAB_JOB_UNIQ]
-    same = desk.job(assigned(b"H:1"))  # a restarted server counts its handles anew
+    same = desk.job(assigned(b"H:1"))  # a restarted server counts its handles from 1 again
     desk.session.complete(job, b"nobody hears this")
     assert WORK_COMPLETE not in desk.types()
     assert not same.lost

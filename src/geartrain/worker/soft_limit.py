@@ -47,8 +47,9 @@ class Alarms:
         alarm = _Alarm()
         with self._condition:
             if self._clock is None:
-                self._clock = threading.Thread(target=self._run, name="geartrain soft limits", daemon=True)
-                self._clock.start()
+                clock = threading.Thread(target=self._run, name="geartrain soft limits", daemon=True)
+                clock.start()  # where no thread can be had this raises, and the next call tries again
+                self._clock = clock
             heapq.heappush(self._set, (time.monotonic() + seconds, next(self._numbers), alarm))
             self._condition.notify()
         try:

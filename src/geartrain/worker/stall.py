@@ -1,4 +1,4 @@
-"""Whether what was sent moves: a slow network is no dead one, and a job server that reads nothing is.
+"""Tells a slow network from a job server that no longer reads.
 
 The system tells how much of what was sent the other side's machine has confirmed. As long as that grows, the job server
 can't have read what waits behind it, and its silence means nothing.
