@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -179,3 +180,61 @@ def test_what_a_connection_leaves_is_freed_without_the_garbage_collector() -> No
         return sum(type(each).__name__ in ("Peer", "Connection", "Ability", "Job") for each in gc.get_objects())
 
     within(act)
+
+
+class Starter(Extension):
+    """Notes how many connections were accepted before it was started."""
+
+    def __init__(self) -> None:
+        self.accepted_before = -1
+
+    def start(self, host: Host) -> None:
+        assert isinstance(host, Daemon)
+        self.accepted_before = host.accepted
+
+
+def with_many_listeners(tmp_path: Path) -> Config:
+    listen = [f"127.0.0.{number}" for number in range(1, 9)] + [f"unix:{tmp_path}/socket"]
+    return Config.load({"listen": listen, "port": 0, "store": "memory:", "stop_timeout": "0.2"})
+
+
+def test_nobody_is_served_before_all_extensions_have_started(tmp_path: Path) -> None:
+    starter = Starter()
+
+    async def run() -> None:
+        config = with_many_listeners(tmp_path)
+        daemon = Daemon(config, extensions=[starter])
+        sockets = config.sockets()
+        with socket.create_connection(sockets[0].getsockname()) as early:
+            await daemon.start(sockets)
+            serving = asyncio.create_task(daemon.run())
+            early.setblocking(False)
+            await daemon.loop.sock_sendall(early, pack_request(p.ECHO_REQ, b"early"))
+            assert (await asyncio.wait_for(daemon.loop.sock_recv(early, 100), 20)).endswith(b"early")
+            daemon.stop("the test is over")
+            await asyncio.wait_for(serving, 10)
+
+    asyncio.run(run())
+    assert starter.accepted_before == 0
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_drain_that_begins_during_the_start_ends_well(tmp_path: Path, turns: int) -> None:
+    async def run() -> None:
+        config = with_many_listeners(tmp_path)
+        daemon = Daemon(config, extensions=[Starter()])
+        sockets = config.sockets()
+
+        async def drain() -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            daemon.drain("the test")
+
+        draining = asyncio.create_task(drain())
+        await daemon.start(sockets)
+        await draining
+        await asyncio.wait_for(daemon.run(), 10)
+        assert not daemon.listeners
+
+    asyncio.run(run())
+    assert not (tmp_path / "socket").exists()

@@ -90,19 +90,28 @@ class Daemon:
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Accept connections at these bound sockets, and start the extensions."""
+        """Start the extensions, and only then accept connections at these bound sockets."""
+        backlog = self.config.backlog
         for listener in sockets:
             if listener.family == socket.AF_UNIX:
                 opened = await self.loop.create_unix_server(
-                    self._connection, sock=listener, backlog=self.config.backlog
+                    self._connection, sock=listener, backlog=backlog, start_serving=False
                 )
             else:
-                opened = await self.loop.create_server(self._connection, sock=listener, backlog=self.config.backlog)
+                opened = await self.loop.create_server(
+                    self._connection, sock=listener, backlog=backlog, start_serving=False
+                )
             self.listeners.append(opened)
             self.addresses.append(show_address(listener.getsockname(), listener.family))
-            log.info("listening", extra={"fields": {"address": self.addresses[-1]}})
         for extension in self.extensions:
             extension.start(self)
+        for opened, address in zip(list(self.listeners), self.addresses, strict=False):
+            if self.server.draining or self.stopped.is_set():  # a signal may come at each of these waits
+                break
+            await opened.start_serving()
+            log.info("listening", extra={"fields": {"address": address}})
+        if self.server.draining:
+            self._close_listeners()  # those that were not there yet when the drain began
 
     def reload(self) -> None:
         """The operator has sent SIGHUP."""

@@ -37,7 +37,7 @@ class Extension:
     """Something attached to the daemon; each method may be left as it is."""
 
     def start(self, host: Host) -> None:
-        """The daemon listens."""
+        """The addresses are bound, and connections are accepted when all extensions have started."""
 
     def reload(self) -> None:
         """The operator has sent SIGHUP."""
