@@ -54,6 +54,7 @@ class Database(ABC):
         self.url = url.set(drivername=self.driver, query=options)
         self.shown = shown_url(url.set(drivername=url.get_backend_name(), query={}).render_as_string())
         self.tables = tables
+        self.remedy = f"put it back, or {REBUILD}"  # for a table that was dropped or emptied
         arguments = {name: value for name, value in self.connect_arguments().items() if name not in options}
         self.engine: Engine = create_engine(
             self.url,
@@ -116,11 +117,10 @@ class Database(ABC):
         """The steps that insert ``jobs``; IntegrityError if one is there already."""
 
     def begin_and_ask(self, cursor: Any, question: str) -> Any:
-        """Begin a transaction and ask for one value; None if there is no row."""
+        """Begin a transaction and ask for one row; None if there is none."""
         cursor.execute(self.begin)
         cursor.execute(question)
-        row = cursor.fetchone()
-        return row[0] if row else None
+        return cursor.fetchone()
 
     def remove(self, numbers: Sequence[int]) -> list[Step]:
         return [self._removal(numbers[n : n + NUMBERS_AT_ONCE]) for n in range(0, len(numbers), NUMBERS_AT_ONCE)]
@@ -141,7 +141,7 @@ class Database(ABC):
         if self.url.password:
             words = words.replace(str(self.url.password), "***")
         if self.is_missing_table(error):
-            return StoreError(f"the store {self.shown}: {words}: put the tables back, or {REBUILD}")
+            return StoreError(f"the store {self.shown}: {words}: {self.remedy}")
         return kind(f"the store {self.shown}: {words}: {remedy}")
 
     @abstractmethod
