@@ -1,4 +1,4 @@
-"""The two ways in which jobs were lost while nothing crashed, done to a running job server.
+"""Two faults other than a crash that can lose jobs, done to a running job server.
 
 *second*: another job server comes to the same store, first under another name of it, then after the first one's hold
 was broken: it stood still while its sessions were ended or its lease ran out. Both get traffic then.
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from geartrain.store.lease import LASTS
 from services import Memcached, Redis, Service, SqlService
 
-LEASE = 10.0  # seconds; see geartrain.store.lease
 PATIENCE = 60.0
 
 
@@ -55,7 +55,7 @@ def break_hold(server: Running, services: list[Service], comes: Callable[[], boo
     try:
         if isinstance(services[0], SqlService):
             services[0].drop_connections()
-        give_up_at = time.monotonic() + LEASE + 5
+        give_up_at = time.monotonic() + LASTS + 5
         while not comes():
             if time.monotonic() > give_up_at:
                 raise SystemExit("the second job server could not come though the first one's hold was broken")

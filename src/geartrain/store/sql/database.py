@@ -83,10 +83,10 @@ class Database(ABC):
         except TypeError as error:  # what a library written in Python says to an option it does not know
             raise StoreError(f"the store {self.shown}: an option in its URL is not known: {error}") from error
 
-    def greet(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+    def greet(self, connection: Any) -> None:  # most have nothing to do
         """Set up a new connection of the library."""
 
-    def hold(self) -> None:  # noqa: B027 - most have nothing to do
+    def hold(self) -> None:  # most have nothing to do
         """Hold what is held without a connection.
 
         Raises StoreInUseError, or StoreError if there can be no such place.
@@ -100,16 +100,16 @@ class Database(ABC):
         Raises StoreInUseError, naming the user if the database knows.
         """
 
-    def let_go(self) -> None:  # noqa: B027 - most have nothing to do
+    def let_go(self) -> None:  # most have nothing to do
         """Give up what ``hold`` held."""
 
-    def verify(self) -> None:  # noqa: B027 - only files can be taken away unnoticed
+    def verify(self) -> None:  # only files can be taken away unnoticed
         """See that what was committed is where it will be looked for. Raises StoreError if it is not."""
 
-    def may_be_rebuilt(self) -> None:  # noqa: B027 - most may at any time
+    def may_be_rebuilt(self) -> None:  # most may at any time
         """Raises StoreError if a new store can't be made in the place of this one."""
 
-    def remove_files(self) -> None:  # noqa: B027 - most have none
+    def remove_files(self) -> None:  # most have none
         """Remove the files of a store that could not be rebuilt."""
 
     @abstractmethod
