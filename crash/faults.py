@@ -4,8 +4,8 @@
 was broken: it stood still while its sessions were ended or its lease ran out. Both get traffic then.
 
 *away*: what is kept is taken away under the job server's hands: the file is removed, renamed, replaced or mounted over,
-the tables are dropped, Redis is emptied, all memcached nodes are restarted. Some traffic later it is told by SIGHUP to
-write what it knows again.
+the tables are dropped, Redis is emptied, or the jobs there alone, all memcached nodes are restarted. Some traffic later
+it is told by SIGHUP to write what it knows again.
 """
 
 from __future__ import annotations
@@ -69,11 +69,15 @@ def take_away(url: str, services: list[Service], chance: random.Random) -> str:
         return _take_file(Path(url.removeprefix("sqlite:///")), chance)
     first = services[0]
     if isinstance(first, SqlService):
+        if chance.random() < 0.5:
+            first.sql(f"{chance.choice(('DELETE FROM', 'TRUNCATE TABLE'))} geartrain_jobs")
+            return "its table of jobs emptied"
         first.sql(*[f"DROP TABLE geartrain_{name}" for name in ("jobs", "meta", "records", "set_aside")])
         return "its tables dropped"
     if isinstance(first, Redis):
-        _redis(first)
-        return "emptied"
+        key = chance.choice(("", "jobs", "order"))
+        _redis(first, key)
+        return f"its key {key} removed" if key else "emptied"
     for service in services:
         assert isinstance(service, Memcached)
         service.kill()
@@ -82,11 +86,14 @@ def take_away(url: str, services: list[Service], chance: random.Random) -> str:
     return "all its nodes restarted"
 
 
-def _redis(service: Redis) -> None:
+def _redis(service: Redis, key: str) -> None:
     import redis
 
     with redis.Redis.from_url(service.url().partition("?")[0].replace("valkey", "redis", 1)) as client:
-        client.flushall()
+        if key:
+            client.delete(f"{{geartrain}}:{key}")
+        else:
+            client.flushall()
 
 
 def _take_file(file: Path, chance: random.Random) -> str:
