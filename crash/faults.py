@@ -1,11 +1,11 @@
-"""The two ways in which jobs were lost while nothing crashed, done to a running job server.
+"""Two faults other than a crash that can lose jobs, done to a running job server.
 
 *second*: another job server comes to the same store, first under another name of it, then after the first one's hold
 was broken: it stood still while its sessions were ended or its lease ran out. Both get traffic then.
 
 *away*: what is kept is taken away under the job server's hands: the file is removed, renamed, replaced or mounted over,
-the tables are dropped, Redis is emptied, all memcached nodes are restarted. Some traffic later it is told by SIGHUP to
-write what it knows again.
+the tables are dropped, Redis is emptied, or the jobs there alone, all memcached nodes are restarted. Some traffic later
+it is told by SIGHUP to write what it knows again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from geartrain.store.lease import LASTS
 from services import Memcached, Redis, Service, SqlService
 
-LEASE = 10.0  # seconds; see geartrain.store.lease
 PATIENCE = 60.0
 
 
@@ -55,7 +55,7 @@ def break_hold(server: Running, services: list[Service], comes: Callable[[], boo
     try:
         if isinstance(services[0], SqlService):
             services[0].drop_connections()
-        give_up_at = time.monotonic() + LEASE + 5
+        give_up_at = time.monotonic() + LASTS + 5
         while not comes():
             if time.monotonic() > give_up_at:
                 raise SystemExit("the second job server could not come though the first one's hold was broken")
@@ -69,11 +69,15 @@ def take_away(url: str, services: list[Service], chance: random.Random) -> str:
         return _take_file(Path(url.removeprefix("sqlite:///")), chance)
     first = services[0]
     if isinstance(first, SqlService):
+        if chance.random() < 0.5:
+            first.sql(f"{chance.choice(('DELETE FROM', 'TRUNCATE TABLE'))} geartrain_jobs")
+            return "its table of jobs emptied"
         first.sql(*[f"DROP TABLE geartrain_{name}" for name in ("jobs", "meta", "records", "set_aside")])
         return "its tables dropped"
     if isinstance(first, Redis):
-        _redis(first)
-        return "emptied"
+        key = chance.choice(("", "jobs", "order"))
+        _redis(first, key)
+        return f"its key {key} removed" if key else "emptied"
     for service in services:
         assert isinstance(service, Memcached)
         service.kill()
@@ -82,11 +86,14 @@ def take_away(url: str, services: list[Service], chance: random.Random) -> str:
     return "all its nodes restarted"
 
 
-def _redis(service: Redis) -> None:
+def _redis(service: Redis, key: str) -> None:
     import redis
 
     with redis.Redis.from_url(service.url().partition("?")[0].replace("valkey", "redis", 1)) as client:
-        client.flushall()
+        if key:
+            client.delete(f"{{geartrain}}:{key}")
+        else:
+            client.flushall()
 
 
 def _take_file(file: Path, chance: random.Random) -> str:

@@ -158,6 +158,23 @@ def test_a_number_that_was_never_given_out_is_quarantined(tmp_path: Path) -> Non
         assert [job.arguments[-1] for job in worker.take_all()] == [b"one", b"three"]
 
 
+@pytest.mark.parametrize("column", ["function", '"unique"', "reducer"])
+def test_a_name_with_a_nul_byte_is_quarantined(tmp_path: Path, column: str) -> None:
+    """A worker would take what is behind it for another argument."""
+    place = FilePlace(tmp_path / "jobs.sqlite")
+    with life(place) as server, Caller(server) as client:
+        client.submit(b"f", b"one")
+        client.submit(b"f", b"two")
+        kill(server)
+    with contextlib.closing(sqlite3.connect(place.file)) as database, database:
+        database.execute(f"UPDATE geartrain_jobs SET {column} = ? WHERE number = 2", (b"f\0g",))
+    with life(place) as server, Caller(server) as worker:
+        assert "job_quarantined number=2 reason=" in told_by(server)
+        assert "has a NUL byte" in told_by(server)
+        worker.can_do(b"f")
+        assert [job.arguments[-1] for job in worker.take_all()] == [b"one"]
+
+
 # While it runs
 
 

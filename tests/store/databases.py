@@ -42,6 +42,9 @@ class SqlPlace(Place):
     def allow_null(self, column: str) -> None:
         """Let this column of the table of jobs be NULL."""
 
+    def make_way(self) -> None:
+        """Remove what a rebuild must not write over, once jobs alone were taken away."""
+
     def records_kept(self, store: Store) -> int:
         return int(self.sql("SELECT count(*) FROM {records}")[0][0])
 
@@ -71,6 +74,9 @@ class SqlitePlace(SqlPlace):
     def empty(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             self.file.with_name(self.file.name + suffix).unlink()
+
+    def make_way(self) -> None:
+        self.empty()
 
     def execute(self, statements: list[str]) -> list[Any]:
         with contextlib.closing(sqlite3.connect(self.file, isolation_level=None)) as connection:

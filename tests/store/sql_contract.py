@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from contract import StoreContract
-from databases import DatabasePlace, SqlPlace
-from place import NO_LIMIT, batch, job, kept, numbers, opened, records_of
+from databases import DatabasePlace, SqlitePlace, SqlPlace
+from place import NO_LIMIT, batch, is_refused, job, kept, numbers, opened, records_of
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -79,6 +79,57 @@ class SqlContract(StoreContract):
         with opened(place.url) as store:
             assert store.next_number() == 9
 
+    # What is taken away
+
+    @pytest.mark.parametrize("how", ["DELETE FROM {jobs}", "TRUNCATE TABLE {jobs}", "DELETE FROM {meta}"])
+    def test_a_table_that_was_emptied_is_noticed(self, place: SqlPlace, how: str) -> None:
+        if "TRUNCATE" in how and isinstance(place, SqlitePlace):
+            pytest.skip("SQLite knows no TRUNCATE")
+        known = [job(1, b"one"), job(2, b"two")]
+        with opened(place.url) as store:
+            store.commit(batch(*known, next_number=3))
+            place.sql(how)
+            for what in (batch(job(3)), batch(removed=(1,)), batch(), batch(moved=((1, 5, 5),))):
+                assert is_refused(store, what, "was emptied")
+            with pytest.raises(StoreError, match=f"the table {place.namespace}_(jobs|meta) was emptied.*send SIGHUP"):
+                store.commit(batch(job(3)))
+            place.make_way()
+            assert store.rebuild(known, 3) == 2
+            store.commit(batch(job(3)))
+            assert numbers(store) == [1, 2, 3]
+        with opened(place.url) as store:
+            assert numbers(store) == [1, 2, 3]
+            assert store.next_number() == 3
+
+    def test_an_emptied_table_that_is_put_back_is_used_again(self, place: SqlPlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1)))
+            place.sql("CREATE TABLE {jobs}_copy AS SELECT * FROM {jobs}", "DELETE FROM {jobs}")
+            assert is_refused(store, batch(job(2)), "was emptied")
+            place.sql("INSERT INTO {jobs} SELECT * FROM {jobs}_copy", "DROP TABLE {jobs}_copy")
+            store.commit(batch(job(2)))
+            assert numbers(store) == [1, 2]
+
+    def test_a_table_may_be_empty_at_the_start(self, place: SqlPlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1), next_number=2))
+        place.sql("DELETE FROM {jobs}")
+        with opened(place.url) as store:
+            assert store.count() == 0
+            store.commit(batch(job(2)))
+            assert store.count() == 1
+            assert numbers(store) == [2]
+
+    def test_several_rows_of_the_meta_table(self, place: SqlPlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1), next_number=2))
+        place.sql("INSERT INTO {meta} VALUES (0, 99, 99, 'another'), (2, 77, 77, 'a third')")
+        with opened(place.url) as store:
+            assert store.next_number() == 2
+            store.commit(batch(job(2), next_number=3))
+            assert numbers(store) == [1, 2]
+            assert store.next_number() == 3
+
     # Versions
 
     def test_tables_of_the_first_version_are_brought_up(self, place: SqlPlace) -> None:
@@ -110,7 +161,10 @@ class SqlContract(StoreContract):
             with opened(place.url) as store:
                 assert kept(store) == before
                 assert store.next_number() == 3
-            assert place.sql("SELECT number, colour FROM {jobs} ORDER BY number")[:2] == [(1, 10), (2, 20)]
+            assert place.sql("SELECT number, colour FROM {jobs} WHERE number > 0 ORDER BY number")[:2] == [
+                (1, 10),
+                (2, 20),
+            ]
             assert place.sql("SELECT version FROM {meta}") == [(tables.VERSION,)]
         with opened(place.url) as store:
             store.commit(batch(job(3)))
@@ -129,7 +183,7 @@ class SqlContract(StoreContract):
         with pytest.raises(StoreError, match="nowhere"):
             engine(place.url).open()
         assert place.sql("SELECT version FROM {meta}") == [(version,)]
-        assert place.sql("SELECT priority FROM {jobs}") == [(1,)]
+        assert place.sql("SELECT priority FROM {jobs} WHERE number = 1") == [(1,)]
         monkeypatch.setitem(tables.MIGRATIONS, version, lambda connection, here: None)
         with opened(place.url) as store:
             assert numbers(store) == [1]

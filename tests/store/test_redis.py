@@ -17,11 +17,11 @@ from typing import Any
 import campaign
 import pytest
 from contract import StoreContract
-from place import Place, batch, fields, insist, is_refused, job, kept, numbers, opened, until_rebuilt
+from place import NO_LIMIT, Place, batch, fields, insist, is_refused, job, kept, numbers, opened, until_rebuilt
 from redis import Redis as Client
 
 from certificates import tls_contexts
-from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, engine
+from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.redis.server import Server
 from geartrain.store.writer import taken_back
 from servers import free_port, wait_until
@@ -288,6 +288,49 @@ def test_who_lost_the_place_writes_nothing_more(place: RedisPlace) -> None:
             first.close()
             assert place.client().get(place.key("lease")), "the lease is the second's"
             second.commit(batch(job(3)))
+
+
+@pytest.mark.parametrize("key", ["jobs", "order", "workloads"])
+def test_a_key_that_was_removed_is_noticed(place: RedisPlace, key: str) -> None:
+    known = [job(1, b"one"), job(2, b"large" * 1000), job(3)]
+    with opened(place.url) as store, place.client() as client:
+        store.commit(batch(*known, next_number=4))
+        client.delete(place.key(key))
+        for what in (batch(job(4)), batch(removed=(1,)), batch(), batch(moved=((1, 5, 5),))):
+            assert is_refused(store, what, "was emptied")
+        assert store.rebuild(known, 4) == 3
+        store.commit(batch(job(4), removed=(3,)))
+    with opened(place.url) as store:
+        assert kept(store) == [fields(each) for each in (known[0], known[1], job(4))]
+
+
+def test_a_job_that_was_removed_alone_is_noticed(place: RedisPlace) -> None:
+    with opened(place.url) as store, place.client() as client:
+        store.commit(batch(job(1), job(2), next_number=3))
+        store.quarantine(1, "looked odd")
+        store.commit(batch(job(3)))
+        client.hdel(place.key("jobs"), (2).to_bytes(8))
+        assert is_refused(store, batch(job(4)), "was emptied")
+
+
+@pytest.mark.parametrize("member", [b"", b"short", bytes(15), bytes(17), b"x" * 40])
+def test_a_member_of_the_order_that_names_no_job_is_set_aside(place: RedisPlace, member: bytes) -> None:
+    with opened(place.url) as store:
+        store.commit(batch(job(1)))
+    with place.client() as client:
+        client.zadd(place.key("order"), {member: 0})
+    with opened(place.url) as store:
+        assert [each.number for each in store.load(NO_LIMIT) if isinstance(each, Unreadable)] == [0]
+        assert numbers(store) == [1]
+        store.commit(batch(job(2)))
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "9" * 5000])
+def test_a_next_number_that_makes_no_sense_follows_from_the_jobs(place: RedisPlace, value: str) -> None:
+    with place.client() as client:
+        client.hset(place.key("meta"), "next_number", value)
+    with opened(place.url) as store:
+        assert store.next_number() == 1
 
 
 def test_an_older_snapshot_is_noticed(place: RedisPlace) -> None:

@@ -9,13 +9,14 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from geartrain.daemon.extension import Extension, Host
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.store.base import Unreadable
+from geartrain.store.base import StoreFullError, Unreadable
 from geartrain.store.record import NUMBERS_END
 from geartrain.store.writer import Writer
 
@@ -59,9 +60,10 @@ class Keeper(Extension):
         jobs = 0
         progress(jobs, total)
         for found in store.load(server.settings.spill_above):
-            if isinstance(found, StoredJob) and found.number >= end:
-                found = Unreadable(found.number, f"its number {found.number} has not been given out: {end} is the next")
-                store.quarantine(found.number, found.reason)
+            if isinstance(found, StoredJob) and (wrong := _flaw(found, end)):
+                found = Unreadable(found.number, wrong)
+                with suppress(StoreFullError):  # then it is met again at the next start
+                    store.quarantine(found.number, found.reason)
             if isinstance(found, StoredJob):
                 server.restore(found)
                 jobs += 1
@@ -154,3 +156,13 @@ class Keeper(Extension):
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
         self.enter()
         self.server.undelivered(read, lost_for_good)
+
+
+def _flaw(job: StoredJob, end: int) -> str:
+    """Why a job that can be read can't be given to a worker; empty: it can."""
+    if job.number >= end:
+        return f"its number {job.number} has not been given out: {end} is the next"
+    for name in ("function", "unique", "reducer"):
+        if b"\0" in getattr(job, name):
+            return f"its {name} has a NUL byte, which ends an argument of a packet"
+    return ""

@@ -92,11 +92,6 @@ def flaw(number: int, position: int, size: int, priority: int, due: float, attem
     return ""
 
 
-def flaw_of(job: StoredJob) -> str:
-    """The same of a job that is there already."""
-    return flaw(job.number, job.position, job.size, job.priority, job.due, job.attempts, job.created)
-
-
 def sound_next_number(number: object) -> int:
     """The next number that a store has kept, or 1 if it can't be one: then the jobs that are kept tell it."""
     return number if type(number) is int and 1 <= number <= NUMBERS_END else 1

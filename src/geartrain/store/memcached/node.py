@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
+from functools import partial
 from hashlib import blake2b
 from typing import Final, TypeVar
 
@@ -93,7 +94,7 @@ class Node:
         wanted = list(keys)
         for at in range(0, len(wanted), KEYS_AT_ONCE):
             some = wanted[at : at + KEYS_AT_ONCE]
-            found.update(self._do(lambda some=some: self._client.get_many(some)))  # type: ignore[misc]
+            found.update(self._do(partial(self._client.get_many, some)))
         return found
 
     def gets(self, keys: Iterable[str]) -> dict[str, tuple[bytes, bytes]]:
@@ -103,7 +104,7 @@ class Node:
     def put(self, items: Mapping[str, bytes], seconds: int = 0) -> None:
         """Keep items, for so many seconds or for ever. Raises NodeFullError."""
         for some in _portions(items):
-            self._do(lambda some=some: self._client.set_many(some, expire=seconds))  # type: ignore[misc]
+            self._do(partial(self._client.set_many, some, expire=seconds))
 
     def add(self, key: str, value: bytes, seconds: int = 0) -> bool:
         """Keep an item unless there is one of that name; whether it was kept."""
@@ -117,7 +118,7 @@ class Node:
         wanted = list(keys)
         for at in range(0, len(wanted), KEYS_AT_ONCE):
             some = wanted[at : at + KEYS_AT_ONCE]
-            self._do(lambda some=some: self._client.delete_many(some, noreply=True))  # type: ignore[misc]
+            self._do(partial(self._client.delete_many, some, noreply=True))
 
     def settings(self) -> dict[str, str]:
         """How it was started."""

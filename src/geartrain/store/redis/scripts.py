@@ -30,7 +30,17 @@ local function each_of(key, first, count)
 end
 """
 
-# One batch. Returns 1; the owner if it is not us, nothing if there is none; 0 if commits that were seen are gone.
+# How much there is in the three keys of jobs, as text. Each script that changes it leaves it in ``meta``, and COMMIT
+# compares: so a key that somebody else has removed is noticed.
+_SIZES: Final = """
+local function sizes(jobs, order, workloads)
+    local counts = {redis.call('HLEN', jobs), redis.call('ZCARD', order), redis.call('HLEN', workloads)}
+    return table.concat(counts, ' ')
+end
+"""
+
+# One batch. Returns 1; the owner if it is not us, nothing if there is none; 0 if commits that were seen, or jobs, are
+# gone.
 # keys: owner, meta, jobs, order, workloads, records, expires
 # values: our token, the count of commits that was seen last, and the one to be; next number or nothing; how many are
 # added, kept apart, changed, removed, records kept and records removed; the time before which records have expired, or
@@ -39,20 +49,27 @@ end
 # the names of those removed.
 COMMIT: Final = (
     _SEVERAL
+    + _SIZES
     + """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner or '' end
 local commits = redis.call('HGET', KEYS[2], 'commits') or '0'
 if commits ~= ARGV[2] and commits ~= ARGV[3] then return 0 end
+local jobs, order, workloads = KEYS[3], KEYS[4], KEYS[5]
+local before = sizes(jobs, order, workloads)
+if redis.call('HGET', KEYS[2], 'sizes') ~= before then return 0 end
 if commits ~= ARGV[3] then redis.call('HSET', KEYS[2], 'commits', ARGV[3]) end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[2], 'next_number', ARGV[4]) end
-local jobs, order, workloads = KEYS[3], KEYS[4], KEYS[5]
 local at, count = 12, tonumber(ARGV[5])
 
 local known = each_of(jobs, at, count)
 local records, members = {}, {}
 for i = 1, count do
-    if not known[i] then
+    if known[i] then
+        -- Written before; its place in the order may have been taken away.
+        members[#members + 1] = '0'
+        members[#members + 1] = string.sub(known[i], 1, 8) .. ARGV[at + i - 1]
+    else
         local number, record = ARGV[at + i - 1], ARGV[at + count + i - 1]
         records[#records + 1] = number
         records[#records + 1] = record
@@ -118,6 +135,20 @@ if ARGV[11] ~= '' then
     several('HDEL', kept, expired)
     several('ZREM', expires, expired)
 end
+local after = sizes(jobs, order, workloads)
+if after ~= before then redis.call('HSET', KEYS[2], 'sizes', after) end
+return 1
+"""
+)
+
+# Have what is there of jobs be what there must be. Returns as COMMIT does.
+# keys: owner, meta, jobs, order, workloads; values: our token
+ACCEPT: Final = (
+    _SIZES
+    + """
+local owner = redis.call('GET', KEYS[1])
+if owner ~= ARGV[1] then return owner or '' end
+redis.call('HSET', KEYS[2], 'sizes', sizes(KEYS[3], KEYS[4], KEYS[5]))
 return 1
 """
 )
@@ -148,11 +179,14 @@ return 1
 """
 
 # Move a job to where ``load`` does not look. Returns as COMMIT does.
-# keys: owner, jobs, order, workloads, set_aside; values: our token, number, its decimal digits, reason, the job's
+# keys: owner, jobs, order, workloads, set_aside, meta; values: our token, number, its decimal digits, reason, the job's
 # position if it is not the record's
-QUARANTINE: Final = """
+QUARANTINE: Final = (
+    _SIZES
+    + """
 local owner = redis.call('GET', KEYS[1])
 if owner ~= ARGV[1] then return owner or '' end
+local before = sizes(KEYS[2], KEYS[3], KEYS[4])
 local number, name = ARGV[2], ARGV[3]
 local record = redis.call('HGET', KEYS[2], number)
 local workload = redis.call('HGET', KEYS[4], number)
@@ -164,5 +198,9 @@ if position == '' and record then position = string.sub(record, 1, 8) end
 redis.call('ZREM', KEYS[3], position .. number)
 redis.call('HDEL', KEYS[2], number)
 redis.call('HDEL', KEYS[4], number)
+if redis.call('HGET', KEYS[6], 'sizes') == before then
+    redis.call('HSET', KEYS[6], 'sizes', sizes(KEYS[2], KEYS[3], KEYS[4]))
+end
 return 1
 """
+)

@@ -5,7 +5,7 @@ Under ``{namespace}:`` there are
     jobs        hash: number -> record (see ``store.record``), with the workload if that is small
     workloads   hash: number -> workload that is not in the record
     order       sorted set of position and number, all of the same score, so that Redis orders them as bytes
-    meta        hash: version of this layout, next_number, commits (how many there were)
+    meta        hash: version of this layout, next_number, commits (how many there were), sizes (of the three above)
     records     hash: kind, NUL and key -> the time when it expires, and the value
     expires     sorted set of the names of records that expire, by that time
     set_aside   hash: "<number> reason", "<number> record", "<number> workload"
@@ -112,7 +112,7 @@ class RedisStore(Store):
             check_eviction(self._writer.redis, self._shown)
         self._holder = LockHolder()
         claim(self._take, self._shown)
-        self._see_commits()
+        self._accept()
         self._drop_expired()
         self._next_number = self.next_number()
         self.abilities = replace(self.abilities, survives=survives(self._writer.redis) + self._replicated())
@@ -136,7 +136,10 @@ class RedisStore(Store):
         assert self._holder is not None, "the store is not open"
         return self._holder
 
-    def _see_commits(self) -> None:
+    def _accept(self) -> None:
+        """Take what is there for what there must be."""
+        keys = ("owner", "meta", "jobs", "order", "workloads")
+        self._check_owner(self._writer.run("ACCEPT", keys, [self._mine.token]))
         self._commits = self._count_commits()
         self._in_doubt = False
 
@@ -171,14 +174,17 @@ class RedisStore(Store):
         return [self._mine.token, self._mine.lease(), LASTS * 1000]
 
     def _beat(self) -> None:
-        """Renew the lease until the store is closed or taken."""
+        """Renew the lease until the store is closed; it may be ours again after it was taken."""
         server = self._server()
+        is_taken = False
         while not self._closing.wait(RENEWED_EVERY):
             try:
                 self._check_owner(server.run("RENEW", ("owner", "lease"), self._lease()))
+                is_taken = False
             except StoreInUseError as error:
-                log.error("store_taken", extra={"fields": {"reason": str(error)}})
-                break
+                if not is_taken:
+                    log.error("store_taken", extra={"fields": {"reason": str(error)}})
+                is_taken = True
             except StoreError as error:
                 log.debug("lease_not_renewed", extra={"fields": {"reason": str(error)}})
         server.close()
@@ -209,7 +215,7 @@ class RedisStore(Store):
             for member, found in zip(page, attach_workloads(jobs, leave_above, self._workloads), strict=True):
                 if isinstance(found, Unreadable):
                     with suppress(StoreFullError):  # then it is met again at the next start
-                        self._quarantine(found.number, found.reason, member[:8])
+                        self._quarantine(found.number, member[8:], found.reason, member[:8])
                 yield found
 
     def _workloads(self, numbers: Sequence[int]) -> Mapping[int, bytes]:
@@ -221,7 +227,7 @@ class RedisStore(Store):
 
     def next_number(self) -> int:
         written = self._writer.ask("HGET", "meta", "next_number") or b"1"
-        return sound_next_number(int(written) if written.isdigit() else 0)
+        return sound_next_number(int(written) if written.isdigit() and len(written) < 20 else 0)
 
     def records(self, kind: str = "") -> Iterator[Record]:
         cursor, now = b"0", time.time()
@@ -290,7 +296,7 @@ class RedisStore(Store):
     def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
         if self._writer.ask("GET", "owner") is None and (lease := self._take(b"")):
             raise in_use(lease, self._shown)
-        self._see_commits()
+        self._accept()
         self._next_number = 1  # whatever is there
         return super().rebuild(jobs, next_number)
 
@@ -331,7 +337,7 @@ class RedisStore(Store):
         ]
 
     def quarantine(self, number: int, reason: str) -> None:
-        self._quarantine(number, reason, b"")
+        self._quarantine(number, number.to_bytes(8), reason, b"")
 
     def quarantined(self) -> Iterator[Unreadable]:
         for name in sorted(self._reader.ask("HKEYS", "set_aside")):
@@ -340,14 +346,16 @@ class RedisStore(Store):
                 reason = self._reader.ask("HGET", "set_aside", name)
                 yield Unreadable(int(number), reason.decode("utf-8", "replace"))
 
-    def _quarantine(self, number: int, reason: str, position: bytes) -> None:
-        keys = ("owner", "jobs", "order", "workloads", "set_aside")
-        values = [self._mine.token, number.to_bytes(8), b"%d" % number, reason.encode(), position]
+    def _quarantine(self, number: int, key: bytes, reason: str, position: bytes) -> None:
+        keys = ("owner", "jobs", "order", "workloads", "set_aside", "meta")
+        values = [self._mine.token, key, b"%d" % number, reason.encode(), position]
         self._check_owner(self._reader.run("QUARANTINE", keys, values))
 
 
 def _unpacked(member: bytes, record: bytes | None) -> StoredJob | Unreadable:
     """The job of a record whose position and number are ``member``."""
+    if len(member) != 16:
+        return Unreadable(0, f"its place in the order has {len(member)} bytes, and 16 would be right")
     number = int.from_bytes(member[8:])
     if record is None:
         return Unreadable(number, "its record is gone")

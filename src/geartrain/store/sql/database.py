@@ -54,6 +54,7 @@ class Database(ABC):
         self.url = url.set(drivername=self.driver, query=options)
         self.shown = shown_url(url.set(drivername=url.get_backend_name(), query={}).render_as_string())
         self.tables = tables
+        self.remedy = f"put it back, or {REBUILD}"  # for a table that was dropped or emptied
         arguments = {name: value for name, value in self.connect_arguments().items() if name not in options}
         self.engine: Engine = create_engine(
             self.url,
@@ -82,10 +83,10 @@ class Database(ABC):
         except TypeError as error:  # what a library written in Python says to an option it does not know
             raise StoreError(f"the store {self.shown}: an option in its URL is not known: {error}") from error
 
-    def greet(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+    def greet(self, connection: Any) -> None:  # most have nothing to do
         """Set up a new connection of the library."""
 
-    def hold(self) -> None:  # noqa: B027 - most have nothing to do
+    def hold(self) -> None:  # most have nothing to do
         """Hold what is held without a connection.
 
         Raises StoreInUseError, or StoreError if there can be no such place.
@@ -99,16 +100,16 @@ class Database(ABC):
         Raises StoreInUseError, naming the user if the database knows.
         """
 
-    def let_go(self) -> None:  # noqa: B027 - most have nothing to do
+    def let_go(self) -> None:  # most have nothing to do
         """Give up what ``hold`` held."""
 
-    def verify(self) -> None:  # noqa: B027 - only files can be taken away unnoticed
+    def verify(self) -> None:  # only files can be taken away unnoticed
         """See that what was committed is where it will be looked for. Raises StoreError if it is not."""
 
-    def may_be_rebuilt(self) -> None:  # noqa: B027 - most may at any time
+    def may_be_rebuilt(self) -> None:  # most may at any time
         """Raises StoreError if a new store can't be made in the place of this one."""
 
-    def remove_files(self) -> None:  # noqa: B027 - most have none
+    def remove_files(self) -> None:  # most have none
         """Remove the files of a store that could not be rebuilt."""
 
     @abstractmethod
@@ -116,11 +117,10 @@ class Database(ABC):
         """The steps that insert ``jobs``; IntegrityError if one is there already."""
 
     def begin_and_ask(self, cursor: Any, question: str) -> Any:
-        """Begin a transaction and ask for one value; None if there is no row."""
+        """Begin a transaction and ask for one row; None if there is none."""
         cursor.execute(self.begin)
         cursor.execute(question)
-        row = cursor.fetchone()
-        return row[0] if row else None
+        return cursor.fetchone()
 
     def remove(self, numbers: Sequence[int]) -> list[Step]:
         return [self._removal(numbers[n : n + NUMBERS_AT_ONCE]) for n in range(0, len(numbers), NUMBERS_AT_ONCE)]
@@ -141,7 +141,7 @@ class Database(ABC):
         if self.url.password:
             words = words.replace(str(self.url.password), "***")
         if self.is_missing_table(error):
-            return StoreError(f"the store {self.shown}: {words}: put the tables back, or {REBUILD}")
+            return StoreError(f"the store {self.shown}: {words}: {self.remedy}")
         return kind(f"the store {self.shown}: {words}: {remedy}")
 
     @abstractmethod

@@ -104,8 +104,7 @@ class PostgreSQL(Database):
     def begin_and_ask(self, cursor: Any, question: str) -> Any:
         cursor.execute(f"BEGIN; {question}", prepare=False)  # one message instead of two
         cursor.nextset()
-        row = cursor.fetchone()
-        return row[0] if row else None
+        return cursor.fetchone()
 
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         if not jobs:

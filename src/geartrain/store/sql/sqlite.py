@@ -64,6 +64,7 @@ class SQLite(Database):
         self.is_emptied = False  # the file or the log was
         self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
+        self.remedy = f"put it back; or move {self.path}, its -wal and its -shm away, and {REBUILD}"
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
         self._insertions: dict[int, str] = {}
         event.listen(self.engine, "do_connect", self._name_file)

@@ -3,7 +3,8 @@
 The writer's session, or for SQLite the file, is held by a lock, which keeps a second job server away. A lock can be
 lost unnoticed: by a pooler that hands the session on, by a cluster whose nodes each have locks of their own. So each
 user also signs the meta table, and each commit makes sure within its transaction that the signature is still its own.
-The row is locked until the commit is over; so the one who signs next finds all that was acknowledged before.
+The row is locked until the commit is over; so the one who signs next finds all that was acknowledged before. The same
+question tells whether the table of jobs still has the row that is no job (see ``tables``).
 """
 
 from __future__ import annotations
@@ -12,16 +13,32 @@ import hashlib
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, bindparam, delete, func, insert, literal, make_url, not_, or_, select, update
+from sqlalchemy import (
+    URL,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    make_url,
+    not_,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.store.base import (
-    REBUILD,
     JobTooLargeError,
     Store,
     StoreDownError,
@@ -38,7 +55,7 @@ from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
-from geartrain.store.sql.tables import Tables, create_meta, prepare
+from geartrain.store.sql.tables import MARK, ONLY, Tables, create_meta, prepare, put_mark
 
 log = logging.getLogger("geartrain.store")
 
@@ -80,7 +97,9 @@ class SqlStore(Store):
             )
         )
         # Every commit asks this, so it is put together once.
-        asking = select(self._tables.meta.c.user).with_for_update()
+        meta = self._tables.meta.c
+        marked = select(jobs.c.number).where(jobs.c.number == literal_column(str(MARK))).exists()
+        asking = select(meta.user, marked).where(meta.id == literal_column(str(ONLY))).with_for_update()
         self._asking_owner = str(asking.compile(self._database.engine))
 
     def open(self) -> None:
@@ -106,11 +125,11 @@ class SqlStore(Store):
             yield job
 
     def count(self) -> int:
-        counting = select(func.count()).select_from(self._tables.jobs)
+        counting = select(func.count()).select_from(self._tables.jobs).where(self._tables.jobs.c.number != MARK)
         return self._reader.use(lambda connection: connection.execute(counting).scalar_one())
 
     def next_number(self) -> int:
-        asking = select(self._tables.meta.c.next_number)
+        asking = select(self._tables.meta.c.next_number).where(self._tables.meta.c.id == ONLY)
         return sound_next_number(self._reader.use(lambda connection: connection.execute(asking).scalar_one()))
 
     def records(self, kind: str = "") -> Iterator[Record]:
@@ -123,7 +142,7 @@ class SqlStore(Store):
         behind = b""
         while True:
             page = asking.where(table.digest > behind)
-            rows = self._reader.use(lambda connection, page=page: connection.execute(page).all())  # type: ignore[misc]
+            rows = self._reader.use(partial(_all_rows, page))
             for row in rows:
                 yield Record(row.kind, row.key, row.value, row.expires)
             if len(rows) < RECORDS_AT_ONCE:
@@ -228,7 +247,7 @@ class SqlStore(Store):
     def _sign(self, connection: Connection) -> None:
         """Say whose the place is now; or after a lost connection, make sure that nobody else has said so since."""
         if self._is_signed:
-            self._check_owner(connection.exec_driver_sql(self._asking_owner).scalar())
+            self._check_owner(connection.exec_driver_sql(self._asking_owner).first())
             return
         prepare(connection, self._tables, self._database.begin)
         records = self._tables.records
@@ -237,7 +256,9 @@ class SqlStore(Store):
             self._is_signed = True
             meta = self._tables.meta
             unsound = not_(meta.c.next_number.between(1, NUMBERS_END))
-            connection.execute(update(meta).where(unsound).values(next_number=1))  # the jobs tell it then
+            connection.execute(
+                update(meta).where(meta.c.id == ONLY, unsound).values(next_number=1)
+            )  # the jobs tell it then
             connection.execute(delete(records).where(records.c.expires > 0, records.c.expires <= time.time()))
         except self._database.errors as error:
             # A job server starts on a full disk too; then the first commit signs.
@@ -245,22 +266,25 @@ class SqlStore(Store):
                 raise
 
     def _write_signature(self, connection: Connection) -> None:
-        connection.execute(update(self._tables.meta).values(user=self._user))
+        meta = self._tables.meta
+        connection.execute(update(meta).where(meta.c.id == ONLY).values(user=self._user))
+        put_mark(connection, self._tables)
 
-    def _check_owner(self, owner: str | None) -> None:
-        """Raises StoreInUseError if another one has signed, StoreError if nobody has."""
-        if owner == self._user:
+    def _check_owner(self, found: Sequence[Any] | None) -> None:
+        """Raises StoreInUseError if another one has signed, StoreError if nobody has, or the table of jobs is empty."""
+        owner, is_marked = found or ("", False)
+        if owner == self._user and is_marked:
             return
-        if owner:
+        if owner not in ("", self._user):
             raise self._database.in_use("it came while the connection was lost")
-        table = self._tables.meta.name
-        raise StoreError(f"the store {self._database.shown}: the table {table} was emptied: put it back, or {REBUILD}")
+        table = self._tables.jobs.name if owner else self._tables.meta.name
+        raise StoreError(f"the store {self._database.shown}: the table {table} was emptied: {self._database.remedy}")
 
     def _make_again(self, connection: Connection) -> None:
         """Make what there is no more of the tables, unless somebody else has made them."""
         meta = self._tables.meta
         self._tables.metadata.create_all(connection)
-        owner = connection.execute(select(meta.c.user)).scalar()
+        owner = connection.execute(select(meta.c.user).where(meta.c.id == ONLY)).scalar()
         if owner is None:
             create_meta(connection, self._tables)
         elif owner not in ("", self._user):
@@ -296,7 +320,8 @@ class SqlStore(Store):
             steps += self._record_steps(batch.records)
         if batch.next_number > self._next_number:
             meta = self._tables.meta
-            counting = update(meta).where(meta.c.next_number < batch.next_number).values(next_number=batch.next_number)
+            behind = meta.c.id == ONLY, meta.c.next_number < batch.next_number
+            counting = update(meta).where(*behind).values(next_number=batch.next_number)
             steps.append(lambda connection: connection.execute(counting))
         return steps
 
@@ -323,9 +348,9 @@ class SqlStore(Store):
         # Every commit pays for these, so the library is asked itself.
         cursor: Any = connection.connection.cursor()
         try:
-            owner = self._database.begin_and_ask(cursor, self._asking_owner)
+            found = self._database.begin_and_ask(cursor, self._asking_owner)
             if self._is_signed:
-                self._check_owner(owner)
+                self._check_owner(found)
             else:
                 self._write_signature(connection)
             for step in steps:
@@ -336,6 +361,10 @@ class SqlStore(Store):
             with suppress(SQLAlchemyError):  # the transaction, or the connection, may have ended by itself
                 connection.exec_driver_sql("ROLLBACK")
             raise
+
+
+def _all_rows(statement: Select[Any], connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(statement).all()
 
 
 def _parsed(url: str) -> tuple[URL, str, dict[str, str]]:

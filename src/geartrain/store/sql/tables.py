@@ -5,12 +5,16 @@
 ``<namespace>_records`` has the small records, under a digest of kind and key: keys may be long, and MySQL's indexes
 are not.
 
+The table of jobs has one row more, numbered -1, which is no job: if it is gone, so are the jobs. Each commit looks for
+it, since no database tells a session that somebody else has emptied a table.
+
 Names and payloads are bytes in every database: no character set has a say in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from sqlalchemy import (
@@ -35,6 +39,8 @@ from sqlalchemy.dialects import mysql, sqlite
 from geartrain.store.base import StoreError
 
 VERSION: Final = 2
+MARK: Final = -1  # the number of the row that is no job
+ONLY: Final = 1  # the id of the meta table's row
 
 # SQLite keeps a table by its key only if the key is called INTEGER.
 NUMBER: Final = BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
@@ -124,13 +130,13 @@ def prepare(connection: Connection, tables: Tables, begin: str) -> None:
         _within(connection, begin, lambda: _create(connection, tables))
         return
     for older in range(version, VERSION):
-        _within(connection, begin, lambda older=older: _migrate(connection, tables, older))  # type: ignore[misc]
+        _within(connection, begin, partial(_migrate, connection, tables, older))
 
 
 def _version(connection: Connection, tables: Tables) -> int | None:
     if not inspect(connection).has_table(tables.meta.name):
         return None
-    version: object = connection.execute(select(tables.meta.c.version)).scalar()
+    version: object = connection.execute(select(tables.meta.c.version).where(tables.meta.c.id == ONLY)).scalar()
     if version is None or (type(version) is int and version >= 1):
         return version
     raise StoreError(  # SQLite keeps any type in any column
@@ -146,12 +152,24 @@ def _create(connection: Connection, tables: Tables) -> None:
 
 def create_meta(connection: Connection, tables: Tables) -> None:
     """The one row of the meta table, signed by nobody."""
-    connection.execute(insert(tables.meta).values(id=1, version=VERSION, next_number=1, user=""))
+    connection.execute(insert(tables.meta).values(id=ONLY, version=VERSION, next_number=1, user=""))
+
+
+def put_mark(connection: Connection, tables: Tables) -> None:
+    """The row by which it is seen that the table of jobs was not emptied, if it is not there."""
+    jobs = tables.jobs
+    if connection.execute(select(jobs.c.number).where(jobs.c.number == MARK)).first() is None:
+        connection.execute(
+            insert(jobs).values(
+                number=MARK, position=0, function=b"", unique=b"", workload=b"", size=0, priority=1, due=0.0,
+                reducer=b"", attempts=0, created=0.0,
+            )
+        )  # fmt: skip
 
 
 def _migrate(connection: Connection, tables: Tables, older: int) -> None:
     MIGRATIONS[older](connection, tables)
-    connection.execute(update(tables.meta).values(version=older + 1))
+    connection.execute(update(tables.meta).where(tables.meta.c.id == ONLY).values(version=older + 1))
 
 
 def _within(connection: Connection, begin: str, act: Callable[[], None]) -> None:
