@@ -2,22 +2,30 @@
 
 They run interpreted where there is no C compiler, where compiling fails, in an editable install, and with
 GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
+
+On Linux, with a Python that has a shared library, bin/geartrain is a compiled launcher (packaging/launcher.c), so that
+init scripts find the daemon by its file; elsewhere, and where it can't be compiled, it is the usual script.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import os
+import shlex
 import shutil
+import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 LAYERS = ("wire", "jobserver")
 BUILDING = {"bdist_wheel", "build", "build_ext", "install"}  # the commands that come to compile something
+LAUNCHING = BUILDING | {"dist_info", "editable_wheel"}  # and those that write down which entry points there are
 
 wanted = os.environ.get("GEARTRAIN_COMPILE", "")
 
@@ -57,14 +65,67 @@ class BuildLayers(build_ext):
             self.extensions.clear()
 
 
+class CopyScripts(Distribution().get_command_class("build_scripts")):  # type: ignore[misc]
+    """Takes the launcher as it is: it is no text whose first line names an interpreter."""
+
+    def copy_scripts(self) -> tuple[list[str], list[str]]:
+        self.mkpath(self.build_dir)
+        copies = [str(Path(self.build_dir, Path(script).name)) for script in self.scripts]
+        for script, copy in zip(self.scripts, copies, strict=True):
+            self.copy_file(script, copy)
+        return copies, copies
+
+    def get_source_files(self) -> list[str]:
+        return []  # MANIFEST.in names its source
+
+
+class BoundDistribution(Distribution):
+    """With the launcher in it a wheel belongs to this Python and machine, also where the layers are not compiled."""
+
+    def has_ext_modules(self) -> bool:
+        return bool(self.scripts) or super().has_ext_modules()
+
+
+def launcher() -> Path | None:
+    """The compiled launcher; None where the entry point's script is to be installed."""
+    library = Path(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")
+    is_shared = sysconfig.get_config_var("Py_ENABLE_SHARED") and library.is_file()
+    if wanted == "0" or LAUNCHING.isdisjoint(sys.argv) or sys.platform != "linux" or not is_shared:
+        return None
+    words = {
+        "PYTHON_NAME": f"python{sys.version_info.major}.{sys.version_info.minor}",
+        "PYTHON": os.path.realpath(sys.executable),
+        "LIBPYTHON": str(library),
+    }
+    defines = [f"-D{name}={json.dumps(text, ensure_ascii=False)}" for name, text in words.items()]
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    flags = [word for name in ("CPPFLAGS", "CFLAGS", "LDFLAGS") for word in shlex.split(os.environ.get(name, ""))]
+    made = Path(folder, "launcher", "geartrain")
+    made.parent.mkdir()
+    try:
+        command = [*compiler, "-O2", *flags, *defines, "packaging/launcher.c", "-o", str(made), "-ldl"]
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        give_up(error)
+        return None
+    return made
+
+
 def give_up(error: BaseException) -> None:
     if wanted == "1":
         raise error
     print(f"geartrain is installed without its compiled parts: {error or type(error).__name__}", file=sys.stderr)
 
 
+program = launcher()
 setup(
     ext_modules=extension_modules(),
-    cmdclass={"build_ext": BuildLayers},
+    scripts=[str(program)] if program else [],
+    entry_points={
+        "console_scripts": [] if program else ["geartrain = geartrain.cli.main:main"],
+        "pytest11": ["geartrain = geartrain.contrib.pytest_plugin"],
+    },
+    distclass=BoundDistribution,
+    cmdclass={"build_ext": BuildLayers, "build_scripts": CopyScripts},
     options={"build": {"build_base": folder}},
 )
