@@ -44,8 +44,10 @@ def extension_modules() -> list[Extension]:
         # What the layers import from others is not checked here, where none of the others' libraries are installed.
         files.insert(0, "--follow-imports=silent")
         extensions = mypycify(files, opt_level="3", group_name="geartrain_core", target_dir=folder)
-        for extension in extensions:  # another compiler's warnings are no reason to do without
-            extension.extra_compile_args = [word for word in extension.extra_compile_args if word != "-Werror"]
+        for extension in extensions:
+            # Another compiler's warnings are no reason to do without; what only this library calls may be inlined.
+            words = [word for word in extension.extra_compile_args if word != "-Werror"]
+            extension.extra_compile_args = [*words, "-fvisibility=hidden"]
         return extensions
     except (Exception, SystemExit) as error:  # mypycify leaves the process where it finds a fault
         give_up(error)
