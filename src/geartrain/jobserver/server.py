@@ -59,7 +59,15 @@ from geartrain.wire.packets import (
     REQUEST_MAGIC,
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_LOW_BG,
     WORK_COMPLETE,
+    WORK_DATA,
+    WORK_FAIL,
+    WORK_STATUS,
+    WORK_WARNING,
 )
 from geartrain.wire.parser import LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 
@@ -163,6 +171,10 @@ class JobServer(State):
                 submit(self, peer, type)
             elif type == PRE_SLEEP:
                 fall_asleep(self, peer)
+            elif type in (WORK_DATA, WORK_STATUS, WORK_FAIL, WORK_WARNING):
+                report(self, peer, type)
+            elif type in (SUBMIT_JOB_HIGH, SUBMIT_JOB_LOW, SUBMIT_JOB_HIGH_BG, SUBMIT_JOB_LOW_BG):
+                submit(self, peer, type)
             else:
                 dispatch(self, peer, type)
             self.cost += 4

@@ -41,6 +41,7 @@ class State:
         self.max_unique: i64 = settings.max_unique
         self.max_function: i64 = settings.max_function
         self.max_memory: i64 = settings.max_memory
+        self.max_unsent: i64 = settings.max_unsent
 
         self.durable: bool = settings.durable
         self.changes: Changes = Changes()

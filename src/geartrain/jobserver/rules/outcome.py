@@ -140,7 +140,7 @@ def _forward(state: State, first: Subscriber, type: i64, head: bytes, payload: b
     """Send a report to every client; those that do not know exceptions get WORK_FAIL in its place."""
     subscriber: Subscriber | None = first
     shared = first.next_of_job is not None
-    limit: i64 = state.settings.max_unsent
+    limit: i64 = state.max_unsent
     while subscriber is not None:
         state.cost += 1
         peer = subscriber.peer
