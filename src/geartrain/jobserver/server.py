@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.agenda import soonest
+from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 from geartrain.jobserver.dispatch import dispatch
@@ -87,7 +87,7 @@ class JobServer(State):
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings or Settings())
-        self.agenda = [
+        sources: list[Source] = [
             WokenWorkers(self),
             TimeLimits(self),
             DelayedJobs(self),
@@ -96,6 +96,8 @@ class JobServer(State):
             storage.LateAnswers(self),
             LongWork(self),
         ]
+        for source in sources:
+            self.agenda.add(source)
 
     # ── peers and time ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,12 +192,11 @@ class JobServer(State):
         self.now = now
         self.wall = wall
         self.cost = 0
-        for source in self.agenda:
-            source.run()
+        self.agenda.run()
 
     def next_deadline(self) -> float:
         """When tick() has something to do at the latest, in monotonic seconds; 0 if nothing is planned."""
-        return soonest(self.agenda)
+        return self.agenda.next_at()
 
     def lost(self, peer: Peer) -> None:
         """A connection is gone: its jobs go back to their queues, jobs that only it waited for are dropped."""

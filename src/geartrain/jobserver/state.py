@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.agenda import Agenda
 from geartrain.jobserver.changes import Changes
 from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
@@ -76,7 +76,7 @@ class State:
         self.half_sent_checked_at: float = 0.0
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together
         self.chores: Chores = Chores()
-        self.agenda: list[Source] = []
+        self.agenda: Agenda = Agenda()
 
         self.events: list[tuple[str, Peer | None, dict[str, object]]] = []  # what an operator may want to know
 

@@ -38,6 +38,7 @@ class JobTable:
         self.count: i64 = 0
         self.near: Shelf | None = None  # the shelf used last, since the next job mostly stands beside it
         self.near_key: i64 = -1
+        self.spare: Shelf | None = None  # an empty one, since where few jobs wait each may be the only one
 
     def get(self, number: i64) -> Job | None:
         """The job with this number, or None."""
@@ -50,7 +51,10 @@ class JobTable:
         key: i64 = number >> SHELF_BITS
         shelf = self._shelf(key)
         if shelf is None:
-            shelf = Shelf()
+            shelf = self.spare
+            if shelf is None:
+                shelf = Shelf()
+            self.spare = None
             self.shelves[key] = shelf
         shelf.places[number & (SHELF - 1)] = job
         shelf.taken += 1
@@ -66,6 +70,7 @@ class JobTable:
         self.count -= 1
         if shelf.taken == 0:
             del self.shelves[key]
+            self.spare = shelf
             self.near = None
             self.near_key = -1
 

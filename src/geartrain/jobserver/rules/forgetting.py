@@ -16,6 +16,7 @@ class IdleFunctions(Source):
     """Forgets the functions that have had no jobs, workers and limits for ``forget_after`` seconds."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:

@@ -45,6 +45,7 @@ class LongWork(Source):
     """Gives each chore a step in turn until the budget of the iteration is spent."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:

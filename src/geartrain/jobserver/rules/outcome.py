@@ -308,6 +308,7 @@ class TimeLimits(Source):
     """Fails the jobs that have used up their time; their workers' late reports are ignored (section 3.6)."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:

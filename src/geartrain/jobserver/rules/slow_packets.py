@@ -17,6 +17,7 @@ class SlowPackets(Source):
     """Looks at the half-sent packets once a second while there are any."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:

@@ -101,6 +101,7 @@ class LateAnswers(Source):
     """Gives up what the store has not answered in time."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:

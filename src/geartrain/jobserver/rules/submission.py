@@ -236,6 +236,7 @@ class DelayedJobs(Source):
     """Puts the jobs whose time has come into their queues; of very many some wait for the next iteration."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:

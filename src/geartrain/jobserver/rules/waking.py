@@ -75,6 +75,7 @@ class WokenWorkers(Source):
     """Counts no longer on woken workers that have not grabbed in time."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:
