@@ -50,13 +50,12 @@ class Switchboard(Protocol):
 class Connection(Flow, asyncio.Protocol):
     """The driver of one peer."""
 
-    __slots__ = ("counted", "daemon", "peer", "socket", "take", "transport", "watched")
+    __slots__ = ("counted", "daemon", "peer", "socket", "transport", "watched")
 
     def __init__(self, daemon: Switchboard) -> None:
         super().__init__()
         self.daemon = daemon
         self.peer: Peer | None = None
-        self.take: Callable[[], list[bytes]]  # what to write: the peer's own, bound once
         self.counted = False  # among the unread output
         self.watched = False  # counted or ending: there is more to do after a write
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
@@ -69,7 +68,6 @@ class Connection(Flow, asyncio.Protocol):
         self.peer = daemon.on_connect(self)
         if self.peer is None:
             return
-        self.take = self.peer.take
         self.transport.set_write_buffer_limits(high=FULL)
         family = transport.get_extra_info("socket").family
         if family != socket.AF_UNIX:
@@ -127,7 +125,7 @@ class Connection(Flow, asyncio.Protocol):
     def write(self) -> None:
         peer = self.peer
         assert peer is not None
-        buffers = self.take()
+        buffers = peer.take()
         if buffers and not self.closing:
             if self.full and not self._may_add(buffers):
                 return

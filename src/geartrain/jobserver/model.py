@@ -258,17 +258,14 @@ class Peer(Outbox):
         self.client_id: bytes = b""
         self.shown_id: bytes = b"-"  # as it stands in listings
         self.parser: Parser = parser
-        self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL
 
         # As worker.
         self.first_ability: Ability | None = None  # the one whose turn it is
         self.last_ability: Ability | None = None
         self.ability_count: i64 = 0
-        self.had_turn: bool = False  # whether it has been given a job in turn
         self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a few
         self.running: Job | None = None
         self.revoked: dict[int, None] | None = None  # numbers of jobs that were taken from it
-        self.sleeping: bool = False
         self.woken_for: Function | None = None  # got a NOOP for this function and has not grabbed since
         self.woken_until: float = 0.0  # when the next worker is woken in its place
         self.previous_woken: Peer | None = None
@@ -279,9 +276,14 @@ class Peer(Outbox):
         self.last_function: Function | None = None  # the function it used last
 
         # Input that waits.
-        self.greeted: bool = False  # its first bytes have been those of this protocol
         self.half_sent_since: float = 0.0  # when the half-sent packet began; 0: there is none
         self.half_sent: i64 = 0  # bytes of it that have come
+
+        # Flags stand together, since one between pointers takes the room of a pointer.
+        self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL
+        self.had_turn: bool = False  # whether it has been given a job in turn
+        self.sleeping: bool = False
+        self.greeted: bool = False  # its first bytes have been those of this protocol
         self.stalled: bool = False  # whole messages wait in the parser
 
     def __repr__(self) -> str:

@@ -46,12 +46,12 @@ class Outbox:
         self.outlet: Any = None  # for the driver: what writes this output
         self.pieces: list[bytes] = []
         self.unsent: i64 = 0  # bytes in pieces
-        self.big: bool = False  # whether one of them is written as it is
         self.first_deferred: DeferredReply | None = None  # nothing from it on may be written yet
         self.last_deferred: DeferredReply | None = None
         self.taken: i64 = 0  # pieces ever taken: the index of pieces[0]
-        self.touched: bool = False
         self.all_touched: list[Outbox] = all_touched
+        self.touched: bool = False
+        self.big: bool = False  # whether one of the pieces is written as it is
         self.busy: bool = False  # a chore is under way, before which the peer's next request can't be read
         self.closing: bool = False  # to be closed once what take() gives has been written
         self.overflown: bool = False  # it was to get more than it may leave unread: to be dropped as it is
