@@ -19,6 +19,7 @@ from geartrain.jobserver.records import Batch, StoredJob
 from geartrain.store.base import StoreFullError, Unreadable
 from geartrain.store.record import NUMBERS_END
 from geartrain.store.writer import Writer
+from geartrain.wire.parser import LARGEST_BODY
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer
@@ -73,6 +74,9 @@ class Keeper(Extension):
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
                 progress(jobs, total)
+        server.largest_record = min(server.settings.max_body, store.abilities.max_workload or LARGEST_BODY)
+        for record in store.records():
+            server.restore_record(record)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})
@@ -98,7 +102,7 @@ class Keeper(Extension):
                 writer.read(read)
 
     def reload(self) -> None:
-        """If the store is down, since it was taken away, have it filled again with all that is still known here."""
+        """If the store is down, since it was taken away, have it filled again with all that is known here."""
         if self.server.store.trouble and self.writer is not None:
             log.warning("store_rebuilding", extra={"fields": {"store": repr(self.store)}})
             self._gather([], self.server.stored_jobs())
@@ -112,7 +116,7 @@ class Keeper(Extension):
         if page:
             self.post(self._gather, jobs, more)
         else:
-            writer.rebuild(jobs, self.server.changes.reserved)
+            writer.rebuild(jobs, self.server.changes.reserved, self.server.stored_records())
 
     @property
     def is_drained(self) -> bool:

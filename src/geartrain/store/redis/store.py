@@ -293,12 +293,12 @@ class RedisStore(Store):
         self._commits += counts
         self._in_doubt = False
 
-    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
         if self._writer.ask("GET", "owner") is None and (lease := self._take(b"")):
             raise in_use(lease, self._shown)
         self._accept()
         self._next_number = 1  # whatever is there
-        return super().rebuild(jobs, next_number)
+        return super().rebuild(jobs, next_number, records)
 
     def _values(self, batch: Batch, commits: int, next_number: int, expired_before: float) -> list[bytes | int]:
         """The values of the script COMMIT."""

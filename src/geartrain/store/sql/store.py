@@ -10,7 +10,6 @@ question tells whether the table of jobs still has the row that is no job (see `
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,8 +55,6 @@ from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
 from geartrain.store.sql.tables import MARK, ONLY, Tables, create_meta, prepare, put_mark
-
-log = logging.getLogger("geartrain.store")
 
 RECORDS_AT_ONCE: Final = 500
 
@@ -161,17 +158,17 @@ class SqlStore(Store):
         self._database.verify()
         self._next_number = max(self._next_number, batch.next_number)
 
-    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
         if not self._database.is_file:
             self._writer.use(self._make_again)
             self._next_number = 1  # whatever was there
-            return super().rebuild(jobs, next_number)
+            return super().rebuild(jobs, next_number, records)
         # What the lost file still has is read from it, while a new one is filled.
         self._database.may_be_rebuilt()
         fresh = SqlStore(self.url)
         fresh.open()
         try:
-            count = fill(fresh, jobs, next_number, self._read_if_left, self._records_left())
+            count = fill(fresh, jobs, next_number, self._read_if_left, records)
         except BaseException:
             fresh.close()
             self._database.remove_files()  # so that it may be tried again
@@ -188,14 +185,6 @@ class SqlStore(Store):
             raise
         except StoreError as error:  # a damaged file gets no better, and must not keep the other jobs from being kept
             raise KeyError(f"{number}: {error}") from error
-
-    def _records_left(self) -> Iterator[Record]:
-        try:
-            yield from self.records()
-        except StoreDownError:
-            raise
-        except StoreError as error:
-            log.error("records_lost", extra={"fields": {"reason": str(error)}})
 
     def read(self, number: int) -> bytes:
         jobs = self._tables.jobs.c
