@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, final
 
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import cost
+from geartrain.jobserver.records import is_kind
 
 if TYPE_CHECKING:
     from geartrain.jobserver.records import Record
     from geartrain.jobserver.state import State
 
-LONGEST_KIND: Final = 64
-
 
 def keep(state: State, record: Record) -> bool:
     """Hold a record in place of the one of its name and have it stored, or remove that; False: there is no room."""
-    kind = record.kind
-    letters = kind.replace("_", "0")
-    if len(kind) > LONGEST_KIND or kind != kind.lower() or not (letters.isascii() and letters.isalnum()):
-        raise ValueError(f"{kind!r} can't be a kind of record: up to 64 small letters, digits and underscores")
+    if not is_kind(record.kind):
+        raise ValueError(f"{record.kind!r} can't be a kind of record: up to 64 small letters, digits and underscores")
     value = record.value
     if value is not None:
         if state.durable and state.store.trouble:

@@ -30,7 +30,6 @@ from sqlalchemy import (
     literal_column,
     make_url,
     not_,
-    or_,
     select,
     update,
 )
@@ -47,7 +46,7 @@ from geartrain.store.base import (
     fill,
 )
 from geartrain.store.options import Options
-from geartrain.store.record import NUMBERS_END, latest, sound_next_number
+from geartrain.store.record import NUMBERS_END, latest, log_unreadable_record, record_of, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
 from geartrain.store.sql.database import Database, Step, bare, known_numbers
 from geartrain.store.sql.mysql import MySQL
@@ -131,8 +130,8 @@ class SqlStore(Store):
 
     def records(self, kind: str = "") -> Iterator[Record]:
         table = self._tables.records.c
-        asking = select(table.digest, table.kind, table.key, table.value, table.expires)
-        asking = asking.where(or_(table.expires == 0, table.expires > time.time()))
+        now = time.time()
+        asking = select(table.digest, *(as_it_is(table[name]) for name in ("kind", "key", "value", "expires")))
         if kind:
             asking = asking.where(table.kind == kind)
         asking = asking.order_by(table.digest).limit(RECORDS_AT_ONCE)
@@ -141,7 +140,13 @@ class SqlStore(Store):
             page = asking.where(table.digest > behind)
             rows = self._reader.use(partial(_all_rows, page))
             for row in rows:
-                yield Record(row.kind, row.key, row.value, row.expires)
+                try:
+                    record = record_of(row.kind, row.key, row.value, row.expires)
+                except ValueError as error:
+                    log_unreadable_record(self, row.digest, error)
+                    continue
+                if record.expires == 0 or record.expires > now:
+                    yield record
             if len(rows) < RECORDS_AT_ONCE:
                 return
             behind = rows[-1].digest
