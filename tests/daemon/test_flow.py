@@ -22,6 +22,9 @@ class Reader:
 
     abort = write
 
+    def drain_close(self, seconds: float) -> None:
+        raise AssertionError("nobody is closed here")
+
 
 @pytest.fixture
 def peer() -> Peer:

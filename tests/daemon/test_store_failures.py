@@ -175,6 +175,24 @@ def test_a_name_with_a_nul_byte_is_quarantined(tmp_path: Path, column: str) -> N
         assert [job.arguments[-1] for job in worker.take_all()] == [b"one"]
 
 
+@pytest.mark.parametrize("column", ["function", '"unique"', "reducer"])
+def test_a_name_that_no_packet_may_have_is_quarantined(tmp_path: Path, column: str) -> None:
+    """It would stand in every listing and every packet to a worker."""
+    place = FilePlace(tmp_path / "jobs.sqlite")
+    with life(place) as server, Caller(server) as client:
+        for workload in (b"one", b"two", b"three"):
+            client.submit(b"f", workload, workload)
+        kill(server)
+    with contextlib.closing(sqlite3.connect(place.file)) as database, database:
+        database.execute(f"UPDATE geartrain_jobs SET {column} = ? WHERE number = 2", (b"f" * 4097,))
+        database.execute('UPDATE geartrain_jobs SET "unique" = ? WHERE number = 3', (b"u" * 4096,))
+    with life(place) as server, Caller(server) as worker:
+        assert "job_quarantined number=2 reason=" in told_by(server)
+        assert "has 4097 bytes, more than any job server takes" in told_by(server)
+        worker.can_do(b"f")
+        assert [job.arguments[-1] for job in worker.take_all()] == [b"one", b"three"]
+
+
 # While it runs
 
 

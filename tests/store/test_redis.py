@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import shutil
 import signal
+import struct
 import tempfile
 import threading
 import time
@@ -17,10 +19,24 @@ from typing import Any
 import campaign
 import pytest
 from contract import StoreContract
-from place import NO_LIMIT, Place, batch, fields, insist, is_refused, job, kept, numbers, opened, until_rebuilt
+from place import (
+    NO_LIMIT,
+    Place,
+    batch,
+    fields,
+    insist,
+    is_refused,
+    job,
+    kept,
+    numbers,
+    opened,
+    records_of,
+    until_rebuilt,
+)
 from redis import Redis as Client
 
 from certificates import tls_contexts
+from geartrain.jobserver.records import Record
 from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.redis.server import Server
 from geartrain.store.writer import taken_back
@@ -449,6 +465,21 @@ def test_a_full_redis_forgets(place: RedisPlace) -> None:
             client.config_set("maxmemory", 0)
         store.commit(batch(job(101), moved=((1, 0, 1),), removed=(50,)))
         assert numbers(store) == [*range(1, 50), 101]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [(b"a\0short", b"1234567"), (b"a\0empty", b""), (b"\xff\0key", bytes(9)), (b"", bytes(9)),
+     (b"No Kind\0k", bytes(9)), (b"a\0past", struct.pack(">d", -1)), (b"a\0never", struct.pack(">d", math.nan) + b"v")],
+)  # fmt: skip
+def test_a_record_that_makes_no_sense_is_passed_over(
+    place: RedisPlace, entry: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(place.url) as store, place.client() as client:
+        store.commit(batch(records=(Record("a", b"1", b"v"), Record("a", b"2", b"w"))))
+        client.hset(place.key("records"), *entry)
+        assert records_of(store) == {("a", b"1"): (b"v", 0.0), ("a", b"2"): (b"w", 0.0)}
+    assert [each.message for each in caplog.records] == ["record_unreadable"]
 
 
 def test_what_is_quarantined_can_be_looked_at(place: RedisPlace) -> None:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from databases import NewNamespace, SqlitePlace
-from place import NO_LIMIT, batch, job, kept, numbers, opened
+from place import NO_LIMIT, batch, job, kept, numbers, opened, records_of
 from sql_contract import SqlContract
 
-from geartrain.jobserver.records import StoredJob
+from geartrain.jobserver.records import Record, StoredJob
 from geartrain.store import Store, StoreDownError, StoreError, StoreInUseError, Unreadable, engine
 from geartrain.store.sql import SqlStore, file_lock, sqlite
 
@@ -70,6 +70,21 @@ class TestSQLite(SqlContract):
             assert numbers(store) == [1, 3]
         column, _, value = change.partition(" = ")
         assert place.sql(f"SELECT {column} = {value} FROM {{set_aside}}") == [(1,)]
+
+    @pytest.mark.parametrize(
+        "change",
+        ["kind = x'ff'", "kind = 'No Kind'", "key = 'text'", "value = 7", "value = 'text'",
+         "expires = 'soon'", "expires = -1", "expires = 9e999"],
+    )  # fmt: skip
+    def test_a_record_that_makes_no_sense_is_passed_over(
+        self, place: SqlitePlace, change: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(records=tuple(Record("a", key, b"v") for key in (b"1", b"2", b"3"))))
+        place.sql(f"UPDATE {{records}} SET {change} WHERE key = x'32'")
+        with opened(place.url) as store:
+            assert records_of(store) == {("a", b"1"): (b"v", 0.0), ("a", b"3"): (b"v", 0.0)}
+        assert [each.message for each in caplog.records] == ["record_unreadable"]
 
     @pytest.mark.parametrize("version", ["'x'", "1.5"])
     def test_a_version_that_is_no_number_is_named(self, place: SqlitePlace, version: str) -> None:

@@ -18,7 +18,7 @@ def test_a_rebuild_that_was_not_needed_is_let_go(tmp_path: Path) -> None:
         writer: Writer[Read] = Writer(store, Mock(), lambda *call: posted.put(call), 5)
         known = job(1)
         held = sys.getrefcount(known)  # a compiled job takes no weak reference
-        writer.rebuild([known], 2)
+        writer.rebuild([known], 2, [])
         assert sys.getrefcount(known) > held
         writer.commit(batch(job(2)))
         posted.get(timeout=10)

@@ -25,13 +25,13 @@ from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_u
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
+from geartrain.jobserver.settings import LONGEST_NAME
 from geartrain.store.default import SYSTEM_FOLDER, default_url
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
 
 _LARGEST = 2**32 - 2**16  # what is passed on grows by a handle and some names, and 32 bits must still tell its length
-_LONGEST_NAME = 4096  # a packet's names must stand in its first 16 KiB, all of them
 MAX_PREFIX = 48  # handles have at most 63 bytes (section 3.1): this leaves 14 digits, years of jobs
 
 
@@ -210,10 +210,10 @@ class Config(BaseSettings):
     file_descriptors: Annotated[Count, Flag(_LIMITS, "f", "N", default="as many as this user may")] = Field(
         0, description="Files, and so connections, this process may open."
     )
-    max_function: Annotated[int, Ge(1), Le(_LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
+    max_function: Annotated[int, Ge(1), Le(LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
         512, description="Longest name of a function."
     )
-    max_unique: Annotated[int, Ge(1), Le(_LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
+    max_unique: Annotated[int, Ge(1), Le(LONGEST_NAME), Flag(_LIMITS, metavar="BYTES")] = Field(
         64, description="Longest unique key of a job."
     )
     max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(100_000, description="Functions at once.")

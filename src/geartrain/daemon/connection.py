@@ -25,7 +25,7 @@ _UNACKNOWLEDGED: Final = getattr(termios, "TIOCOUTQ", None)  # asks how many byt
 
 
 class Switchboard(Protocol):
-    """What a connection needs of the daemon."""
+    """What a connection needs of the daemon, which is what it gives to extensions (``Host``), and more."""
 
     loop: asyncio.AbstractEventLoop
     iteration_open: bool

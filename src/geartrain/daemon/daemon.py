@@ -14,12 +14,13 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from geartrain.daemon.connection import Connection
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
+from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
 from geartrain.jobserver.outbox import take_first
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from geartrain.daemon.config import Config
+    from geartrain.daemon.outlet import Outlet
     from geartrain.jobserver import Peer
     from geartrain.jobserver.outbox import Outbox
 
@@ -62,12 +64,10 @@ class Daemon:
         self.config = config
         self.server = server or JobServer(config.rules())
         self.extensions = list(extensions)
-        self._is_extended = bool(extensions)
-        # Asked at the end of each iteration, so only those that have something to say.
-        self._flushes = [each.flush for each in extensions if type(each).flush is not Extension.flush]
-        self._deadlines = [
-            each.next_deadline for each in extensions if type(each).next_deadline is not Extension.next_deadline
-        ]
+        # Asked in each iteration, or at each connection, so only those that have something to say.
+        self._flushing = [each for each in extensions if type(each).flush is not Extension.flush]
+        self._timed = [each for each in extensions if type(each).next_deadline is not Extension.next_deadline]
+        self._doorkeepers = [each for each in extensions if type(each).admit is not Extension.admit]
         self.receive = self.server.receive  # looked up at every read
         self.loop = asyncio.get_running_loop()
         self.clock = clock
@@ -79,6 +79,7 @@ class Daemon:
         self.leaving = False
         self.drained = asyncio.Event()  # set when, on leaving, no extension owes anything any more
         self.connections: set[Connection] = set()
+        self.attached: set[Outlet] = set()  # of the peers that extensions have connected
         self.listeners: list[asyncio.Server] = []
         self.addresses: list[str] = []
         self.stopped = asyncio.Event()
@@ -103,8 +104,11 @@ class Daemon:
                 )
             self.listeners.append(opened)
             self.addresses.append(show_address(listener.getsockname(), listener.family))
-        for extension in self.extensions:
-            extension.start(self)
+        failed = self._tell("start", lambda each: each.start(self))
+        if failed:  # one that is missing may be the one that keeps jobs, or says who may connect
+            self._close_listeners()
+            self._tell("stop", lambda each: each.stop(self.config.stop_timeout), backwards=True)
+            raise ConfigError(f"can't start: {'; '.join(failed)}")
         for opened, address in zip(list(self.listeners), self.addresses, strict=False):
             if self.server.draining or self.stopped.is_set():  # a signal may come at each of these waits
                 break
@@ -115,8 +119,7 @@ class Daemon:
 
     def reload(self) -> None:
         """The operator has sent SIGHUP."""
-        for extension in self.extensions:
-            extension.reload()
+        self._tell("reload", lambda each: each.reload())
 
     async def run(self) -> None:
         """Serve, once started, until ``stop`` or a finished ``drain``; then say what is owed and leave."""
@@ -145,22 +148,21 @@ class Daemon:
         self._close_listeners()
         self.server.drain()
         self.drained.clear()  # it may have been so at some moment of a drain
-        for extension in self.extensions:
-            extension.leave()
+        self._tell("leave", lambda each: each.leave())
         self.flush()
         # What clients wait for is acknowledged, or refused, before any connection is closed.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.drained.wait(), self.config.stop_timeout)
-        for extension in self.extensions:
-            extension.give_up()
+        self._tell("give_up", lambda each: each.give_up())
         self.flush()
         while self.server.touched:
             self.flush()
         self.leaving = True
         deadline = self.loop.time() + self.config.stop_timeout
-        for connection in self.connections:
-            connection.drain_close(self.config.stop_timeout)
-        while self.connections and self.loop.time() < deadline:
+        attached = list(self.attached)
+        for outlet in (*self.connections, *attached):
+            outlet.drain_close(self.config.stop_timeout)
+        while (self.connections or any(each.unread for each in attached)) and self.loop.time() < deadline:
             for connection in self.connections:
                 if connection.is_delivered():
                     connection.transport.abort()
@@ -170,8 +172,8 @@ class Daemon:
         await asyncio.sleep(0)
         if self.timer is not None:
             self.timer.cancel()
-        for extension in reversed(self.extensions):  # the store comes first and goes last
-            extension.stop(self.config.stop_timeout)
+        # The store comes first and goes last.
+        self._tell("stop", lambda each: each.stop(self.config.stop_timeout), backwards=True)
         log.info("stopped", extra={"fields": {"connections_accepted": self.accepted, "jobs": len(self.server.jobs)}})
 
     def _close_listeners(self) -> None:
@@ -180,6 +182,40 @@ class Daemon:
         for listener in self.listeners:
             listener.close()
         self.listeners.clear()
+
+    # ── extensions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, method: str, act: Callable[[Extension], None], *, backwards: bool = False) -> list[str]:
+        """Give each extension its turn, whatever comes of another's; a sentence for each that has raised."""
+        failed = []
+        for extension in reversed(self.extensions) if backwards else self.extensions:
+            try:
+                act(extension)
+            except Exception as error:
+                _extension_failed(extension, method)
+                failed.append(f"{type(extension).__name__} failed: {error or type(error).__name__}")
+        return failed
+
+    def _is_drained(self) -> bool:
+        for extension in self.extensions:
+            try:
+                if not extension.is_drained:
+                    return False
+            except Exception:  # it can't tell, so it is not waited for
+                _extension_failed(extension, "is_drained")
+        return True
+
+    def _admits(self, origin: Origin) -> bool:
+        for extension in self._doorkeepers:
+            try:
+                if extension.admit(origin):
+                    continue
+            except Exception:  # whoever can't be judged stays outside
+                _extension_failed(extension, "admit")
+            fields = {"host": origin.host, "extension": type(extension).__name__}
+            log.warning("connection_refused", extra={"fields": fields})
+            return False
+        return True
 
     # ── iterations ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -204,22 +240,27 @@ class Daemon:
                 else:
                     peer.touched = False
             touched.clear()
-        if self._is_extended:
-            for flush in self._flushes:
-                flush()
+        for extension in self._flushing:
+            try:
+                extension.flush()
+            except Exception:
+                _extension_failed(extension, "flush")
         if server.events:
             for event, who, fields in server.take_events():
                 self.log_event(event, who, fields)
         at = self._next_deadline()
-        if self._is_extended:
-            for next_deadline in self._deadlines:
-                its = next_deadline()
-                if its and (not at or its < at):
-                    at = its
+        for extension in self._timed:
+            try:
+                its = extension.next_deadline()
+            except Exception:
+                _extension_failed(extension, "next_deadline")
+                continue
+            if its and (not at or its < at):
+                at = its
         if at and (self.timer is None or at < self.timer_at):
             self._set_timer(at)
         if server.draining:
-            if all(extension.is_drained for extension in self.extensions):
+            if self._is_drained():
                 self.drained.set()
             if not self.stopped.is_set() and not server.running:
                 self.stop("no job is running")
@@ -253,7 +294,7 @@ class Daemon:
         return Connection(self)
 
     def on_connect(self, connection: Connection) -> Peer | None:
-        """A new connection's peer; None if there are too many already, and the connection has been closed."""
+        """A new connection's peer; None if there are too many, or an extension refuses it, and it has been closed."""
         self.accepted += 1
         transport = connection.transport
         name = transport.get_extra_info("peername")
@@ -266,8 +307,12 @@ class Daemon:
             transport.abort()
             log.warning("connection_refused", extra={"fields": {"host": host, "limit": limit}})
             return None
+        origin = Origin(host, transport.get_extra_info("socket").fileno())
+        if not self._admits(origin):
+            transport.abort()
+            return None
         self.connections.add(connection)
-        peer = self.server.connect(Origin(host, transport.get_extra_info("socket").fileno()))
+        peer = self.server.connect(origin)
         peer.outlet = connection
         log.debug("connected", extra={"fields": {"peer": repr(peer)}})
         return peer
@@ -276,9 +321,25 @@ class Daemon:
         """A connection is gone."""
         self.connections.discard(connection)
         log.debug("disconnected", extra={"fields": {"peer": repr(peer), "error": str(error or "")}})
+        self.lost(peer)
+
+    def connect(self, outlet: Outlet, origin: Origin) -> Peer:
+        """A peer that an extension brings. Raises ConnectionRefusedError if none may come, or not this one."""
+        if self.server.draining:
+            raise ConnectionRefusedError("the job server takes no more connections, since it is about to stop")
+        if not self._admits(origin):
+            raise ConnectionRefusedError(f"the job server takes no connection from {origin.host}")
+        peer = self.server.connect(origin)
+        peer.outlet = outlet
+        self.attached.add(outlet)
+        return peer
+
+    def lost(self, peer: Peer) -> None:
+        """A peer is gone, whoever brought it."""
         self.open_iteration()
         if not self.leaving:  # else their jobs are not lost by their workers: the store has them, for the next start
             self.server.lost(peer)
+        self.attached.discard(peer.outlet)
         peer.outlet = None
 
     def on_abort(self, peer: Peer | None, unread: int) -> None:
@@ -310,6 +371,11 @@ class Daemon:
         if peer is not None:
             who = {"host": peer.host, "fd": peer.fd, "id": peer.client_id.decode("utf-8", "backslashreplace")}
         log.log(level, event, extra={"fields": {**who, **fields}})
+
+
+def _extension_failed(extension: Extension, method: str) -> None:
+    """What is being handled as an exception, in the log."""
+    log.exception("extension_failed", extra={"fields": {"extension": type(extension).__name__, "method": method}})
 
 
 def _is_loopback(host: str) -> bool:

@@ -13,6 +13,8 @@ from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 from geartrain.wire.parser import LARGEST_BODY, Packet, Parser
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from geartrain.daemon.extension import Host
 
 HOST = "in-process"
@@ -23,15 +25,19 @@ class InProcessPeer(Flow):
 
     ``send`` takes packets as bytes, ``receive`` gives the packets that come, one by one. While so much is not received
     that a socket's peer would not be read any further, what was sent waits too; beyond the bounds on unread output it
-    is closed, as a socket's peer is.
+    is closed, as a socket's peer is. When the daemon stops it is closed as well, and its jobs stay in the store.
+
+    ``origin`` says for whom it speaks: rights and listings go by it. ``on_lost`` is called soon after the job server
+    has closed or dropped the connection, not after ``close``; what has come may still be received. Raises
+    ConnectionRefusedError if the daemon takes no more connections, or an extension refuses this one.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, origin: Origin | None = None, on_lost: Callable[[], object] = lambda: None) -> None:
         super().__init__()
         self.closed = False
-        self.peer = host.server.connect(Origin(HOST))
-        self.peer.outlet = self
+        self.peer = host.connect(self, origin or Origin(HOST))
         self._host = host
+        self._on_lost = on_lost
         self._parser = Parser(LARGEST_BODY)
         self._packets: deque[Packet] = deque()
         self._unread = 0  # bytes of them, about
@@ -66,10 +72,8 @@ class InProcessPeer(Flow):
     def close(self) -> None:
         """Leave, as a client that closes its connection."""
         if not self.closed:
-            self._host.open_iteration()
-            self._host.server.lost(self.peer)
             self.closed = True
-            self.peer.outlet = None
+            self._host.lost(self.peer)
             self._host.unread.forget(self)
             self._came.set()
 
@@ -77,7 +81,7 @@ class InProcessPeer(Flow):
 
     @property
     def unread(self) -> int:
-        return self._unread + self.peer.unsent
+        return self._unread if self.closed else self._unread + self.peer.unsent
 
     def write(self) -> None:
         peer = self.peer
@@ -103,14 +107,20 @@ class InProcessPeer(Flow):
         if step == GO_ON:
             self._host.loop.call_soon(self._go_on)
         elif step == DRAIN:
-            self.close()
+            self.drain_close()
         self._came.set()
 
     def abort(self) -> None:
         if not self.closed:
             self._host.on_abort(self.peer, self.unread)
             self._packets.clear()
+            self._unread = 0
+            self.drain_close()
+
+    def drain_close(self, seconds: float = 0.0) -> None:
+        if not self.closed:
             self.close()
+            self._host.loop.call_soon(self._on_lost)
 
     def _count(self) -> None:
         """Have what is not received counted, while it is much."""

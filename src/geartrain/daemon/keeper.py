@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Final
 from geartrain.daemon.extension import Extension, Host
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.settings import LONGEST_NAME
 from geartrain.store.base import StoreFullError, Unreadable
 from geartrain.store.record import NUMBERS_END
 from geartrain.store.writer import Writer
+from geartrain.wire.parser import LARGEST_BODY
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer
@@ -73,6 +75,9 @@ class Keeper(Extension):
                 said = time.monotonic()
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
                 progress(jobs, total)
+        server.largest_record = min(server.settings.max_body, store.abilities.max_workload or LARGEST_BODY)
+        for record in store.records():
+            server.restore_record(record)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})
@@ -98,7 +103,7 @@ class Keeper(Extension):
                 writer.read(read)
 
     def reload(self) -> None:
-        """If the store is down, since it was taken away, have it filled again with all that is still known here."""
+        """If the store is down, since it was taken away, have it filled again with all that is known here."""
         if self.server.store.trouble and self.writer is not None:
             log.warning("store_rebuilding", extra={"fields": {"store": repr(self.store)}})
             self._gather([], self.server.stored_jobs())
@@ -112,7 +117,7 @@ class Keeper(Extension):
         if page:
             self.post(self._gather, jobs, more)
         else:
-            writer.rebuild(jobs, self.server.changes.reserved)
+            writer.rebuild(jobs, self.server.changes.reserved, self.server.stored_records())
 
     @property
     def is_drained(self) -> bool:
@@ -163,6 +168,9 @@ def _flaw(job: StoredJob, end: int) -> str:
     if job.number >= end:
         return f"its number {job.number} has not been given out: {end} is the next"
     for name in ("function", "unique", "reducer"):
-        if b"\0" in getattr(job, name):
+        value: bytes = getattr(job, name)
+        if b"\0" in value:
             return f"its {name} has a NUL byte, which ends an argument of a packet"
+        if len(value) > LONGEST_NAME:
+            return f"its {name} has {len(value)} bytes, more than any job server takes, which is {LONGEST_NAME}"
     return ""

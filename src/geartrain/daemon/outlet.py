@@ -17,3 +17,6 @@ class Outlet(Protocol):
 
     def abort(self) -> None:
         """The peer does not read: drop it together with what it was to get."""
+
+    def drain_close(self, seconds: float) -> None:
+        """Close from our side: nothing more is executed, and what was written may be taken, for so many seconds."""

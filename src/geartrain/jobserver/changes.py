@@ -21,7 +21,7 @@ from geartrain.native import i16, i64, mypyc_attr
 if TYPE_CHECKING:
     from geartrain.jobserver.outbox import DeferredReply
 
-MAX_BATCH: Final = 10_000  # new jobs in one batch, and five times as many changes and removals
+MAX_BATCH: Final = 10_000  # new jobs in one batch, and as many records, and five times as many changes and removals
 
 
 @final
@@ -57,7 +57,7 @@ class Changes:
         self.new: list[Job] = []
         self.changed: list[Change] = []
         self.removed: list[int] = []
-        self.records: list[Record] = []
+        self.records: dict[tuple[str, bytes], Record] = {}  # by kind and key: the last one counts
         self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
         self.moved: dict[int, int] = {}  # positions of jobs that were moved before they were written
@@ -114,8 +114,10 @@ class Changes:
             batch.added.append(as_stored(job, position))
         batch.changed = self.changed[: 5 * MAX_BATCH]
         self.changed = self.changed[5 * MAX_BATCH :]
-        batch.records = self.records
-        self.records = []
+        if self.records:
+            batch.records = list(self.records.values())[:MAX_BATCH]
+            for record in batch.records:
+                del self.records[record.kind, record.key]
         removed = self.removed[: 5 * MAX_BATCH]
         self.removed = self.removed[5 * MAX_BATCH :]
         if self.revived:
@@ -138,6 +140,15 @@ class Changes:
             job.stored = UNSTORED
             self.remove(job.number)
         # While it is being written, ``written`` finds it ended.
+
+    def put_back(self, batch: Batch) -> None:
+        """A batch was refused: what it would have done beside adding jobs comes before what has gathered since."""
+        self.changed = batch.changed + self.changed
+        self.removed = batch.removed + self.removed
+        if batch.records:
+            records = {(record.kind, record.key): record for record in batch.records}
+            records.update(self.records)
+            self.records = records
 
     def remove(self, number: int) -> None:
         """The store is not to have this job, whatever came before."""

@@ -9,6 +9,7 @@ from typing import Final, final
 
 # A job's position among all jobs: its number, then how often a job came back to the end of a queue since that number.
 POSITION_BITS: Final = 20
+LONGEST_KIND: Final = 64
 
 
 @final
@@ -82,6 +83,12 @@ class Record:
     def __repr__(self) -> str:
         size = "removed" if self.value is None else f"{len(self.value)} bytes"
         return f"<Record {self.kind} {self.key!r} {size}>"
+
+
+def is_kind(kind: str) -> bool:
+    """Whether a record may be of this kind."""
+    letters = kind.replace("_", "0")
+    return len(kind) <= LONGEST_KIND and kind == kind.lower() and letters.isascii() and letters.isalnum()
 
 
 @final

@@ -13,12 +13,17 @@ Bytes, connections and the time go in; replies, events and the next deadline com
 and towards a store, whose driver carries batches to it and its answers back:
 
     server.restore(stored)            a job that the store kept from before
+    server.restore_record(record)     a record that it kept
     server.take_batch()               what is to be committed next
     server.stored_jobs()              what the store should have, to rebuild one that was taken away
     server.written(batch), refused(batch, reason, down), refuse_one(batch, number, reason), back()
     server.give_up(reason)            the batch under way is waited for no longer
     server.take_reads()               workloads to fetch, answered by
     server.deliver(read, workload), undelivered(read, lost_for_good)
+
+and for whoever has small things to keep over a restart:
+
+    server.keep(record)               put one, or remove it; kept(kind, key), kept_of(kind) give them
 
 It never opens a socket, reads a clock, logs or waits, and never raises for anything that a peer sends.
 """
@@ -35,9 +40,9 @@ from geartrain.jobserver.half_sent import watch_half_sent
 from geartrain.jobserver.model import Peer
 from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
-from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
-from geartrain.jobserver.rules import storage
+from geartrain.jobserver.rules import keeping, storage
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.assignment import grab
 from geartrain.jobserver.rules.departure import hang_up, retire
@@ -94,6 +99,7 @@ class JobServer(State):
             SlowPackets(self),
             IdleFunctions(self),
             storage.LateAnswers(self),
+            keeping.ExpiredRecords(self),
             LongWork(self),
         ]
         for source in sources:
@@ -224,11 +230,35 @@ class JobServer(State):
             self.events = []
         return events
 
+    # ── small things to keep ────────────────────────────────────────────────────────────────────────────────────
+
+    def keep(self, record: Record) -> bool:
+        """Keep a record over a restart, in place of the one of its kind and key; without a value that is removed.
+
+        It counts at once, and is in the store when ``is_stored`` says so. False: there is no room for it, or the store
+        takes nothing at the moment, and all is as before; a removal always counts. Raises ValueError for a ``kind``
+        that can't be one.
+        """
+        return keeping.keep(self, record)
+
+    def kept(self, kind: str, key: bytes) -> Record | None:
+        """The record of this kind and key."""
+        record = self.records.get(kind, key)
+        return None if record is None or 0 < record.expires <= self.wall else record
+
+    def kept_of(self, kind: str) -> list[Record]:
+        """All records of this kind."""
+        return [record for record in self.records.kinds.get(kind, {}).values() if not 0 < record.expires <= self.wall]
+
     # ── the store's door ────────────────────────────────────────────────────────────────────────────────────────
 
     def restore(self, stored: StoredJob) -> None:
         """Take over a job that the store kept from before; in order of their places."""
         storage.restore(self, stored)
+
+    def restore_record(self, record: Record) -> None:
+        """Take over a record that the store kept from before."""
+        self.memory += self.records.put(record)
 
     def take_batch(self) -> Batch | None:
         """What the store is to commit next; None while a batch is under way or nothing has changed."""
@@ -262,6 +292,10 @@ class JobServer(State):
     def stored_jobs(self) -> Iterator[StoredJob]:
         """What the store should have; where a workload is there alone it is None."""
         return storage.stored_jobs(self)
+
+    def stored_records(self) -> list[Record]:
+        """The records that the store should have."""
+        return [record for of_kind in self.records.kinds.values() for record in of_kind.values()]
 
     def take_reads(self) -> list[Read]:
         """Workloads that the driver is to fetch from the store now."""

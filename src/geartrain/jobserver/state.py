@@ -15,6 +15,7 @@ from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.handles import Handles
+from geartrain.jobserver.kept import KeptRecords
 from geartrain.jobserver.model import DELAYED, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
@@ -46,6 +47,8 @@ class State:
         self.durable: bool = settings.durable
         self.changes: Changes = Changes()
         self.store: StoreLink = StoreLink(settings.store_timeout)
+        self.records: KeptRecords = KeptRecords()
+        self.largest_record: i64 = settings.max_body  # bytes of key and value; the store may take less
 
         self.now: float = 0.0  # monotonic, seconds
         self.wall: float = 0.0  # Unix time

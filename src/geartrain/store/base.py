@@ -10,7 +10,7 @@ server. It knows nothing of the protocol or the rules: it is given batches of ch
     read         one workload that ``load`` or the server left in the store
     quarantine   one job that can't be read any more
     quarantined  what has been quarantined
-    rebuild      keep all jobs again, after the place has been emptied or taken away
+    rebuild      keep all jobs and records again, after the place has been emptied or taken away
     close        let go
 
 The job server's writer calls ``commit`` from one thread and ``read`` from another; ``open``, ``load`` and ``close``
@@ -150,13 +150,13 @@ class Store(ABC):
     def commit(self, batch: Batch) -> None:
         """Keep one batch of changes; see the module's text for order, promise and errors."""
 
-    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
-        """Keep ``jobs`` again, after what was kept has been taken away; how many there were.
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
+        """Keep ``jobs`` and ``records`` again, after what was kept has been taken away; how many jobs there were.
 
         Workloads that are None are read from what this store still has open. Raises StoreError if there is something
         in its place that it must not touch.
         """
-        return fill(self, jobs, next_number, self.read)
+        return fill(self, jobs, next_number, self.read, records)
 
     @abstractmethod
     def read(self, number: int) -> bytes:

@@ -6,12 +6,15 @@ apart. What may change comes first, where it can be changed without touching the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.records import POSITION_BITS, Change, Record, StoredJob
-from geartrain.store.base import Unreadable
+from geartrain.jobserver.records import POSITION_BITS, Change, Record, StoredJob, is_kind
+from geartrain.store.base import Store, Unreadable
+
+log = logging.getLogger("geartrain.store")
 
 # position, attempts, priority, due, created, size of the workload, lengths of function, unique and reducer
 _HEAD: Final = Struct(">QIBddQIII")
@@ -95,6 +98,25 @@ def flaw(number: int, position: int, size: int, priority: int, due: float, attem
 def sound_next_number(number: object) -> int:
     """The next number that a store has kept, or 1 if it can't be one: then the jobs that are kept tell it."""
     return number if type(number) is int and 1 <= number <= NUMBERS_END else 1
+
+
+def record_of(kind: object, key: object, value: object, expires: object) -> Record:
+    """The record that an engine has kept. Raises ValueError, with the reason, if it makes none."""
+    if type(kind) is not str or not is_kind(kind):
+        raise ValueError(f"its kind is {kind!r:.60}")
+    if type(key) is not bytes:
+        raise ValueError(f"its key is {key!r:.60}")
+    if type(value) is not bytes:
+        raise ValueError(f"its value is {value!r:.60}")
+    if type(expires) is not float or not 0 <= expires <= LATEST:
+        raise ValueError(f"the time when it expires is {expires!r:.60}")
+    return Record(kind, key, value, expires)
+
+
+def log_unreadable_record(store: Store, name: bytes, reason: ValueError) -> None:
+    """A record that is kept but can't be made sense of stays where it is, where a person can look at it."""
+    fields = {"store": repr(store), "name": repr(name[:100]), "reason": str(reason)}
+    log.error("record_unreadable", extra={"fields": fields})
 
 
 def record_name(record: Record) -> bytes:

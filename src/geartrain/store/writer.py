@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final, Generic, Protocol, TypeVar
 
-from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError
 
 log = logging.getLogger("geartrain.store")
@@ -72,7 +72,8 @@ class Writer(Generic[T]):
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._reads: SimpleQueue[T | None] = SimpleQueue()
         self._closing = threading.Event()
-        self._rebuilding: tuple[list[StoredJob], int] | None = None  # what to fill an emptied store with, once told
+        # What to fill an emptied store with, once told.
+        self._rebuilding: tuple[list[StoredJob], int, list[Record]] | None = None
         self._threads = [
             threading.Thread(target=self._write, name="store writer", daemon=True),
             threading.Thread(target=self._read, name="store reader", daemon=True),
@@ -88,9 +89,9 @@ class Writer(Generic[T]):
         """Have a workload read; its outcome is posted."""
         self._reads.put(read)
 
-    def rebuild(self, jobs: list[StoredJob], next_number: int) -> None:
-        """Have the store filled again with these jobs, if it is down; else it is forgotten before it is down next."""
-        self._rebuilding = jobs, next_number
+    def rebuild(self, jobs: list[StoredJob], next_number: int, records: list[Record]) -> None:
+        """Have the store filled again with these, if it is down; else it is forgotten before it is down next."""
+        self._rebuilding = jobs, next_number, records
 
     def close(self, seconds: float) -> bool:
         """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
@@ -164,9 +165,9 @@ class Writer(Generic[T]):
         wanted, self._rebuilding = self._rebuilding, None
         if wanted is None:
             return False
-        jobs, next_number = wanted
+        jobs, next_number, records = wanted
         try:
-            count = self.store.rebuild(jobs, next_number)
+            count = self.store.rebuild(jobs, next_number, records)
         except Exception as error:
             log.error("store_not_rebuilt", extra={"fields": {"reason": str(error) or repr(error)}})
             return False
@@ -212,9 +213,9 @@ class Writer(Generic[T]):
 
 
 def taken_back(batch: Batch) -> Batch:
-    """What is left of a batch whose jobs are refused."""
+    """What is left of a batch that was refused: nothing that takes room. The records come again with the next one."""
     rest = Batch(1)
     rest.changed = batch.changed
-    rest.records = batch.records
+    rest.records = [record for record in batch.records if record.value is None]
     rest.removed = batch.removed + [job.number for job in batch.added]
     return rest

@@ -128,9 +128,7 @@ class LateAnswers(Source):
 
 def _refuse_batch(state: State, batch: Batch, reason: str, down: bool) -> None:
     changes = state.changes
-    changes.changed = batch.changed + changes.changed
-    changes.removed = batch.removed + changes.removed
-    changes.records = batch.records + changes.records
+    changes.put_back(batch)
     for job in changes.writing:
         _refuse(state, job, reason)
     if down:

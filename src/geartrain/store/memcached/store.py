@@ -215,11 +215,11 @@ class MemcachedStore(Store):
             with suppress(StoreError):  # the batch is kept; a node that failed is found out by the next one
                 self._clean()
 
-    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
         with self._cluster.lock:
             lost, self._log.lost = self._log.lost, 0
         try:
-            return super().rebuild(jobs, next_number)
+            return super().rebuild(jobs, next_number, records)
         except BaseException:
             self._log.lost += lost
             raise

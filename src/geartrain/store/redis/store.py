@@ -46,8 +46,9 @@ from geartrain.store.record import (
     attach_workloads,
     changed_part,
     latest,
-    named_record,
+    log_unreadable_record,
     pack,
+    record_of,
     sound_next_number,
     unpack,
 )
@@ -235,9 +236,13 @@ class RedisStore(Store):
         while True:
             cursor, page = self._writer.ask("HSCAN", "records", cursor, "MATCH", pattern, "COUNT", JOBS_AT_ONCE)
             for name, value in page.items():
-                (expires,) = EXPIRES.unpack_from(value)
-                if expires == 0 or expires > now:
-                    yield named_record(name, value[EXPIRES.size :], expires)
+                try:
+                    record = _record(name, value)
+                except ValueError as error:
+                    log_unreadable_record(self, name, error)
+                    continue
+                if record.expires == 0 or record.expires > now:
+                    yield record
             if int(cursor) == 0:
                 return
 
@@ -293,12 +298,12 @@ class RedisStore(Store):
         self._commits += counts
         self._in_doubt = False
 
-    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
         if self._writer.ask("GET", "owner") is None and (lease := self._take(b"")):
             raise in_use(lease, self._shown)
         self._accept()
         self._next_number = 1  # whatever is there
-        return super().rebuild(jobs, next_number)
+        return super().rebuild(jobs, next_number, records)
 
     def _values(self, batch: Batch, commits: int, next_number: int, expired_before: float) -> list[bytes | int]:
         """The values of the script COMMIT."""
@@ -350,6 +355,14 @@ class RedisStore(Store):
         keys = ("owner", "jobs", "order", "workloads", "set_aside", "meta")
         values = [self._mine.token, key, b"%d" % number, reason.encode(), position]
         self._check_owner(self._reader.run("QUARANTINE", keys, values))
+
+
+def _record(name: bytes, value: bytes) -> Record:
+    """The record of an entry. Raises ValueError if it makes none."""
+    kind, _, key = name.partition(b"\0")
+    if len(value) < EXPIRES.size:
+        raise ValueError(f"its entry has {len(value)} bytes, fewer than any record's")
+    return record_of(kind.decode(), key, value[EXPIRES.size :], *EXPIRES.unpack_from(value))
 
 
 def _unpacked(member: bytes, record: bytes | None) -> StoredJob | Unreadable:

@@ -10,7 +10,6 @@ question tells whether the table of jobs still has the row that is no job (see `
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,6 @@ from sqlalchemy import (
     literal_column,
     make_url,
     not_,
-    or_,
     select,
     update,
 )
@@ -48,7 +46,7 @@ from geartrain.store.base import (
     fill,
 )
 from geartrain.store.options import Options
-from geartrain.store.record import NUMBERS_END, latest, sound_next_number
+from geartrain.store.record import NUMBERS_END, latest, log_unreadable_record, record_of, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
 from geartrain.store.sql.database import Database, Step, bare, known_numbers
 from geartrain.store.sql.mysql import MySQL
@@ -56,8 +54,6 @@ from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
 from geartrain.store.sql.tables import MARK, ONLY, Tables, create_meta, prepare, put_mark
-
-log = logging.getLogger("geartrain.store")
 
 RECORDS_AT_ONCE: Final = 500
 
@@ -134,8 +130,8 @@ class SqlStore(Store):
 
     def records(self, kind: str = "") -> Iterator[Record]:
         table = self._tables.records.c
-        asking = select(table.digest, table.kind, table.key, table.value, table.expires)
-        asking = asking.where(or_(table.expires == 0, table.expires > time.time()))
+        now = time.time()
+        asking = select(table.digest, *(as_it_is(table[name]) for name in ("kind", "key", "value", "expires")))
         if kind:
             asking = asking.where(table.kind == kind)
         asking = asking.order_by(table.digest).limit(RECORDS_AT_ONCE)
@@ -144,7 +140,13 @@ class SqlStore(Store):
             page = asking.where(table.digest > behind)
             rows = self._reader.use(partial(_all_rows, page))
             for row in rows:
-                yield Record(row.kind, row.key, row.value, row.expires)
+                try:
+                    record = record_of(row.kind, row.key, row.value, row.expires)
+                except ValueError as error:
+                    log_unreadable_record(self, row.digest, error)
+                    continue
+                if record.expires == 0 or record.expires > now:
+                    yield record
             if len(rows) < RECORDS_AT_ONCE:
                 return
             behind = rows[-1].digest
@@ -161,17 +163,17 @@ class SqlStore(Store):
         self._database.verify()
         self._next_number = max(self._next_number, batch.next_number)
 
-    def rebuild(self, jobs: Iterable[StoredJob], next_number: int) -> int:
+    def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
         if not self._database.is_file:
             self._writer.use(self._make_again)
             self._next_number = 1  # whatever was there
-            return super().rebuild(jobs, next_number)
+            return super().rebuild(jobs, next_number, records)
         # What the lost file still has is read from it, while a new one is filled.
         self._database.may_be_rebuilt()
         fresh = SqlStore(self.url)
         fresh.open()
         try:
-            count = fill(fresh, jobs, next_number, self._read_if_left, self._records_left())
+            count = fill(fresh, jobs, next_number, self._read_if_left, records)
         except BaseException:
             fresh.close()
             self._database.remove_files()  # so that it may be tried again
@@ -188,14 +190,6 @@ class SqlStore(Store):
             raise
         except StoreError as error:  # a damaged file gets no better, and must not keep the other jobs from being kept
             raise KeyError(f"{number}: {error}") from error
-
-    def _records_left(self) -> Iterator[Record]:
-        try:
-            yield from self.records()
-        except StoreDownError:
-            raise
-        except StoreError as error:
-            log.error("records_lost", extra={"fields": {"reason": str(error)}})
 
     def read(self, number: int) -> bytes:
         jobs = self._tables.jobs.c

@@ -1,0 +1,54 @@
+"""What is to be kept over a restart and is no job: whether there is room for it, and when it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.chores import ITERATION_COST
+from geartrain.jobserver.kept import cost
+from geartrain.jobserver.records import is_kind
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.records import Record
+    from geartrain.jobserver.state import State
+
+
+def keep(state: State, record: Record) -> bool:
+    """Hold a record in place of the one of its name and have it stored, or remove that; False: there is no room."""
+    if not is_kind(record.kind):
+        raise ValueError(f"{record.kind!r} can't be a kind of record: up to 64 small letters, digits and underscores")
+    value = record.value
+    if value is not None:
+        if state.durable and state.store.trouble:
+            return False
+        if len(record.key) + len(value) > state.largest_record:
+            return False
+        if not state.has_room(cost(record) - cost(state.records.get(record.kind, record.key))):
+            return False
+    state.memory += state.records.put(record)
+    if state.durable:
+        state.changes.records[record.kind, record.key] = record
+    return True
+
+
+@final
+class ExpiredRecords(Source):
+    """Drops the records whose time has come; the store does so by itself."""
+
+    def __init__(self, state: State) -> None:
+        self.state: State = state
+
+    def next_at(self) -> float:
+        at = self.state.records.deadlines.next_at()
+        return 0.0 if at == 0 else self.state.now + max(at - self.state.wall, 0.0)
+
+    def run(self) -> None:
+        state = self.state
+        if state.records.deadlines.next_at() == 0:
+            return
+        freed = state.records.drop_expired(state.wall)
+        while freed > 0:
+            state.memory -= freed
+            state.cost += 20
+            freed = state.records.drop_expired(state.wall) if state.cost < ITERATION_COST else 0

@@ -1,0 +1,129 @@
+"""Small records beside the jobs: who puts one finds it, the store hears of it, and it goes at its time."""
+
+from __future__ import annotations
+
+import pytest
+
+from geartrain.jobserver import JobServer, Settings
+from geartrain.jobserver.records import Batch, Record
+
+
+def durable(**limits: int) -> JobServer:
+    settings = Settings()
+    settings.durable = True
+    for name, value in limits.items():
+        setattr(settings, name, value)
+    server = JobServer(settings)
+    server.tick(1.0, 1000.0)
+    return server
+
+
+def taken(server: JobServer) -> Batch:
+    batch = server.take_batch()
+    assert batch is not None
+    return batch
+
+
+def told(batch: Batch) -> dict[tuple[str, bytes], bytes | None]:
+    return {(record.kind, record.key): record.value for record in batch.records}
+
+
+def value_of(server: JobServer, kind: str, key: bytes) -> bytes | None:
+    record = server.kept(kind, key)
+    return None if record is None else record.value
+
+
+def test_the_last_record_of_a_name_counts_here_and_in_the_store() -> None:
+    server = durable()
+    for record in (Record("policy", b"f", b"one"), Record("policy", b"g", b"two"), Record("policy", b"f", b"three")):
+        assert server.keep(record)
+    assert (value_of(server, "policy", b"f"), value_of(server, "result", b"f")) == (b"three", None)
+    assert {record.key for record in server.kept_of("policy")} == {b"f", b"g"}
+    batch = taken(server)
+    assert told(batch) == {("policy", b"f"): b"three", ("policy", b"g"): b"two"}
+    assert not server.is_stored
+    server.written(batch)
+    assert server.is_stored
+    assert server.keep(Record("policy", b"f", None))
+    assert [record.key for record in server.kept_of("policy")] == [b"g"]
+    assert told(taken(server)) == {("policy", b"f"): None}
+
+
+def test_a_record_of_before_is_known_and_not_stored_again() -> None:
+    server = durable()
+    server.restore_record(Record("policy", b"f", b"one"))
+    assert value_of(server, "policy", b"f") == b"one"
+    assert server.take_batch() is None
+    assert [record.key for record in server.stored_records()] == [b"f"]
+
+
+def test_what_was_refused_is_stored_later_unless_it_has_changed() -> None:
+    server = durable()
+    server.keep(Record("a", b"old", b"1"))
+    server.keep(Record("a", b"same", b"1"))
+    batch = taken(server)
+    server.keep(Record("a", b"old", b"2"))
+    server.refused(batch, "the store is down", down=True)
+    assert not server.keep(Record("a", b"new", b"3"))
+    assert value_of(server, "a", b"new") is None
+    assert server.keep(Record("a", b"gone", None))
+    server.back()
+    assert told(taken(server)) == {("a", b"old"): b"2", ("a", b"same"): b"1", ("a", b"gone"): None}
+
+
+def test_a_batch_of_records_is_bounded() -> None:
+    server = durable()
+    for number in range(25_000):
+        server.keep(Record("a", b"%d" % number, b"x"))
+    sizes = []
+    while (batch := server.take_batch()) is not None:
+        sizes.append(len(batch.records))
+        server.written(batch)
+    assert sizes == [10_000, 10_000, 5_000]
+
+
+def test_it_goes_when_it_expires() -> None:
+    server = durable()
+    before = server.memory
+    for number in range(200):
+        server.keep(Record("a", b"again", b"x", 1010.0 + number))  # each replaces the one before
+    server.keep(Record("a", b"soon", b"x", 1005.0))
+    server.keep(Record("a", b"past", b"x", 999.0))
+    server.keep(Record("a", b"stays", b"x"))
+    assert {record.key for record in server.kept_of("a")} == {b"again", b"soon", b"stays"}
+    server.tick(2.0, 1001.0)
+    assert server.next_deadline() == pytest.approx(6.0)
+    server.tick(6.0, 1005.0)
+    assert server.kept("a", b"soon") is None
+    assert {record.key for record in server.stored_records()} == {b"again", b"stays"}
+    server.tick(500.0, 1500.0)
+    assert server.next_deadline() == 0
+    server.keep(Record("a", b"stays", None))
+    assert server.memory == before
+
+
+def test_what_has_no_room_is_refused_and_changes_nothing() -> None:
+    server = durable(max_memory=4000, max_body=2000)
+    assert server.keep(Record("a", b"k", b"x" * 1500))
+    assert not server.keep(Record("a", b"k", b"y" * 2000)), "above what a workload may have"
+    assert not server.keep(Record("a", b"other", b"x" * 1900)), "above the bound of memory"
+    assert value_of(server, "a", b"k") == b"x" * 1500
+    assert server.keep(Record("a", b"k", b"z" * 1900)), "it counts only by how much it has grown"
+    assert server.keep(Record("a", b"k", None))
+    assert server.memory == 0
+
+
+@pytest.mark.parametrize("kind", ["", "Policy", "a-b", "a\0b", "ä", "x" * 65, "a\n"])
+def test_a_kind_is_a_plain_word(kind: str) -> None:
+    server = durable()
+    with pytest.raises(ValueError, match="can't be a kind of record"):
+        server.keep(Record(kind, b"k", b"v"))
+    assert server.take_batch() is None
+
+
+def test_without_a_store_records_are_kept_in_memory_alone() -> None:
+    server = JobServer()
+    server.tick(1.0, 1000.0)
+    assert server.keep(Record("a", b"k", b"v"))
+    assert value_of(server, "a", b"k") == b"v"
+    assert not server.changes.waiting
