@@ -29,7 +29,7 @@ NUMBERS = (b"0", b"1", b"100", b"-7", b" 12", b"x", b"", b"9" * 18, b"9" * 19, b
 COMMANDS = (b"status", b"prioritystatus", b"workers", b"show jobs", b"SHOW UNIQUE JOBS", b"version", b"getpid",
             b"verbose", b"maxqueue f 2", b"maxqueue f", b"maxqueue g 1 2 3", b"maxqueue i 1", b"create function i",
             b"drop function i", b"drop function f", b"drop function g", b"cancel job", b"show", b"", b" ", b"a b c d e",
-            b"a b c d e f", b"status\0x", b"GET / HTTP/1.0")  # fmt: skip
+            b"a b c d e f", b"status\0x", b"GET / HTTP/1.0", b"FOO /x HTTP/1.2", b"PROXY UNKNOWN")  # fmt: skip
 MOMENTS = (0.0, 0.01, 0.5, 0.999, 1.0, 1.001, 3.0, 61.0, 3600.0)
 
 

@@ -242,34 +242,6 @@ def test_zero_retries_are_remarked_upon() -> None:
         assert "option_has_changed" not in server.log.read_text()
 
 
-def test_a_pid_file_of_a_dead_process_is_replaced_and_a_living_ones_is_not(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    with running_geartrain(f"--pid-file={pid_file}") as server:
-        assert pid_file.read_text() == f"{server.process.pid}\n"
-        assert pid_file.stat().st_mode & 0o777 == 0o644
-        done = serve("--port=0", f"--pid-file={pid_file}")
-        assert done.returncode == 1
-        assert f"which names process {server.process.pid}, and that runs" in done.stderr
-        server.process.kill()
-        server.process.wait()
-    assert pid_file.exists()
-    with running_geartrain(f"--pid-file={pid_file}") as server:
-        assert pid_file.read_text() == f"{server.process.pid}\n"
-    assert not pid_file.exists()
-
-
-def test_a_pid_file_is_not_written_through_a_link(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.write_text("precious")
-    (tmp_path / "pid").symlink_to(victim)
-    for path in (tmp_path / "pid", Path("/dev/null")):
-        done = serve("--port=0", f"--pid-file={path}")
-        assert done.returncode == 1
-        assert "no ordinary file: remove it, or choose another" in done.stderr
-    assert victim.read_text() == "precious"
-    assert Path("/dev/null").is_char_device()
-
-
 @pytest.mark.parametrize(("option", "mode"), [((), 0o600), (("--socket-mode=666",), 0o666)])
 def test_a_unix_socket_has_the_mode_it_was_told(tmp_path: Path, option: tuple[str, ...], mode: int) -> None:
     path = tmp_path / "socket"

@@ -9,6 +9,7 @@ only the code matters, or what was ``Raised``.
 
 from __future__ import annotations
 
+import re
 import struct
 import unicodedata
 from collections import Counter, defaultdict
@@ -33,6 +34,7 @@ REPORTS = {"WORK_STATUS", "WORK_COMPLETE", "WORK_EXCEPTION", "WORK_DATA", "WORK_
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI"}
 VERSIONS = {b"HTTP/" + number for number in (b"0.9", b"1.0", b"1.1", b"2", b"2.0", b"3")}
 OTHER_VERSIONS = {b"RTSP/1.0", b"RTSP/2.0", b"SIP/2.0"}
+REQUEST = re.compile(rb"\s*\S+\s+(?:/|\*|\S*://)(?:.*\s)?(HTTP|RTSP|SIP)/[0-9]+(?:\.[0-9]+)?\s*", re.DOTALL)
 NO_WEB_SERVER = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 54\r\n\r\n"
     b"This is a Gearman job server. It does not speak HTTP.\n"
@@ -45,6 +47,22 @@ SCHEDULE = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12)
 def is_binary(byte: bytes) -> bool:
     """Whether no line of text begins with this byte."""
     return byte != b"" and byte not in (b"\b", b"\t", b"\n", b"\r", b"\x1b") and not b" " <= byte <= b"\x7f"
+
+
+def foreign(line: bytes) -> bytes:
+    """The protocol that a connection's first line is of; none: this one."""
+    words = line.upper().split()
+    if is_binary(line[:1]):
+        return b"binary"
+    if words and words[0] in METHODS:
+        return b"HTTP"
+    if words and words[0] in (b"CLIENT", b"PROXY"):
+        return words[0]
+    if words and words[-1] in VERSIONS | OTHER_VERSIONS:
+        return words[-1].partition(b"/")[0]
+    if found := REQUEST.fullmatch(line.upper()):
+        return found[1]
+    return b"binary" if any(is_binary(bytes([byte])) for byte in line if byte < 128) else b""
 
 
 @dataclass
@@ -280,25 +298,19 @@ class NaiveServer:
         if data[0] != 0:
             line, newline, rest = data.partition(b"\n")
             if len(line) + 1 > self.options.max_line or (not newline and len(data) >= self.options.max_line):
-                self._hang_up(peer, Refusal(b"LINE_TOO_LONG", line=True))
+                protocol = b"" if peer.greeted else foreign(data[: min(64, self.options.max_line)])
+                if protocol:
+                    self._refuse_foreign(peer, protocol)
+                else:
+                    self._hang_up(peer, Refusal(b"LINE_TOO_LONG", line=True))
                 return False
             if not newline:
                 return False
             peer.buffer = rest
-            words = line.upper().split()
-            if not peer.greeted and is_binary(line[:1]):
-                self._hang_up(peer)
+            if not peer.greeted and (protocol := foreign(line)):
+                self._refuse_foreign(peer, protocol)
                 return False
-            if not peer.greeted and words and (words[0] in METHODS or words[-1] in VERSIONS):
-                self._hang_up(peer, NO_WEB_SERVER)
-                return False
-            if not peer.greeted and words and (words[0] == b"CLIENT" or words[-1] in OTHER_VERSIONS):
-                self._hang_up(peer)
-                return False
-            if not peer.greeted and any(is_binary(bytes([byte])) for byte in line if byte < 128):
-                self._hang_up(peer)
-                return False
-            peer.greeted = peer.greeted or bool(words)
+            peer.greeted = peer.greeted or bool(line.split())
             self._line(peer, line.removesuffix(b"\r"))
             return True
         peer.greeted = True
@@ -306,7 +318,7 @@ class NaiveServer:
             return False
         magic, number, size = struct.unpack(">4sII", data[:12])
         if magic not in (b"\0REQ", b"\0RES"):
-            self._hang_up(peer, Refusal(b"INVALID_MAGIC"))
+            self._hang_up(peer, *([] if data.startswith(b"\0\r\nQUIT\n") else [Refusal(b"INVALID_MAGIC")]))
             return False
         if size > self.options.max_body and NAMES.get(number) in (REPORTS if magic == b"\0REQ" else REPORTS | ASSIGNS):
             return self._too_large(peer, magic, NAMES[number], size)
@@ -682,6 +694,9 @@ class NaiveServer:
             self._enqueue(job)
 
     # ── the end of a peer ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _refuse_foreign(self, peer: NaivePeer, protocol: bytes) -> None:
+        self._hang_up(peer, *([NO_WEB_SERVER] if protocol == b"HTTP" else []))
 
     def _hang_up(self, peer: NaivePeer, *last_word: bytes | Refusal) -> None:
         self.outbox[peer.name] += last_word

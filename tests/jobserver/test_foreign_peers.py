@@ -17,7 +17,12 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     [(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP"), (b"\r\nGET / HTTP/1.0\r\n\r\n", "HTTP"), (HELLO, "TLS"),
      (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP"), (b"\r\n\n" + HELLO, "TLS"), (b"\x80\x2e\x01\x03\x01", "TLS"),
      (b"CLIENT libcurl 7.88.1\r\n", "DICT"), (b"OPTIONS * RTSP/1.0\r\n", "HTTP"), (b"PLAY * RTSP/1.0\r\n", "RTSP"),
-     (b"\x10\x1a\0\x04MQTT", "binary"), (b"0\x20\x02\x01\x01`\x07", "binary")],
+     (b"\x10\x1a\0\x04MQTT", "binary"), (b"0\x20\x02\x01\x01`\x07", "binary"),
+     (b"FOO http://host/ HTTP/1.2\r\n", "HTTP"), (b"\r\n\r\n\r\nFOO * HTTP/1.1\r\n", "HTTP"),
+     (b"GET /" + 9000 * b"x" + b" HTTP/1.1\r\n", "HTTP"), (b"GET /" + 9000 * b"x" + b" ", "HTTP"),
+     (b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 4730\r\n", "PROXY"),
+     (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12), "PROXY"),
+     (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", "PROXY")],
 )  # fmt: skip
 def test_it_is_closed_and_nothing_is_executed(start: bytes, protocol: str, piece: int) -> None:
     server = JobServer()

@@ -6,9 +6,13 @@ way, such as encryption or a certain database, is refused: to start without it w
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import click
 
 from geartrain.errors import ConfigError
 
@@ -60,28 +64,120 @@ FLAGS = ("round_robin", "coredump", "store_queue_on_shutdown", "ssl")
 SHORT: Mapping[str, str] = {"threads": "t", "round_robin": "R", "queue_type": "q", "protocol": "r"}
 
 
-def refuse(given: Mapping[str, object]) -> None:
-    """Raise ConfigError if an option was given that can't be honoured."""
+_WORD = re.compile(
+    r"""(?P<head>--[\w-]+=|-\w)?(?P<quote>["'])(?P<quoted>.*?)(?P=quote)(?!\S)|(?P<plain>\S+)""", re.ASCII
+)
+_OPEN_QUOTE = re.compile(r"""(--[\w-]+=|-\w)?["']""", re.ASCII)
+
+
+def refuse(given: Mapping[str, object], places: Mapping[str, str]) -> None:
+    """Raise ConfigError if an option was given that can't be honoured; ``places`` says where, if not as a flag."""
     for name, reason in REFUSED.items():
         value = given.get(name)
         if value and not (name == "queue_type" and str(value).lower() == "builtin"):
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag}: {reason}" if name in FLAGS else f"{flag} is {value!r}: {reason}")
+            place = places.get(name, f"--{name.replace('_', '-')}")
+            raise ConfigError(f"{place}: {reason}" if name in FLAGS else f"{place} is {value!r}: {reason}")
 
 
-def words_of_file(path: str) -> list[str]:
-    """The arguments in a file for gearmand's --config-file: words such as --port=4730, with blanks between them.
+class OptionsFile:
+    """What a file for gearmand's --config-file says: words such as --port=4730, with blanks or line ends between them.
 
-    A value with blanks stands in quotes, as in a shell; a line that begins with ``#`` is a comment.
+    As gearmand does, it takes ``--port 4730`` and the start of a long name, and passes over words that are no option.
+    Beyond that a word that begins with ``#``, or a line with ``;``, begins a comment, and a value may stand in quotes.
+    Raises ConfigError, which names the line, for what is no option, lacks its value, or has one too many.
     """
+
+    def __init__(self, path: str, known: Sequence[click.Parameter]) -> None:
+        self.path = path
+        self.values: dict[str, Any] = {}
+        """By option, as click names it."""
+        self.places: dict[str, str] = {}
+        """Where each option is, in words."""
+        self.ignored: dict[int, str] = {}
+        """The lines with words that are no option, and the option that was meant, if one was."""
+        self._spellings = {spelling: option for option in known for spelling in option.opts}
+        self._negatives = {spelling: option for option in known for spelling in option.secondary_opts}
+        self._read(_words(path))
+
+    def _read(self, words: Iterator[tuple[int, str]]) -> None:
+        options = True
+        for line, word in words:
+            if not options or len(word) < 2 or word[0] != "-":
+                self._ignore(line, word)
+            elif word == "--":
+                options = False
+            elif word[1] == "-":
+                self._take_long(line, *word.partition("="), words)
+            else:
+                self._take_short(line, word[1:], words)
+
+    def _ignore(self, line: int, word: str) -> None:
+        name = f"--{word.partition('=')[0]}"
+        self.ignored[line] = name if name in self._spellings else self.ignored.get(line, "")
+
+    def _take_long(self, line: int, name: str, equals: str, value: str, words: Iterator[tuple[int, str]]) -> None:
+        known = [*self._spellings, *self._negatives]
+        meant = [name] if name in known else [spelling for spelling in known if spelling.startswith(name)]
+        if len(meant) != 1:
+            alike = meant or difflib.get_close_matches(name, known, 1, 0.75)
+            remedy = f"write {' or '.join(alike)}" if alike else "`geartrain serve --help` lists all"
+            raise self._error(line, f"{name} is no option: {remedy}")
+        option = self._spellings.get(meant[0]) or self._negatives[meant[0]]
+        if not getattr(option, "is_flag", False):
+            self._set(line, option, value if equals else self._next(line, meant[0], words))
+        elif equals:
+            raise self._error(line, f"{meant[0]} takes no value: leave out what follows the equals sign")
+        else:
+            self._set(line, option, meant[0] in self._spellings)
+
+    def _take_short(self, line: int, letters: str, words: Iterator[tuple[int, str]]) -> None:
+        while letters:
+            name, letters = f"-{letters[0]}", letters[1:]
+            option = self._spellings.get(name)
+            if option is None:
+                raise self._error(line, f"{name} is no option: `geartrain serve --help` lists all")
+            if getattr(option, "is_flag", False):
+                self._set(line, option, True)
+            else:
+                self._set(line, option, letters or self._next(line, name, words))
+                return
+
+    def _next(self, line: int, name: str, words: Iterator[tuple[int, str]]) -> str:
+        _, value = next(words, (0, ""))
+        if not value:
+            raise self._error(line, f"{name} lacks its value: write it behind the name")
+        return value
+
+    def _set(self, line: int, option: click.Parameter, value: str | bool) -> None:
+        assert option.name is not None
+        self.values[option.name] = [*self.values.get(option.name, []), value] if option.multiple else value
+        self.places[option.name] = f"{option.opts[0]} (line {line} of {self.path})"
+
+    def _error(self, line: int, fault: str) -> ConfigError:
+        return ConfigError(f"--config-file is {self.path!r}, line {line}: {fault}")
+
+
+def _words(path: str) -> Iterator[tuple[int, str]]:
+    """The words of a file, each with the number of its line."""
     try:
-        lines = Path(path).read_text().splitlines()
-        return [word for line in lines if not line.lstrip().startswith("#") for word in shlex.split(line)]
-    except ValueError as error:
-        if isinstance(error, UnicodeDecodeError):
-            raise ConfigError(f"--config-file is {path!r}, which is no text ({error}): check the path") from None
-        raise ConfigError(f"--config-file is {path!r}, where quotes are left open: close them") from None
+        # As with arguments, bytes that are no UTF-8 stay what they are.
+        text = Path(path).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise ConfigError(
             f"--config-file is {path!r}, which can't be read ({error.strerror}): check the path"
         ) from None
+    if "\0" in text:
+        raise ConfigError(f"--config-file is {path!r}, which is no text, or not in UTF-8: check the path")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.lstrip().startswith(";"):
+            continue
+        for found in _WORD.finditer(line):
+            word = found["plain"]
+            if word is None:
+                yield number, (found["head"] or "") + found["quoted"]
+            elif word.startswith("#"):
+                break
+            elif _OPEN_QUOTE.match(word):
+                raise ConfigError(f"--config-file is {path!r}, line {number}: a quote is left open: close it")
+            elif word != "\\":  # at the end of a line, in a shell's manner
+                yield number, word

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, get_args, get_origin
 
 import click
+from click.core import ParameterSource
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
@@ -14,6 +15,7 @@ from geartrain.daemon.config import THEMES, Config, flag_of
 from geartrain.version import VERSION
 
 _GEARMAND = "For gearmand's sake"
+_FROM_FILE = ParameterSource.DEFAULT_MAP
 
 _DESCRIPTION = """Run a job server.
 
@@ -46,31 +48,47 @@ way."""
 
 
 class ServeCommand(ThemedCommand):
-    """Puts the words of gearmand's own file of options before the arguments, which are stronger."""
+    """Takes gearmand's own file of options for what the arguments leave open."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        words: list[str] = []
         for number, argument in enumerate(args):
             name, equals, value = argument.partition("=")
             if name == "--config-file":
-                words += gearmand_options.words_of_file(value if equals else "".join(args[number + 1 : number + 2]))
-        return super().parse_args(ctx, words + args)
+                path = value if equals else "".join(args[number + 1 : number + 2])
+                ctx.obj = gearmand_options.OptionsFile(path, self.get_params(ctx))
+                ctx.default_map = ctx.obj.values
+        return super().parse_args(ctx, args)
 
 
-def _serve(check_args: bool, config_file: str | None, **given: Any) -> None:
-    from geartrain.daemon.process import serve
-
-    given = {name: value for name, value in given.items() if value not in (None, ())}
-    gearmand_options.refuse(given)
+def configuration(ctx: click.Context) -> Config:
+    """What the command line, and the file of gearmand's that it names, make of all options."""
+    given = {name: value for name, value in ctx.params.items() if value not in (None, ())}
+    file: gearmand_options.OptionsFile | None = ctx.obj
+    places: dict[str, str] = {}
+    if file is not None:
+        places = {name: file.places[name] for name in given if ctx.get_parameter_source(name) is _FROM_FILE}
+    gearmand_options.refuse(given, places)
     if "queue_type" in given:
         given.setdefault("store", "memory:")  # builtin, or it would have been refused
     flags = {name: value for name, value in given.items() if name in Config.model_fields}
     if "listen" in flags:
         flags["listen"] = [part for text in flags["listen"] for part in text.split(",")]
-    config = Config.load(flags)
+    config = Config.load(flags, places)
+    if file is not None:
+        for line, meant in file.ignored.items():
+            reason = f"write {meant} for an option" if meant else "gearmand passes over them too"
+            config.remark("words_ignored", file=file.path, line=line, reason=reason)
     for name, reason in gearmand_options.WITHOUT_MEANING.items():
         if name in given:
             config.remark("option_without_meaning", option=f"--{name.replace('_', '-')}", reason=reason)
+    return config
+
+
+@click.pass_context
+def _serve(ctx: click.Context, /, check_args: bool, **_: object) -> None:
+    from geartrain.daemon.process import serve
+
+    config = configuration(ctx)
     if not check_args:
         serve(config)
 

@@ -75,6 +75,11 @@ def _read_level(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _read_retries(value: object) -> object:
+    """gearmand keeps it in 32 bits without a sign: there -1 may also be written as the largest number."""
+    return -1 if str(value) == str(2**32 - 1) else value
+
+
 def _gearmand_default(default: int) -> BeforeValidator:
     """gearmand writes -1 where it means the default."""
     return BeforeValidator(lambda value: default if str(value) == "-1" else value)
@@ -135,7 +140,7 @@ class Config(BaseSettings):
         3, description="Unanswered probes that end a connection."
     )
 
-    job_retries: Annotated[int, Ge(-1), Le(2**31 - 1), Flag(_JOBS, "j", "N")] = Field(
+    job_retries: Annotated[int, BeforeValidator(_read_retries), Ge(-1), Le(2**31 - 1), Flag(_JOBS, "j", "N")] = Field(
         -1,
         description="How many workers a job may lose before it fails instead of being given to another; 0 and 1: it "
         "fails with the first one; -1: no limit.",
@@ -289,13 +294,16 @@ class Config(BaseSettings):
         return (init_settings, *(InitSettingsSource(settings_cls, init_kwargs=layer) for layer in layers))
 
     @classmethod
-    def load(cls, flags: Mapping[str, Any]) -> Config:
-        """The configuration with these flags. Raises ConfigError with a line for each bad option."""
+    def load(cls, flags: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Config:
+        """The configuration with these flags. Raises ConfigError with a line for each bad option.
+
+        ``places`` says where those stand that were not given as flags.
+        """
         try:
             config = cls(**flags)
         except ValidationError as error:
             path = flags.get("config") or os.environ.get("GEARTRAIN_CONFIG")
-            lines = [_explain(problem, flags, path) for problem in error.errors()]
+            lines = [_explain(problem, flags, path, places or {}) for problem in error.errors()]
             raise ConfigError("\n".join(lines)) from None
         for name in ("GEARMAND_PORT", "GEARTRAIN_PORT"):
             if _is_kubernetes(os.environ.get(name)):
@@ -380,7 +388,7 @@ def _alike(name: str, known: Sequence[str]) -> str:
     return "" if name in known else next(iter(difflib.get_close_matches(name, known, 1, 0.85)), "")
 
 
-def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
+def _explain(problem: Any, flags: Mapping[str, Any], path: object, places: Mapping[str, str]) -> str:
     """One line for one bad value: where it was written, what it is, and what it should be."""
     name = str(problem["loc"][0])
     variable = f"GEARTRAIN_{name.upper()}"
@@ -388,7 +396,7 @@ def _explain(problem: Any, flags: Mapping[str, Any], path: object) -> str:
         meant = _alike(name, Config.fields())
         return f"{name} in {path} is no option" + (f": {meant} is" if meant else "; `geartrain serve --help` lists all")
     if name in flags:
-        place = f"--{name.replace('_', '-')}"
+        place = places.get(name, f"--{name.replace('_', '-')}")
     elif os.environ.get(variable):
         place = variable
     elif name == "port" and "GEARMAND_PORT" in os.environ:

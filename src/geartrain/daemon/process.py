@@ -8,15 +8,13 @@ SIGHUP            open the log file again; make a store that was taken away agai
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import logging
 import os
 import pwd
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from geartrain.daemon.daemon import Daemon, keep_freed_memory, spare_the_collector
@@ -25,6 +23,7 @@ from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
 from geartrain.daemon.notifier import Notifier
+from geartrain.daemon.pid_file import pid_file
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
 from geartrain.store.default import default_url, make_state_folder, state_folder
@@ -73,7 +72,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         log.warning(event, extra={"fields": fields})
     # Low ports and the pid file are root's to have, the store's files belong to whom we become.
     listeners = config.sockets()
-    with _pid_file(config.pid_file):
+    with pid_file(config.pid_file):
         server = JobServer(config.rules())
         keeper = _keeper(config, server, user)
         if user is not None:
@@ -168,60 +167,6 @@ def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     import uvloop
 
     return uvloop.new_event_loop
-
-
-@contextlib.contextmanager
-def _pid_file(path: Path | None) -> Iterator[None]:
-    """Our process id in a file, as long as we run."""
-    if path is None:
-        yield
-        return
-    _write_pid_file(path)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            if int(path.read_text()) == os.getpid():
-                path.unlink()
-
-
-def _write_pid_file(path: Path) -> None:
-    """Make the pid file. One that a dead process left is replaced; nothing is ever written through a link."""
-    for _ in range(2):
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        except FileExistsError:
-            if path.is_symlink() or not path.is_file():
-                raise ConfigError(
-                    f"--pid-file is '{path}', which is there and no ordinary file: remove it, or choose another file"
-                ) from None
-            if holder := _living_holder(path):
-                raise ConfigError(
-                    f"--pid-file is '{path}', which names process {holder}, and that runs: stop it first, or choose"
-                    " another file"
-                ) from None
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-        except OSError as error:
-            raise ConfigError(
-                f"--pid-file is '{path}', which can't be written ({error.strerror}): choose another file"
-            ) from None
-        else:
-            os.fchmod(descriptor, 0o644)  # init scripts of others read it
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{os.getpid()}\n")
-            return
-    raise ConfigError(f"--pid-file is '{path}', and another process makes it at the same time: try again")
-
-
-def _living_holder(path: Path) -> int:
-    """The job server that a pid file names, if it runs; 0 if the process is gone, or by now is something else."""
-    try:
-        holder = int(path.read_text()[:20])
-        words = Path(f"/proc/{holder}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return 0
-    return holder if holder != os.getpid() and (b"geartrain" in words or b"gearmand" in words) else 0
 
 
 def _find_user(name: str) -> pwd.struct_passwd:

@@ -14,7 +14,7 @@ ERROR: Final = "ERROR"
 EVENTS: Final[dict[str, tuple[str, str]]] = {
     "foreign_protocol": (
         WARNING,
-        "a connection began with HTTP, TLS or the like; it is closed, and nothing of it was executed",
+        "a connection began with HTTP, TLS, a proxy's header or the like; it is closed, and nothing of it was executed",
     ),
     "function_dropped": (INFO, "`drop function`: the function and its waiting jobs are gone"),
     "job_cancelled": (INFO, "`cancel job`"),

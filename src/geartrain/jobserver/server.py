@@ -55,7 +55,7 @@ from geartrain.jobserver.rules.waking import WokenWorkers, fall_asleep
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.state import State
 from geartrain.native import i64
-from geartrain.wire.foreign import HTTP, foreign_line, foreign_start
+from geartrain.wire.foreign import HTTP, LEAST, PROXY, PROXY_2, foreign_line, foreign_start
 from geartrain.wire.packets import (
     GRAB_JOB,
     GRAB_JOB_ALL,
@@ -322,6 +322,14 @@ class JobServer(State):
     def _break_off(self, peer: Peer) -> None:
         """The stream is broken: say why, and close."""
         parser = peer.parser
+        foreign = ""
+        if parser.data.startswith(PROXY_2, parser.at):
+            foreign = PROXY
+        elif parser.trouble_code == "LINE_TOO_LONG" and not peer.greeted:
+            foreign = foreign_line(parser.data[parser.at : parser.at + min(LEAST, parser.max_line)])
+        if foreign:
+            self._refuse_foreign(peer, foreign)
+            return
         if parser.trouble_code == "LINE_TOO_LONG":
             peer.send(b"ERR LINE_TOO_LONG %b\r\n" % parser.trouble.replace(" ", "+").encode())
         else:

@@ -1,6 +1,6 @@
-"""Other protocols that come to a Gearman port: a browser's HTTP, a TLS hello, and what else a fetcher of URLs speaks.
+"""Other protocols that come to a Gearman port: a browser's HTTP, a TLS hello, a proxy's header, a URL fetcher's words.
 
-All of them can carry bytes of an attacker's choice (a request's body, a session ticket, a word to look up) to a port on
+Most can carry bytes of an attacker's choice (a request's body, a session ticket, a word to look up) to a port on
 the loopback that no stranger can reach otherwise. So a connection that begins like one of them is none of ours, and no
 byte of it counts. A Gearman connection begins with the NUL of a packet's magic, or with a text command (sections 1.2
 and 4), which is a line of text.
@@ -11,10 +11,15 @@ from __future__ import annotations
 from typing import Final
 
 HTTP: Final = "HTTP"
+PROXY: Final = "PROXY"
+PROXY_2: Final = b"\0\r\nQUIT\n"
+"""What version 2 of HAProxy's PROXY protocol begins with, behind two empty lines: the one that begins with NUL."""
+LEAST: Final = 64
+"""How many bytes of a line that does not end are enough to judge it by."""
 
 _FIRST_WORDS: Final = {
     b"GET": HTTP, b"HEAD": HTTP, b"POST": HTTP, b"PUT": HTTP, b"DELETE": HTTP, b"CONNECT": HTTP, b"OPTIONS": HTTP,
-    b"TRACE": HTTP, b"PATCH": HTTP, b"PRI": HTTP, b"CLIENT": "DICT",
+    b"TRACE": HTTP, b"PATCH": HTTP, b"PRI": HTTP, b"CLIENT": "DICT", b"PROXY": PROXY,
 }  # fmt: skip
 _VERSIONS: Final = (
     "HTTP/0.9",
@@ -28,6 +33,7 @@ _VERSIONS: Final = (
     "SIP/2.0",
 )
 _LAST_WORDS: Final = {word.encode(): word.partition("/")[0] for word in _VERSIONS}
+_PROTOCOLS: Final = (b"HTTP", b"RTSP", b"SIP")
 _TERMINAL: Final = b"\b\t\r\n\x1b"  # control characters that a person at a terminal may send with a line
 
 
@@ -46,10 +52,18 @@ def foreign_line(line: bytes) -> str:
     found = foreign_start(line[0]) if line else ""
     words = line.upper().split()
     if not found and words:
-        found = _FIRST_WORDS.get(words[0], "") or _LAST_WORDS.get(words[-1], "")
+        found = _FIRST_WORDS.get(words[0], "") or _LAST_WORDS.get(words[-1], "") or _request(words)
     if found:
         return found
     for byte in line:
         if byte < 32 and byte not in _TERMINAL:
             return "binary"
     return ""
+
+
+def _request(words: list[bytes]) -> str:
+    """The protocol of a request line in any version. Its target tells it from a text command about HTTP/1.2."""
+    name, _, version = words[-1].partition(b"/")
+    if name not in _PROTOCOLS or not version.replace(b".", b"", 1).isdigit():
+        return ""
+    return name.decode() if words[1].startswith((b"/", b"*")) or b"://" in words[1] else ""
