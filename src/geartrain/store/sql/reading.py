@@ -18,7 +18,7 @@ from geartrain.jobserver.records import POSITION_BITS, StoredJob
 from geartrain.store.base import Unreadable
 from geartrain.store.record import flaw
 from geartrain.store.sql.database import COLUMNS
-from geartrain.store.sql.tables import MARK, Tables
+from geartrain.store.sql.tables import Tables
 
 PAGE: Final = 500  # jobs
 LEAST: Final = -(2**63)
@@ -41,7 +41,7 @@ def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob |
     chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), chosen["workload"]), else_=None)
     columns = select(*chosen.values(), length, at_home)
 
-    moved_away = select(jobs.number).where(at_home == 0, jobs.number != MARK).order_by(jobs.position)
+    moved_away = select(jobs.number).where(at_home == 0).order_by(jobs.position)
     away = array("q", (number for (number,) in ask(moved_away)))
     moved = _by_number(columns, tables, away, ask)
     waiting = next(moved, None)
@@ -70,7 +70,7 @@ def _at_home(columns: Select[Any], tables: Tables, ask: Ask) -> Iterator[StoredJ
     while True:
         rows = ask(columns.where(number >= first).order_by(number).limit(PAGE))
         for row in rows:
-            if row[-1] and row[0] != MARK:
+            if row[-1]:
                 yield _job(row)
         if len(rows) < PAGE or rows[-1][0] == MOST:
             return

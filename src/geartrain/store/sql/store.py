@@ -4,7 +4,8 @@ The writer's session, or for SQLite the file, is held by a lock, which keeps a s
 lost unnoticed: by a pooler that hands the session on, by a cluster whose nodes each have locks of their own. So each
 user also signs the meta table, and each commit makes sure within its transaction that the signature is still its own.
 The row is locked until the commit is over; so the one who signs next finds all that was acknowledged before. The same
-question tells whether the table of jobs still has the row that is no job (see ``tables``).
+question tells whether one of the jobs that must be there, the *witness*, still is: no database tells a session that
+somebody else has emptied a table.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -53,7 +54,7 @@ from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
 from geartrain.store.sql.sqlite import SQLite
-from geartrain.store.sql.tables import MARK, ONLY, Tables, create_meta, prepare, put_mark
+from geartrain.store.sql.tables import ONLY, Tables, create_meta, prepare
 
 RECORDS_AT_ONCE: Final = 500
 
@@ -82,6 +83,7 @@ class SqlStore(Store):
         self._is_signed = False
         self._session = 0  # the writer's connection, as the database numbers it
         self._next_number = 1  # that the store is known to have
+        self._witness: int | None = None  # the number of a job that the table has; None: it may be empty
         self._writer = ReconnectingConnection(self._database, self._hold)
         self._reader = ReconnectingConnection(self._database, self._database.connect)
         jobs = self._tables.jobs
@@ -94,9 +96,10 @@ class SqlStore(Store):
         )
         # Every commit asks this, so it is put together once.
         meta = self._tables.meta.c
-        marked = select(jobs.c.number).where(jobs.c.number == literal_column(str(MARK))).exists()
-        asking = select(meta.user, marked).where(meta.id == literal_column(str(ONLY))).with_for_update()
-        self._asking_owner = str(asking.compile(self._database.engine))
+        there = select(jobs.c.number).where(jobs.c.number == literal_column("{witness}")).exists()
+        asking = select(meta.user, there).where(meta.id == literal_column(str(ONLY))).with_for_update()
+        self._asking = str(asking.compile(self._database.engine))
+        self._looking_for_witness = select(func.max(jobs.c.number))
 
     def open(self) -> None:
         self._database.hold()
@@ -121,7 +124,7 @@ class SqlStore(Store):
             yield job
 
     def count(self) -> int:
-        counting = select(func.count()).select_from(self._tables.jobs).where(self._tables.jobs.c.number != MARK)
+        counting = select(func.count()).select_from(self._tables.jobs)
         return self._reader.use(lambda connection: connection.execute(counting).scalar_one())
 
     def next_number(self) -> int:
@@ -181,6 +184,7 @@ class SqlStore(Store):
         self.close()
         self._database, self._writer, self._reader = fresh._database, fresh._writer, fresh._reader
         self._next_number, self._user, self._is_signed = fresh._next_number, fresh._user, fresh._is_signed
+        self._witness = fresh._witness
         return count
 
     def _read_if_left(self, number: int) -> bytes:
@@ -213,7 +217,7 @@ class SqlStore(Store):
             lambda connection: connection.execute(copying),
             lambda connection: connection.execute(removing),
         ]
-        self._writer.use(lambda connection: self._carry_out(connection, steps))
+        self._writer.use(lambda connection: self._carry_out(connection, steps, (), (number,)))
 
     def quarantined(self) -> Iterator[Unreadable]:
         columns = self._tables.set_aside.c
@@ -241,7 +245,7 @@ class SqlStore(Store):
     def _sign(self, connection: Connection) -> None:
         """Say whose the place is now; or after a lost connection, make sure that nobody else has said so since."""
         if self._is_signed:
-            self._check_owner(connection.exec_driver_sql(self._asking_owner).first())
+            self._check_owner(connection.exec_driver_sql(self._question()).first())
             return
         prepare(connection, self._tables, self._database.begin)
         records = self._tables.records
@@ -254,6 +258,7 @@ class SqlStore(Store):
                 update(meta).where(meta.c.id == ONLY, unsound).values(next_number=1)
             )  # the jobs tell it then
             connection.execute(delete(records).where(records.c.expires > 0, records.c.expires <= time.time()))
+            self._witness = connection.execute(self._looking_for_witness).scalar()
         except self._database.errors as error:
             # A job server starts on a full disk too; then the first commit signs.
             if self._database.kind_of(bare(error))[0] is not StoreFullError:
@@ -262,12 +267,15 @@ class SqlStore(Store):
     def _write_signature(self, connection: Connection) -> None:
         meta = self._tables.meta
         connection.execute(update(meta).where(meta.c.id == ONLY).values(user=self._user))
-        put_mark(connection, self._tables)
+
+    def _question(self) -> str:
+        """Asks for the owner, and whether the witness is there."""
+        return self._asking.format(witness=-1 if self._witness is None else self._witness)
 
     def _check_owner(self, found: Sequence[Any] | None) -> None:
-        """Raises StoreInUseError if another one has signed, StoreError if nobody has, or the table of jobs is empty."""
-        owner, is_marked = found or ("", False)
-        if owner == self._user and is_marked:
+        """Raises StoreInUseError if another one has signed, StoreError if nobody has, or the table was emptied."""
+        owner, is_there = found or ("", False)
+        if owner == self._user and (is_there or self._witness is None):
             return
         if owner not in ("", self._user):
             raise self._database.in_use("it came while the connection was lost")
@@ -278,6 +286,7 @@ class SqlStore(Store):
         """Make what there is no more of the tables, unless somebody else has made them."""
         meta = self._tables.meta
         self._tables.metadata.create_all(connection)
+        self._witness = None
         owner = connection.execute(select(meta.c.user).where(meta.c.id == ONLY)).scalar()
         if owner is None:
             create_meta(connection, self._tables)
@@ -287,13 +296,14 @@ class SqlStore(Store):
 
     def _commit(self, connection: Connection, batch: Batch) -> None:
         try:
-            self._carry_out(connection, self._steps(batch, batch.added))
+            self._carry_out(connection, self._steps(batch, batch.added), batch.added, batch.removed)
         except self._database.errors as error:
             if not self._database.is_duplicate(error):
                 raise
             # An earlier try has arrived after all.
             known = known_numbers(connection, self._tables, batch.added)
-            self._carry_out(connection, self._steps(batch, [job for job in batch.added if job.number not in known]))
+            steps = self._steps(batch, [job for job in batch.added if job.number not in known])
+            self._carry_out(connection, steps, batch.added, batch.removed)
 
     def _steps(self, batch: Batch, added: list[StoredJob]) -> list[Step]:
         steps = self._database.add(added)
@@ -337,20 +347,29 @@ class SqlStore(Store):
             steps.append(lambda connection: connection.execute(expired))
         return steps
 
-    def _carry_out(self, connection: Connection, steps: list[Step]) -> None:
-        """All of the steps or none, if the place is still ours."""
+    def _carry_out(
+        self, connection: Connection, steps: list[Step], added: Sequence[StoredJob], removed: Collection[int]
+    ) -> None:
+        """All of the steps or none, if the place is still ours. ``added`` and ``removed`` tell what they do."""
         # Every commit pays for these, so the library is asked itself.
         cursor: Any = connection.connection.cursor()
         try:
-            found = self._database.begin_and_ask(cursor, self._asking_owner)
+            found = self._database.begin_and_ask(cursor, self._question())
             if self._is_signed:
                 self._check_owner(found)
             else:
                 self._write_signature(connection)
             for step in steps:
                 step(connection)
+            witness = self._witness
+            if added:
+                witness = added[-1].number
+            if witness in removed:
+                witness = connection.execute(self._looking_for_witness).scalar()
+                self._witness = None  # until it is known whether the commit was done
             cursor.execute("COMMIT")
             self._is_signed = True
+            self._witness = witness
         except BaseException:
             with suppress(SQLAlchemyError):  # the transaction, or the connection, may have ended by itself
                 connection.exec_driver_sql("ROLLBACK")

@@ -5,9 +5,6 @@
 ``<namespace>_records`` has the small records, under a digest of kind and key: keys may be long, and MySQL's indexes
 are not.
 
-The table of jobs has one row more, numbered -1, which is no job: if it is gone, so are the jobs. Each commit looks for
-it, since no database tells a session that somebody else has emptied a table.
-
 Names and payloads are bytes in every database: no character set has a say in them.
 """
 
@@ -39,7 +36,6 @@ from sqlalchemy.dialects import mysql, sqlite
 from geartrain.store.base import StoreError
 
 VERSION: Final = 2
-MARK: Final = -1  # the number of the row that is no job
 ONLY: Final = 1  # the id of the meta table's row
 
 # SQLite keeps a table by its key only if the key is called INTEGER.
@@ -153,18 +149,6 @@ def _create(connection: Connection, tables: Tables) -> None:
 def create_meta(connection: Connection, tables: Tables) -> None:
     """The one row of the meta table, signed by nobody."""
     connection.execute(insert(tables.meta).values(id=ONLY, version=VERSION, next_number=1, user=""))
-
-
-def put_mark(connection: Connection, tables: Tables) -> None:
-    """The row by which it is seen that the table of jobs was not emptied, if it is not there."""
-    jobs = tables.jobs
-    if connection.execute(select(jobs.c.number).where(jobs.c.number == MARK)).first() is None:
-        connection.execute(
-            insert(jobs).values(
-                number=MARK, position=0, function=b"", unique=b"", workload=b"", size=0, priority=1, due=0.0,
-                reducer=b"", attempts=0, created=0.0,
-            )
-        )  # fmt: skip
 
 
 def _migrate(connection: Connection, tables: Tables, older: int) -> None:
