@@ -6,6 +6,8 @@ import pytest
 from world import request
 
 from geartrain.jobserver import JobServer, Origin
+from geartrain.jobserver.rules.admin import COMMANDS
+from geartrain.wire.foreign import TEXT_COMMANDS
 
 ORDERS = b"\ncreate function made\ndrop function victim\n" + request("SUBMIT_JOB_BG", b"made", b"", b"x")
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -73,3 +75,12 @@ def test_the_words_of_http_are_ordinary_ones_later_on() -> None:
     server.receive(peer, b"version\nGET / HTTP/1.1\n" + request("ECHO_REQ", b"\x16\x03"))
     assert not peer.closing
     assert b"ERR UNKNOWN_COMMAND" in b"".join(peer.take())
+
+
+def test_a_text_command_may_come_first_and_name_any_bytes() -> None:
+    assert {word.upper() for word in COMMANDS} <= TEXT_COMMANDS
+    server = JobServer()
+    peer = server.connect(Origin("127.0.0.1", 1))
+    server.receive(peer, b"maxqueue \x01n\xff 1\n")
+    assert peer.take() == [b"OK\r\n"]
+    assert not peer.closing

@@ -15,7 +15,7 @@ COMMANDS = (
     b" ", b"postpone", b"\r", b"status\t\r", b"statsu\b\bus", b"\x1b[Dstatus", b"clients",
     b"maxqueue GET HTTP/1.1 5", b"maxqueue HTTP/1.1 5", b"maxqueue /x 5", b"drop function HTTP/1.2", b"proxying",
     b"drop function /x", b"create function http://x/", b"cancel job HTTP/1.2", b"show jobs HTTP/7",
-    b"drop function PROXY",
+    b"drop function PROXY", b"maxqueue \x01n\xff 1", b"drop function \x01\x7f", b"cancel job \0x",
 )  # fmt: skip
 
 

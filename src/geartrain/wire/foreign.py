@@ -34,6 +34,11 @@ _VERSIONS: Final = (
 )
 _LAST_WORDS: Final = {word.encode(): word.partition("/")[0] for word in _VERSIONS}
 _PROTOCOLS: Final = (b"HTTP", b"RTSP", b"SIP")
+TEXT_COMMANDS: Final = frozenset(
+    (b"CANCEL", b"CREATE", b"DROP", b"GETPID", b"MAXQUEUE", b"PRIORITYSTATUS", b"SHOW", b"SHUTDOWN", b"STATUS",
+     b"VERBOSE", b"VERSION", b"WORKERS")
+)  # fmt: skip
+"""What Gearman's text commands begin with; behind it a name may have any bytes."""
 _TERMINAL: Final = b"\b\t\r\n\x1b"  # control characters that a person at a terminal may send with a line
 
 
@@ -53,7 +58,7 @@ def foreign_line(line: bytes) -> str:
     words = line.upper().split()
     if not found and words:
         found = _FIRST_WORDS.get(words[0], "") or _LAST_WORDS.get(words[-1], "") or _request(words)
-    if found:
+    if found or (words and words[0] in TEXT_COMMANDS):
         return found
     for byte in line:
         if byte < 32 and byte not in _TERMINAL:
