@@ -40,7 +40,7 @@ def pid_file(path: Path | None) -> Iterator[None]:
 def _make(path: Path) -> int:
     """Make the file and lock it; its descriptor, for as long as we run."""
     try:
-        for _ in range(2):
+        for _ in range(10):
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE, 0o600)
             except FileExistsError:
