@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +17,7 @@ import pytest
 
 from geartrain.daemon.log import FloodGate, JsonFormatter, LineWriter, Log, TextFormatter, quote
 from geartrain.errors import ConfigError
+from servers import PATIENCE, wait_until
 
 log = logging.getLogger("geartrain.daemon")
 
@@ -202,7 +207,7 @@ def test_a_log_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
 def test_a_pipe_that_nobody_reads_stops_nobody(tmp_path: Path, root_level: None) -> None:
     reader, writer = os.pipe()
     target = logging.StreamHandler(os.fdopen(writer, "w"))
-    lines = LineWriter([target], most=100)
+    lines = LineWriter(target, most=100)
     try:
         for number in range(3000):
             lines.handle(record(f"{number} " + "x" * 1000))
@@ -216,7 +221,8 @@ def test_a_pipe_that_nobody_reads_stops_nobody(tmp_path: Path, root_level: None)
         assert numbers[0] == 0
         assert len(numbers) + lines.dropped < 3000, "what was dropped has been told"
         lines.handle(record("later"))
-        assert lines.finish()
+        lines.end()
+        assert lines.has_ended(PATIENCE)
         assert b"later" in os.read(reader, 1 << 20)
     finally:
         os.close(reader)
@@ -226,15 +232,133 @@ def test_a_pipe_that_nobody_reads_stops_nobody(tmp_path: Path, root_level: None)
 def test_an_end_waits_for_a_log_that_hangs_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geartrain.daemon.log.LAST_LINES_SECONDS", 0.1)
     reader, writer = os.pipe()
-    lines = LineWriter([logging.StreamHandler(os.fdopen(writer, "w"))])
+    lines = LineWriter(logging.StreamHandler(os.fdopen(writer, "w")))
     for _ in range(200):
         lines.handle(record("x" * 1000))
-    assert not lines.finish()
+    lines.end()
+    assert not lines.has_ended(0.1)
     os.close(reader)
 
 
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[int]:
+    """The end of a full pipe that could be read, ``tmp_path / "pipe"``."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    end = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(end, b"x" * 4096)
+    yield end
+    os.close(end)
+
+
+def test_a_file_that_hangs_silences_no_system_log(
+    tmp_path: Path, root_level: None, pipe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.daemon.log.LAST_LINES_SECONDS", 0.1)
+    system_log = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(system_log))
+        listener.settimeout(PATIENCE)
+        output = Log(str(tmp_path / "pipe"), syslog=True, system_log=str(system_log))
+        for number in range(3):
+            log.warning(f"event_{number}", extra={"fields": {}})
+        for number in range(3):
+            assert f"event_{number}".encode() in listener.recv(1000)
+        output.reopen()
+        assert not output.close()
+
+
+def test_lines_that_found_no_system_log_are_counted_and_told(tmp_path: Path, root_level: None) -> None:
+    system_log = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(system_log))
+        output = Log("none", syslog=True, system_log=str(system_log))
+        system_log.unlink()
+    for number in range(3):
+        log.warning(f"event_{number}", extra={"fields": {}})
+    tried = threading.Event()
+    output.writers[1].do(tried.set)
+    assert tried.wait(PATIENCE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(system_log))
+        listener.settimeout(PATIENCE)
+        log.warning("event_3", extra={"fields": {}})
+        assert b"event_3" in listener.recv(1000)
+        assert b'log_lines_dropped lines=3 reason="No such file or directory"' in listener.recv(1000)
+        output.close()
+
+
+def test_a_system_log_that_hangs_silences_no_file(
+    tmp_path: Path, root_level: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geartrain.daemon.log.LAST_LINES_SECONDS", 0.1)
+    system_log, path = tmp_path / "socket", tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(system_log))
+        output = Log(str(path), syslog=True, system_log=str(system_log))
+        many = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text()) + 10
+        for number in range(many):
+            log.warning(f"event_{number}", extra={"fields": {}})
+        wait_until(lambda: f"event_{many - 1}" in path.read_text(), "the file has the last line")
+        path.rename(tmp_path / "old")
+        output.reopen()
+        wait_until(lambda: path.exists() and "log_reopened" in path.read_text(), "it is opened again")
+        assert output.close()
+
+
+FILLS_A_DISK = """
+import logging, resource, sys, threading
+from geartrain.daemon.log import Log
+from servers import PATIENCE
+
+log = logging.getLogger("geartrain.daemon")
+output = Log(sys.argv[1], format="json")
+
+def say(event):
+    log.warning(event, extra={"fields": {"x": "x" * 300}})
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+for number in range(40):
+    say(f"early_{number}")
+tried = threading.Event()
+output.writers[0].do(tried.set)
+assert tried.wait(PATIENCE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+if sys.argv[2] == "goes on":
+    say("later_0")
+    say("later_1")
+assert output.close()
+"""
+
+
+@pytest.mark.parametrize("end", ["goes on", "ends"])
+@pytest.mark.parametrize("to", ["file", "stderr"])
+def test_lines_that_found_no_room_are_counted_and_told(tmp_path: Path, end: str, to: str) -> None:
+    path = tmp_path / "log"
+    path.touch(0o600)
+    with path.open("ab") as stderr:
+        command = [sys.executable, "-c", FILLS_A_DISK, str(path) if to == "file" else to, end]
+        tests = str(Path(__file__).parents[1])
+        subprocess.run(command, stderr=stderr, timeout=30, check=True, env={**os.environ, "PYTHONPATH": tests})
+    *lines, last = path.read_text().splitlines()
+    events = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # the one that was cut off
+            events.append(json.loads(line)["event"])
+    early = [event for event in events if event.startswith("early_")]
+    assert early == [f"early_{number}" for number in range(len(early))]
+    assert len(early) == len(lines) - 1 - (2 if end == "goes on" else 0)
+    told = json.loads(last)
+    if end == "goes on":
+        assert events[-2:] == ["later_0", "log_lines_dropped"]
+        assert told["event"] == "later_1"
+        told = json.loads(lines[-1])
+    assert (told["event"], told["lines"], told["reason"]) == ("log_lines_dropped", 40 - len(early), "File too large")
+
+
 def test_a_pipe_without_a_reader_is_refused_as_a_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ConfigError, match="can't be opened"):
         Log(str(tmp_path / "pipe"))
 

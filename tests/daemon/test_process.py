@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from geartrain.wire.packets import (
     pack_request,
 )
 from geartrain.wire.parser import Packet
-from servers import free_port, running_geartrain, wait_until
+from servers import PATIENCE, free_port, running_geartrain, wait_until
 
 
 def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -46,34 +47,64 @@ def events(log: Path) -> list[str]:
     return [line.split()[3] for line in log.read_text().splitlines()]
 
 
-def test_it_ends_though_nobody_reads_its_log() -> None:
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+@pytest.fixture
+def full_pipe(tmp_path: Path) -> Iterator[int]:
+    """A descriptor to write to a pipe that is full, and that nobody reads: ``tmp_path / "pipe"``."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    end = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(end, b"x" * 4096)
+    os.set_blocking(end, True)
+    yield end
+    os.close(end)
+
+
+def test_it_ends_though_nobody_reads_its_log(full_pipe: int) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1", "--store=memory:"],
+        stderr=full_pipe,
+    )
     try:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(writer, b"x" * 4096)
-        os.set_blocking(writer, True)
-        port = free_port()
+        wait_until(lambda: answers(port), "it answers")
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_is_wrong_is_told_though_nobody_reads_the_log(full_pipe: int, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = serve(f"--port={port}", "--listen=127.0.0.1", f"--log-file={tmp_path / 'pipe'}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"geartrain: can't listen on 127.0.0.1:{port}: it is already in use")
+
+
+def test_what_is_wrong_ends_it_though_nobody_reads_standard_error(full_pipe: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
         process = subprocess.Popen(
             [sys.executable, "-m", "geartrain", "serve", f"--port={port}", "--listen=127.0.0.1", "--store=memory:"],
-            stderr=writer,
+            stderr=full_pipe,
         )
         try:
-            wait_until(lambda: is_listening(port), "listening")
-            process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(30) == 1
         finally:
             process.kill()
             process.wait()
-    finally:
-        os.close(reader)
-        os.close(writer)
 
 
-def is_listening(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether a job server is there and fully started."""
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        probe.settimeout(PATIENCE)
+        if probe.connect_ex(("127.0.0.1", port)):
+            return False
+        probe.sendall(b"version\n")
+        return probe.recv(100).startswith(b"OK ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

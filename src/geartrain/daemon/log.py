@@ -7,14 +7,16 @@ An event is logged as ``log.info("listening", extra={"fields": {"address": "127.
 A value that holds more than plain words is quoted, so that no name a peer chooses can look like a field or a line of
 its own. Many lines of the same event within a second are summed up in one.
 
-Lines are written by a thread of their own, so that a pipe that nobody reads, or a disk that hangs, never stops the job
-server. What waits for it is bounded; lines beyond that are dropped, counted, and told when it goes on.
+The file and the system's log have a thread each that writes the lines, so that a pipe that nobody reads, or a disk that
+hangs, stops neither the job server nor the other one. What waits for it is bounded; lines beyond that, and those for
+which a full disk has no room, are counted, and told when it goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import logging
 import logging.handlers
@@ -22,10 +24,10 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TextIO
 
 from geartrain.errors import ConfigError
 
@@ -70,11 +72,11 @@ class Log:
         logging.addLevelName(NOTICE, "NOTICE")
         self.path = file
         self.formatter = JsonFormatter() if format == "json" else TextFormatter()
-        targets = [self._open()]
+        targets: list[logging.Handler] = [self._open()]
         if syslog:
-            targets.append(_open_system_log(system_log))
-        self.writer = LineWriter(targets)
-        self.gate = FloodGate([self.writer])
+            targets.append(SystemLog(system_log))
+        self.writers = [LineWriter(target) for target in targets]  # the file's is the first
+        self.gate = FloodGate(self.writers)
         root = logging.getLogger()
         root.setLevel(LEVELS[level])
         root.addHandler(self.gate)
@@ -94,44 +96,55 @@ class Log:
 
     def give_to(self, user: int, group: int) -> None:
         """Let a user have the log file, who is to reopen it later; for root."""
-        target = self.writer.targets[0]
-        if os.geteuid() == 0 and isinstance(target, logging.StreamHandler) and self._is_file:
-            os.fchown(target.stream.fileno(), user, group)
+        target = self.writers[0].target
+        if os.geteuid() == 0 and isinstance(target, FileHandler) and self._is_file:
+            os.fchown(target.descriptor, user, group)
 
     def reopen(self) -> None:
         """Open the log file again, after it has been moved away; if that fails, go on with the old one and say so."""
-        self.writer.do(self._reopen)
+        self.writers[0].do(self._reopen)
 
     def _reopen(self) -> None:
         try:
             new = self._open()
         except ConfigError as error:
-            self.writer.tell(logging.ERROR, "log_not_reopened", file=self.path, error=error.__context__)
+            self._tell(logging.ERROR, "log_not_reopened", file=self.path, error=error.__context__)
         else:
-            old, self.writer.targets[0] = self.writer.targets[0], new
+            old, self.writers[0].target = self.writers[0].target, new
             old.close()
-            self.writer.tell(logging.INFO, "log_reopened")
+            self._tell(logging.INFO, "log_reopened")
+
+    def _tell(self, level: int, event: str, **fields: object) -> None:
+        """Say something in the file's thread: there at once, to the others when it is its turn."""
+        self.writers[0].tell(level, event, **fields)
+        for writer in self.writers[1:]:
+            writer.do(functools.partial(writer.tell, level, event, **fields))
 
     def close(self) -> bool:
-        """Say what is still to be summed up, and let go of the files; whether all was written, or the log hangs."""
+        """Say what is still to be summed up, and let go of the files; whether all is in the log file, or that hangs."""
         self.gate.sum_up()
         logging.getLogger().removeHandler(self.gate)
-        if not self.writer.finish():
-            return False
-        for target in self.writer.targets:
-            target.close()
-        return True
+        for writer in self.writers:
+            writer.end()
+        end = time.monotonic() + LAST_LINES_SECONDS
+        have_ended = [writer.has_ended(end - time.monotonic()) for writer in self.writers]
+        return have_ended[0]
 
 
 class LineWriter(logging.Handler):
-    """Hands lines to ``targets`` in a thread of its own; of more than ``most`` that wait the newest are dropped."""
+    """Hands lines to ``target`` in a thread of its own; of more than ``most`` that wait the newest are dropped.
 
-    def __init__(self, targets: Iterable[logging.Handler], *, most: int = 10_000) -> None:
+    What the target could not write, or not in time, is counted, and told as soon as it writes again.
+    """
+
+    def __init__(self, target: logging.Handler, *, most: int = 10_000) -> None:
         super().__init__()
-        self.targets = list(targets)
+        self.target = target
         self.most = most
         self.dropped = 0
-        self._lines: SimpleQueue[logging.LogRecord | Callable[[], None] | None] = SimpleQueue()
+        self.unwritten = 0
+        self._fault: object = None
+        self._lines: SimpleQueue[logging.LogRecord | Callable[[], object] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="log writer", daemon=True)
         self._thread.start()
 
@@ -141,21 +154,23 @@ class LineWriter(logging.Handler):
         else:
             self._lines.put(record)
 
-    def do(self, act: Callable[[], None]) -> None:
+    def do(self, act: Callable[[], object]) -> None:
         """Have something done between two lines."""
         self._lines.put(act)
 
-    def tell(self, level: int, event: str, **fields: object) -> None:
-        """Write a line of our own at once; only for what runs in the thread."""
-        if log.isEnabledFor(level):
-            record = log.makeRecord(log.name, level, "", 0, event, (), None, extra={"fields": fields})
-            for target in self.targets:
-                target.handle(record)
+    def tell(self, level: int, event: str, **fields: object) -> bool:
+        """Write a line of our own at once; only for what runs in the thread. Whether that went well."""
+        if not log.isEnabledFor(level):
+            return True
+        return self._hand_on(log.makeRecord(log.name, level, "", 0, event, (), None, extra={"fields": fields}))
 
-    def finish(self) -> bool:
-        """Write what waits, for a moment at most, and end the thread; whether it has ended."""
+    def end(self) -> None:
+        """Write what waits, and end the thread."""
         self._lines.put(None)
-        self._thread.join(LAST_LINES_SECONDS)
+
+    def has_ended(self, seconds: float) -> bool:
+        """Whether it has, or does so in the next ``seconds``."""
+        self._thread.join(max(seconds, 0))
         return not self._thread.is_alive()
 
     def _write(self) -> None:
@@ -163,12 +178,32 @@ class LineWriter(logging.Handler):
             if callable(line):
                 line()
                 continue
-            for target in self.targets:
-                target.handle(line)
+            if not self._hand_on(line):
+                self.unwritten += 1
+                continue
+            if self.unwritten:
+                self._tell_unwritten()
             if self.dropped and self._lines.empty():
                 dropped, self.dropped = self.dropped, 0
                 reason = "the log was not read, or not written, in time"
                 self.tell(logging.WARNING, "log_lines_dropped", lines=dropped, reason=reason)
+        if self.unwritten:
+            self._tell_unwritten()
+        self.target.close()
+
+    def _hand_on(self, record: logging.LogRecord) -> bool:
+        """Have a line written, past the target's lock, for which Python's own end would wait if it hangs."""
+        try:
+            self.target.emit(record)
+        except Exception as error:  # whatever it is, the thread goes on
+            self._fault = getattr(error, "strerror", None) or error
+            return False
+        return True
+
+    def _tell_unwritten(self) -> None:
+        fields = {"lines": self.unwritten, "reason": self._fault}
+        if self.tell(logging.WARNING, "log_lines_dropped", **fields):
+            self.unwritten = 0
 
 
 class TextFormatter(logging.Formatter):
@@ -273,7 +308,7 @@ def _open_file(file: str) -> logging.Handler:
     if file == "none":
         return logging.NullHandler()
     if file == "stderr":
-        return logging.StreamHandler(sys.stderr)
+        return FileHandler(sys.stderr.fileno(), is_ours=False)
     try:
         # Not blocking, since opening a pipe that nobody reads would wait for a reader.
         descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
@@ -282,22 +317,48 @@ def _open_file(file: str) -> logging.Handler:
             f"--log-file is {file!r}, which can't be opened ({error.strerror}): choose another file, 'stderr' or 'none'"
         ) from error
     os.set_blocking(descriptor, True)
-    return FileHandler(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
+    return FileHandler(descriptor)
 
 
-class FileHandler(logging.StreamHandler[TextIO]):
-    """Writes to a file, and closes it with itself."""
+class FileHandler(logging.Handler):
+    """Writes each line at once, and raises what goes wrong; it closes the file with itself if it ``is_ours``."""
+
+    def __init__(self, descriptor: int, *, is_ours: bool = True) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+        self.is_ours = is_ours
+        self.is_cut = False  # the last line, since there was no more room
+
+    def emit(self, record: logging.LogRecord) -> None:
+        data = f"{self.format(record)}\n".encode(errors="backslashreplace")
+        if self.is_cut:
+            data = b"\n" + data
+        while data:
+            written = os.write(self.descriptor, data)
+            data = data[written:]
+            self.is_cut = data != b""
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.stream.close()
+        if self.is_ours:
+            self.is_ours = False
+            with contextlib.suppress(OSError):
+                os.close(self.descriptor)
         super().close()
 
 
-def _open_system_log(path: str) -> logging.Handler:
-    if not Path(path).is_socket():  # the handler itself would wait for it in silence
-        raise ConfigError(f"--syslog needs {path}, which is not there: start the system's log, or leave the option out")
-    handler = logging.handlers.SysLogHandler(path, logging.handlers.SysLogHandler.LOG_DAEMON)
-    handler.ident = "geartrain: "
-    handler.setFormatter(TextFormatter(with_time=False))
-    return handler
+class SystemLog(logging.handlers.SysLogHandler):
+    """Writes to the system's log, and raises what goes wrong."""
+
+    def __init__(self, path: str) -> None:
+        if not Path(path).is_socket():  # the handler itself would wait for it in silence
+            raise ConfigError(
+                f"--syslog needs {path}, which is not there: start the system's log, or leave the option out"
+            )
+        super().__init__(path, self.LOG_DAEMON)
+        self.ident = "geartrain: "
+        self.setFormatter(TextFormatter(with_time=False))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        assert error is not None
+        raise error

@@ -48,18 +48,19 @@ def serve(config: Config) -> None:
     user = _find_user(config.user) if config.user else None
     ready = _detach() if config.daemon else _nothing
     log_output = Log(config.log_file, level=config.verbose, format=config.log_format, syslog=config.syslog)
+    code = 1
     try:
         keep_freed_memory()
         with asyncio.Runner(loop_factory=_uvloop_factory()) as runner:
             runner.run(_run(config, log_output, user, ready))
+        code = 0
     except ConfigError as error:
         if config.log_file != "stderr":  # there the caller says it
             log.critical("not_started", extra={"fields": {"reason": str(error)}})
         raise
     finally:
-        is_written = log_output.close()
-    if not is_written:  # the thread that writes it holds locks that Python's own end would wait for
-        os._exit(0)
+        if not log_output.close() and config.log_file == "stderr":
+            os._exit(code)  # whoever says what is wrong would wait for ever
 
 
 async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, ready: Callable[[], None]) -> None:
