@@ -13,7 +13,7 @@ from hands import Hands, working
 
 from geartrain.client import Client
 from geartrain.errors import ConnectionLostError, TimedOutError
-from servers import RunningServer, wait_until
+from servers import PATIENCE, RunningServer, wait_until
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> None:
@@ -120,7 +120,7 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
             def poll(self, milliseconds: int) -> list[tuple[int, int]]:
                 if milliseconds == 0:
                     looking.set()
-                    may_end.wait(10)
+                    assert may_end.wait(PATIENCE)
                 return real.poll(milliseconds)
 
         client._driver._poll = SlowLook()  # type: ignore[assignment]
@@ -130,15 +130,15 @@ def test_a_look_leaves_no_waiting_thread_behind(server: RunningServer) -> None:
                 assert not job.done
                 ended.set()
             else:
-                looking.wait(10)
+                assert looking.wait(PATIENCE)
                 waiter = threading.Thread(target=job.result)
                 waiter.start()
                 wait_until(lambda: len(client._driver._sleepers) == 1, "the other thread waits")
                 may_end.set()
-                ended.wait(10)
+                assert ended.wait(PATIENCE)
                 wait_until(lambda: client._driver._is_led, "it reads now")
                 hands.complete(assigned, b"")
-                waiter.join(10)
+                waiter.join(PATIENCE)
                 assert not waiter.is_alive()
 
         in_threads(2, work)

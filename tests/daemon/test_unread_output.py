@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import struct
-from collections.abc import Awaitable, Callable
 
 import pytest
+from daemon_within import within
 from good_pair import GoodPair, memory_of
 
 from daemon_peer import DaemonPeer
-from geartrain.daemon.config import Config
 from geartrain.daemon.daemon import Daemon
 from geartrain.daemon.in_process import InProcessPeer
-from geartrain.jobserver import JobServer
 from geartrain.wire import packets as p
 from geartrain.wire.packets import pack_request
 from servers import running_geartrain, wait_until
@@ -125,26 +122,6 @@ def test_of_all_that_do_not_read_the_worst_goes_first() -> None:
 # ── within this process ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def within(act: Callable[[Daemon, int], Awaitable[None]], **options: str) -> None:
-    """A daemon whose store never answers, at a port, and what is to be done with it."""
-
-    async def run() -> None:
-        config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1"} | options)
-        settings = config.rules()
-        settings.durable = True  # and nothing ever takes a batch
-        daemon = Daemon(config, JobServer(settings))
-        sockets: list[socket.socket] = config.sockets()
-        await daemon.start(sockets)
-        serving = asyncio.create_task(daemon.run())
-        try:
-            await asyncio.wait_for(act(daemon, sockets[0].getsockname()[1]), 20)
-        finally:
-            daemon.stop("the test is over")
-            await asyncio.wait_for(serving, 10)
-
-    asyncio.run(run())
-
-
 async def started_job(daemon: Daemon, client: InProcessPeer | None = None) -> tuple[InProcessPeer, bytes]:
     """A worker that has begun a job of this client's, or of somebody else's, and the job's handle."""
     if client is not None:
@@ -178,7 +155,7 @@ def test_what_waits_behind_an_acknowledgement_is_counted(bound: dict[str, str]) 
         assert daemon.unread.total == 0
         writer.close()
 
-    within(act, **bound)
+    within(act, durable=True, **bound)
 
 
 @pytest.mark.parametrize("bound", [{"max_unsent": "1MiB"}, {"max_unsent_total": "1MiB"}], ids=["one", "all"])
@@ -197,7 +174,7 @@ def test_a_peer_in_this_process_that_does_not_receive_is_closed(bound: dict[str,
         with pytest.raises(ConnectionError):
             await client.receive()
 
-    within(act, **bound)
+    within(act, durable=True, **bound)
 
 
 def test_what_is_too_much_for_one_iteration_is_written_before_the_end() -> None:
@@ -214,4 +191,4 @@ def test_what_is_too_much_for_one_iteration_is_written_before_the_end() -> None:
             assert len(await reader.read(-1)) == MIB
             writer.close()
 
-    within(act, stop_timeout="5")
+    within(act, durable=True, stop_timeout="5")
