@@ -28,7 +28,7 @@ from geartrain.wire.packets import (
     pack_request,
 )
 from geartrain.wire.parser import Packet
-from servers import PATIENCE, free_port, running_geartrain, wait_until
+from servers import PATIENCE, RunningServer, free_port, running_geartrain, wait_until
 
 
 def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +45,12 @@ def serve(*options: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def events(log: Path) -> list[str]:
     return [line.split()[3] for line in log.read_text().splitlines()]
+
+
+def log_of(server: RunningServer) -> str:
+    """What is in the log of one that listens, which another thread writes."""
+    wait_until(lambda: " listening " in server.log.read_text(), "it has said all of its start")
+    return server.log.read_text()
 
 
 @pytest.fixture
@@ -235,6 +241,7 @@ def test_its_options_come_from_a_file_and_the_environment_too(tmp_path: Path) ->
     ) as server:
         assert server.ask("verbose") == ["OK NOTICE"]
         assert " 500 " in Path(f"/proc/{server.process.pid}/limits").read_text().partition("Max open files")[2]
+        wait_until(lambda: server.log.read_text() != "", "it has begun its log")
         [remark] = map(json.loads, server.log.read_text().splitlines())
         assert (remark["event"], remark["name"]) == ("variable_ignored", "GEARMAND_PORT")
 
@@ -261,16 +268,16 @@ def test_gearmands_options_are_understood(tmp_path: Path) -> None:
     ):
         peer.send(pack_request(SUBMIT_JOB_BG, b"f", b"", b"x"))
         assert peer.receive() == Packet(JOB_CREATED, (b"H:t:1",))
-        log = server.log.read_text()
+        log = log_of(server)
     for option in ("--threads", "--round-robin", "--hashtable-buckets", "--coredump"):
         assert log.count(f"option_without_meaning option={option} ") == 1
 
 
 def test_zero_retries_are_remarked_upon() -> None:
     with running_geartrain("--job-retries=0") as server:
-        assert 'WARN  option_has_changed option="--job-retries 0"' in server.log.read_text()
+        assert 'WARN  option_has_changed option="--job-retries 0"' in log_of(server)
     with running_geartrain() as server:
-        assert "option_has_changed" not in server.log.read_text()
+        assert "option_has_changed" not in log_of(server)
 
 
 @pytest.mark.parametrize(("option", "mode"), [((), 0o600), (("--socket-mode=666",), 0o666)])
