@@ -11,8 +11,13 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from servers import KnownDifference, RunningServer, running_gearmand, running_geartrain
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("without a clock", parent=settings(), deadline=None)
+settings.load_profile("without a clock")
 
 SERVERS = {"geartrain": running_geartrain, "gearmand": running_gearmand}
 

@@ -259,7 +259,7 @@ class DurableHistories(Histories):
 
 
 for machine in (Histories, GearmanOneHistories, WakeAllHistories, WakeTwoHistories, DurableHistories):
-    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+    machine.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 
 TestHistories = Histories.TestCase
 TestGearmanOneHistories = GearmanOneHistories.TestCase

@@ -101,7 +101,7 @@ class StoreContract:
         assert store.next_number() == 1
 
     def test_every_field_comes_back_as_it_was(self, store: Store) -> None:
-        @settings(max_examples=25, deadline=None)
+        @settings(max_examples=25)
         @given(several_jobs)
         def comes_back(some: list[StoredJob]) -> None:
             store.commit(batch(*some))
@@ -199,7 +199,7 @@ class StoreContract:
         ]
 
     def test_a_change_brings_all_that_may_change(self, store: Store) -> None:
-        @settings(max_examples=25, deadline=None)
+        @settings(max_examples=25)
         @given(jobs, st.lists(changes, min_size=1, max_size=3))
         def comes_back(one: StoredJob, some: list[tuple[int, float, int, int]]) -> None:
             store.commit(batch(one))
@@ -224,7 +224,7 @@ class StoreContract:
     # Records
 
     def test_a_record_comes_back_as_it_was(self, store: Store) -> None:
-        @settings(max_examples=25, deadline=None)
+        @settings(max_examples=25)
         @given(st.dictionaries(names, st.tuples(any_bytes, expiries), max_size=8))
         def comes_back(some: dict[tuple[str, bytes], tuple[bytes, float]]) -> None:
             store.commit(batch(records=tuple(Record(*name, *what) for name, what in some.items())))

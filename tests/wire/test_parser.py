@@ -330,7 +330,7 @@ def large_stream(draw: st.DrawFn) -> bytes:
 
 
 @given(large_stream(), st.lists(st.integers(0, 10**6), max_size=20) | st.just(list(range(0, 500_000, 4096))))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_large_bodies_in_any_pieces(data: bytes, places: list[int]) -> None:
     assert read_pieces(Parser(), cut(data, places)) == read_plainly(data)
 
