@@ -238,7 +238,8 @@ def _report(taken: ImportReport, came: Source, source: str, store: str, dry_run:
         for (function, priority), count in sorted(taken.jobs.items())
         if count
     ]
-    left_out = [*(each.reason for each in taken.unreadable), *taken.too_large]
+    unreadable = (f"job {each.number}: {each.reason}" if each.number else each.reason for each in taken.unreadable)
+    left_out = [*unreadable, *taken.too_large]
     if as_json:
         told = {"from": source, "to": store, "dry_run": dry_run, "taken": rows, "there": taken.there,
                 "records": taken.records, "left_out": left_out, "new_handles": taken.renumbered,
