@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.records import POSITION_BITS, Change, Record, StoredJob, is_kind
-from geartrain.jobserver.settings import LONGEST_NAME
+from geartrain.jobserver.records import LONGEST_NAME, POSITION_BITS, Change, Record, StoredJob, is_kind
 from geartrain.store.base import Store, Unreadable
 
 log = logging.getLogger("geartrain.store")
