@@ -22,6 +22,7 @@ from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
 from geartrain.native import i64
 from geartrain.wire.packets import LAYOUTS
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.outbox import Outbox
@@ -215,7 +216,7 @@ class State:
 
     def shown_handle(self, job: Job) -> str:
         """The handle as text, for events."""
-        return self.handles.make(job.number).decode("utf-8", "replace")
+        return as_text(self.handles.make(job.number))
 
     def too_few_arguments(self, peer: Peer, type: i64) -> None:
         """The answer to a packet whose body lacks arguments; its length is known, so the stream goes on."""

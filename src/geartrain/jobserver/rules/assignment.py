@@ -32,6 +32,7 @@ from geartrain.wire.packets import (
     response_head,
 )
 from geartrain.wire.primitives import parse_number
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Job, Peer
@@ -205,8 +206,7 @@ def can_do_timeout(state: State, peer: Peer, name: bytes, text: bytes) -> None:
     if function is None or function.said_limit or (readable and not short):
         return
     function.said_limit = True
-    shown = function.shown.decode("utf-8", "replace")
-    fields: dict[str, object] = {"function": shown, "limit": text[:40].decode("utf-8", "backslashreplace")}
+    fields: dict[str, object] = {"function": as_text(function.shown), "limit": as_text(text[:40])}
     state.event("limit_in_seconds" if short else "limit_unreadable", peer, fields)
 
 
