@@ -7,8 +7,6 @@ that a page may try without being asked: requests in text, forms, pictures, sock
 from __future__ import annotations
 
 import http.server
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from geartrain.wire.packets import SUBMIT_JOB_BG, pack_request
-from servers import RunningServer, running_geartrain, wait_until
+from servers import RunningServer, needs, running_geartrain, wait_until
 
 PAGE = """<!doctype html><meta charset="utf-8"><title>a page</title>
 <form id="form" method="post" enctype="text/plain" target="frame"><textarea name="x"></textarea></form>
@@ -70,11 +68,7 @@ def refusals(server: RunningServer) -> int:
 
 
 def test_a_page_in_a_browser_achieves_nothing(server: RunningServer, tmp_path: Path) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        if os.environ.get("CI"):
-            pytest.fail("needs chromium (Debian: apt-get install chromium)")
-        pytest.skip("needs chromium (Debian: apt-get install chromium)")
+    browser = needs("chromium", "chromium")
     orders = pack_request(SUBMIT_JOB_BG, b"made", b"", b"x")
     page = PAGE % (server.port, ",".join(str(byte) for byte in orders))
     done = threading.Event()
@@ -154,8 +148,7 @@ def test_a_tls_hello_achieves_nothing(server: RunningServer, tmp_path: Path) -> 
 
 
 def _curl(folder: Path, *words: str) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("needs curl")
+    needs("curl", "curl")
     orders = b"\ndrop function victim\ncreate function made\n" + pack_request(SUBMIT_JOB_BG, b"made", b"", b"x")
     (folder / "orders").write_bytes(orders)
     command = ["curl", "--silent", "--max-time", "5", *words]

@@ -230,21 +230,28 @@ class MariaDBPlace(DatabasePlace):
 @contextlib.contextmanager
 def small_disk(megabytes: int) -> Iterator[tuple[Path, Callable[[], None]]]:
     """A folder on a disk of its own, and what makes that disk large."""
-    if os.geteuid() != 0:
-        missing("needs to be root, to mount a small disk")
     folder = Path(tempfile.mkdtemp(prefix="geartrain-small-"))
-
-    def mount(option: str) -> None:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], check=True)
-
     try:
-        try:
-            mount(f"size={megabytes}m,mode=755")
-        except subprocess.CalledProcessError:
-            missing("needs the right to mount a small disk")
-        try:
-            yield folder, lambda: mount(f"remount,size={megabytes + 100}m")
-        finally:
-            subprocess.run(["umount", folder], check=True)
+        with disk_over(folder, megabytes):
+            yield folder, lambda: _mount(folder, f"remount,size={megabytes + 100}m")
     finally:
         folder.rmdir()
+
+
+@contextlib.contextmanager
+def disk_over(folder: Path, megabytes: int) -> Iterator[None]:
+    """An empty disk in the place of this folder, which is hidden by it."""
+    if os.geteuid() != 0:
+        missing("needs to be root, to mount a small disk")
+    try:
+        _mount(folder, f"size={megabytes}m,mode=755")
+    except subprocess.CalledProcessError:
+        missing("needs the right to mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def _mount(folder: Path, option: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", folder], check=True)

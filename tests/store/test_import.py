@@ -272,6 +272,91 @@ def test_a_row_that_makes_no_job_is_told_and_stops_nothing(tmp_path: Path, targe
     assert len(jobs_in(target)) == len(accepted) - len(spoilt)
 
 
+EXTREMES = {
+    "function-null": (None, "u", b"w", 1, 0),
+    "function-number": (5, "u", b"w", 1, 0),
+    "function-nul": (b"f\0g", "u", b"w", 1, 0),
+    "function-long": (b"f" * 5000, "u", b"w", 1, 0),
+    "unique-nul": ("f", b"u\0v", b"w", 1, 0),
+    "unique-long": ("f", b"u" * 5000, b"w", 1, 0),
+    "unique-real": ("f", 1.5, b"w", 1, 0),
+    "priority-null": ("f", "u", b"w", None, 0),
+    "priority-negative": ("f", "u", b"w", -1, 0),
+    "priority-huge": ("f", "u", b"w", 2**63 - 1, 0),
+    "when-text": ("f", "u", b"w", 1, "soon"),
+    "when-real": ("f", "u", b"w", 1, 1.5),
+    "when-infinite": ("f", "u", b"w", 1, 9e999),
+    "when-huge": ("f", "u", b"w", 1, 2**63 - 1),
+}
+
+
+@pytest.mark.parametrize("row", EXTREMES.values(), ids=EXTREMES)
+def test_a_row_with_extreme_values_is_told_and_stops_nothing(
+    tmp_path: Path, target: str, row: tuple[object, ...]
+) -> None:
+    file = tmp_path / "gearmand.db"
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE gearman_queue (function_name, unique_key, data, priority, when_to_run)")
+        for each in (("f", "first", b"1", 1, 0), row, ("f", "last", b"2", 1, 0)):
+            connection.execute("INSERT INTO gearman_queue VALUES (?, ?, ?, ?, ?)", each)
+    told = taken_by(target, "--from", f"gearmand+sqlite:///{file}")
+    (left_out,) = told["left_out"]
+    assert left_out.startswith("the job of ")
+    assert [each[1] for each in as_jobs(jobs_in(target))] == [b"first", b"last"]
+
+
+GOOD_JOB = {
+    "number": 1, "function": "f", "unique": "u", "priority": 1, "due": 0.0, "created": 1.0, "attempts": 0,
+    "reducer": "", "position": 1 << 20, "workload": "dw==",
+}  # fmt: skip
+GOOD_RECORD = {"record": "a", "key": "k", "expires": 0.0, "value": "dw=="}
+BAD_JOBS: list[dict[str, object]] = [
+    {"number": -1}, {"number": 2**64}, {"number": None}, {"number": 1e400}, {"number": [1]}, {"number": 1.5},
+    {"priority": 3}, {"priority": "x"}, {"due": -1}, {"due": "soon"}, {"due": float("nan")}, {"due": 1e400},
+    {"attempts": 2**40}, {"function": None}, {"function": 5}, {"function": {"base64": 5}},
+    {"function": {"base64": "!"}}, {"function": "a\0b"}, {"function": "f" * 5000}, {"unique": "u\0"},
+    {"unique": "\ud800"}, {"workload": None}, {"workload": "!"}, {"workload": 7}, {"reducer": "r" * 5000},
+]  # fmt: skip
+BAD_RECORDS: list[dict[str, object]] = [
+    {"record": ""}, {"record": None}, {"record": "No Kind"}, {"record": "x" * 100}, {"record": "a\0b"},
+    {"key": None}, {"key": {}}, {"value": None}, {"value": "!"}, {"expires": -1}, {"expires": "never"},
+    {"expires": float("inf")}, {"expires": None},
+]  # fmt: skip
+BAD_LINES = [
+    b"", b"[]", b"null", b"1", b'"record"', b"[" * 100_000, b"9" * 5000, b"\xff", b'{"record": {}}',
+    *(json.dumps({**GOOD_JOB, **change}).encode() for change in BAD_JOBS),
+    *(json.dumps({**GOOD_RECORD, **change}).encode() for change in BAD_RECORDS),
+]  # fmt: skip
+
+
+def test_a_line_with_extreme_values_is_told_and_stops_nothing(tmp_path: Path, target: str) -> None:
+    file = tmp_path / "export"
+    head = {"geartrain": "jobs", "version": 2, "jobs": 2, "next_number": 5}
+    good = json.dumps(GOOD_JOB).encode(), json.dumps(GOOD_RECORD).encode()
+    file.write_bytes(b"\n".join((json.dumps(head).encode(), *BAD_LINES, *good)) + b"\n")
+    told = taken_by(target, "--from", str(file))
+    lines = {int(each.split()[1].rstrip(":")) for each in told["left_out"] if each.startswith("line ")}
+    others = [each for each in told["left_out"] if not each.startswith("line ")]
+    assert all(each.startswith("job 1: the job of ") for each in others)
+    assert len(lines) + len(others) == len(BAD_LINES), told["left_out"]
+    assert (as_jobs(jobs_in(target)), told["records"]) == ([(b"f", b"u", b"w", 1)], 1)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"[]", b"null", b"[" * 100_000, b"9" * 5000, b'{"geartrain": "jobs"}', b'{"geartrain": ["jobs"]}',
+     b'{"geartrain": "jobs", "version": "2", "jobs": 1, "next_number": 2}',
+     b'{"geartrain": "jobs", "version": null, "jobs": 1, "next_number": 2}',
+     b'{"geartrain": "jobs", "version": 2, "jobs": 1e400, "next_number": 2}'],
+)  # fmt: skip
+def test_a_file_that_begins_otherwise_is_no_export(tmp_path: Path, target: str, head: bytes) -> None:
+    file = tmp_path / "export"
+    file.write_bytes(head + b"\n" + json.dumps(GOOD_JOB).encode() + b"\n")
+    done = geartrain("import", "--to", target, "--from", str(file))
+    assert done.returncode == 1
+    assert f"{file} is no export of a store" in done.stderr
+
+
 def test_a_table_from_before_there_were_times_is_read(tmp_path: Path, target: str) -> None:
     file = tmp_path / "old.db"
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from databases import NewNamespace, SqlitePlace
+from databases import NewNamespace, SqlitePlace, disk_over
 from place import NO_LIMIT, batch, job, kept, numbers, opened, records_of
 from sql_contract import SqlContract
 
@@ -174,6 +174,45 @@ class TestSQLite(SqlContract):
             assert store.rebuild([job(1, b"one")], 2) == 1
             store.commit(batch(job(4)))
         assert numbers_at(place.url) == [1, 4]
+
+    @pytest.mark.parametrize("left", [1, 31, 32, 5000])
+    def test_a_log_that_is_cut_short_takes_nothing_more(self, place: SqlitePlace, left: int) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1, b"one"), job(2, b"x" * 20_000), next_number=3))
+            log = place.file.with_name(place.file.name + "-wal")
+            assert log.stat().st_size > left
+            os.truncate(log, left)
+            for number in (3, 4):
+                with pytest.raises(StoreError, match="has been emptied or cut short"):
+                    store.commit(batch(job(number)))
+
+    def test_what_is_made_again_on_another_disk_is_not_removed_when_the_old_file_is_closed(
+        self, tmp_path: Path
+    ) -> None:
+        """SQLite tells a file that was moved by its inode alone, and new disks number theirs alike."""
+        url = f"sqlite:///{tmp_path}/jobs.sqlite"
+        beside = [tmp_path / f"jobs.sqlite{suffix}" for suffix in ("", "-shm", "-wal")]
+        with contextlib.ExitStack() as disks:
+            disks.enter_context(disk_over(tmp_path, 8))
+            with opened(url) as store:
+                store.commit(batch(job(1), job(2), next_number=3))
+                before = beside[0].stat()
+                disks.enter_context(disk_over(tmp_path, 8))
+                with pytest.raises(StoreError, match="mounted over"):
+                    store.commit(batch(job(3)))
+                assert store.rebuild([job(1), job(2)], 3) == 2
+                after = beside[0].stat()
+                assert (before.st_dev, before.st_ino) != (after.st_dev, after.st_ino)
+                assert before.st_ino == after.st_ino, "else this test shows nothing"
+                assert sorted(tmp_path.iterdir()) == beside
+                store.commit(batch(job(4)))
+            assert numbers_at(url) == [1, 2, 4]
+            with opened(url) as store:
+                store.commit(batch(job(5)))
+                disks.enter_context(disk_over(tmp_path, 8))
+                for each in beside:
+                    each.write_bytes(b"of another one")
+            assert [each.read_bytes() for each in beside] == [b"of another one"] * 3
 
     def test_a_log_that_another_program_has_written_back_is_not_taken_for_emptied(self, place: SqlitePlace) -> None:
         with opened(place.url) as store:

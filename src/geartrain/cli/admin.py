@@ -13,6 +13,7 @@ from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
 from geartrain.client import AdminClient
 from geartrain.link import Address
+from geartrain.wire.text import as_text
 
 _OUTPUT = "Output"
 _COUNT = click.IntRange(min=0)
@@ -140,7 +141,7 @@ def _workers(client: AdminClient) -> Sequence[Row]:
 def _jobs(client: AdminClient) -> Sequence[Row]:
     rows = [
         {
-            "handle": bytes(row.handle).decode("utf-8", "backslashreplace"),
+            "handle": as_text(row.handle),
             "server": str(row.handle.address),
             "background": row.is_background,
             "lost_workers": row.retries,

@@ -5,7 +5,7 @@
 2    the command was not understood
 3    no job server, or no store, could be reached, or the connection was lost
 4    the time limit was up
-5    the job server refused a request, as when a function's line is full, or uses the store
+5    the job server refused a request, as when a function's queue is full, or uses the store
 130  interrupted by Ctrl-C
 """
 

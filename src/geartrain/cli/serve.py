@@ -116,12 +116,18 @@ def _option(name: str, field: FieldInfo) -> click.Option:
         kind = {"is_flag": True}
         if field.default:
             long = f"{long}/--no-{name.replace('_', '-')}"
-    elif get_origin(field.annotation) is Literal and not flag.metavar:
-        kind = {"metavar": "[" + "|".join(get_args(field.annotation)) + "]"}
+    elif choices := choices_of(name):
+        kind = {"metavar": f"[{'|'.join(choices)}]"}
     spellings = [long, *([f"-{flag.short}"] if flag.short else [])]
     default = default_text(name)
     text = (field.description or "") + (f"  [default: {default}]" if default else "")
     return ThemedOption(spellings, default=None, multiple=name == "listen", help=text, theme=flag.theme, **kind)
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """The words that an option may have, where they stand for its value in the help; else none."""
+    field = Config.model_fields[name]
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal and not flag_of(name).metavar else ()
 
 
 def default_text(name: str) -> str:
@@ -129,7 +135,7 @@ def default_text(name: str) -> str:
     field = Config.model_fields[name]
     default = flag_of(name).default or field.default
     if field.annotation is bool:
-        return f"--{name}" if default else ""
+        return "on" if default else ""
     if isinstance(default, ByteSize):
         return default.human_readable(separator=" ").replace(".0", "")
     if isinstance(default, list):

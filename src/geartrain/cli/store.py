@@ -23,7 +23,6 @@ from geartrain.cli.store_options import (
     Reading,
     StoreCommand,
     function_argument,
-    name_text,
     opened,
     place_options,
     workload_of,
@@ -32,6 +31,7 @@ from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedOption
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.store import StoreError, Unreadable, export, shown_url
+from geartrain.wire.text import as_text
 
 REMOVED_AT_ONCE = 1000
 SHOWN_BYTES = 2000  # of a workload
@@ -99,7 +99,7 @@ def _summary_rows(jobs: Iterable[StoredJob], now: float) -> Iterator[Row]:
     for key in sorted(counts):
         function, priority = key
         yield {
-            "function": name_text(function),
+            "function": as_text(function),
             "priority": PRIORITIES[priority],
             "jobs": counts[key],
             "later": later[key],
@@ -114,8 +114,8 @@ def _job_rows(jobs: Iterable[StoredJob], limit: int | None) -> Iterator[Row]:
             return
         yield {
             "number": job.number,
-            "function": name_text(job.function),
-            "unique": name_text(job.unique),
+            "function": as_text(job.function),
+            "unique": as_text(job.unique),
             "priority": PRIORITIES[job.priority],
             "bytes": job.size,
             "created": job.created,
@@ -171,13 +171,13 @@ def _describe(job: StoredJob) -> None:
     now = time.time()
     fields = {
         "number": str(job.number),
-        "function": name_text(job.function),
-        "unique": name_text(job.unique),
+        "function": as_text(job.function),
+        "unique": as_text(job.unique),
         "priority": PRIORITIES[job.priority],
         "created": f"{_moment(job.created)} ({span_text(now - job.created)} ago)",
         "due": f"{_moment(job.due)} (in {span_text(job.due - now)})" if job.due > now else "",
         "lost workers": str(job.attempts or ""),
-        "reducer": name_text(job.reducer),
+        "reducer": as_text(job.reducer),
         "workload": bytes_text(job.size),
     }
     for name, value in fields.items():
@@ -233,7 +233,7 @@ def _purge(
                 counts[job.function] += 1
                 numbers.append(job.number)
         if counts:
-            rows = [{"function": name_text(name), "jobs": count} for name, count in sorted(counts.items())]
+            rows = [{"function": as_text(name), "jobs": count} for name, count in sorted(counts.items())]
             show(lambda: rows, ("function", "jobs"), as_json=False, watch=None)
         if not _is_to_be_removed("jobs", len(numbers), dry_run, yes):
             return found.code if dry_run or not numbers else 1

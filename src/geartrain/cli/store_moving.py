@@ -23,7 +23,6 @@ from geartrain.cli.store_options import (
     Reading,
     StoreCommand,
     function_argument,
-    name_text,
     opened,
     place_options,
     workload_of,
@@ -34,6 +33,7 @@ from geartrain.jobserver.records import Record, StoredJob
 from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand, shown_url
 from geartrain.store.default import default_url, make_state_folder, state_folder
 from geartrain.store.import_ import Importer, ImportReport
+from geartrain.wire.text import as_text
 
 SHOWN = 20  # of those that could not be read
 
@@ -229,7 +229,7 @@ def _target(url: str) -> Iterator[Store]:
 def _report(taken: ImportReport, came: Source, source: str, store: str, dry_run: bool, as_json: bool) -> None:
     rows = [
         {
-            "function": name_text(function),
+            "function": as_text(function),
             "priority": PRIORITIES[priority],
             "jobs": count,
             "later": taken.later[function, priority],
@@ -238,7 +238,8 @@ def _report(taken: ImportReport, came: Source, source: str, store: str, dry_run:
         for (function, priority), count in sorted(taken.jobs.items())
         if count
     ]
-    left_out = [*(each.reason for each in taken.unreadable), *taken.too_large]
+    unreadable = (f"job {each.number}: {each.reason}" if each.number else each.reason for each in taken.unreadable)
+    left_out = [*unreadable, *taken.too_large]
     if as_json:
         told = {"from": source, "to": store, "dry_run": dry_run, "taken": rows, "there": taken.there,
                 "records": taken.records, "left_out": left_out, "new_handles": taken.renumbered,

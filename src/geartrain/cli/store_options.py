@@ -122,8 +122,3 @@ class Reading:
 def workload_of(store: Store, job: StoredJob) -> bytes:
     """The workload, wherever it is. Raises KeyError if it can't be read."""
     return job.workload if job.workload is not None else store.read(job.number)
-
-
-def name_text(name: bytes) -> str:
-    """A name as text; bytes that are none are written as escapes."""
-    return name.decode("utf-8", "backslashreplace")

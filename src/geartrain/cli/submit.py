@@ -51,7 +51,7 @@ Exit codes:
   2  the command was not understood
   3  no job server could be reached, or the connection was lost
   4  the time limit was up; the job itself goes on
-  5  the job server refused a job, as when a function's line is full
+  5  the job server refused a job, as when a function's queue is full
 """
 
 

@@ -17,6 +17,7 @@ from geartrain.errors import ConnectionLostError, LocalProtocolError, RemoteProt
 from geartrain.link import Address, BlockingLink, parse_addresses
 from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
+from geartrain.wire.text import as_text
 
 Name = str | bytes
 
@@ -114,7 +115,9 @@ class AdminClient:
                     head, _, functions = line.partition(b" :")
                     fd, host, id = head.split(b" ", 2)
                     peers.append(
-                        ConnectedPeer(address, int(fd), _text(host), _text(id), tuple(map(_text, functions.split())))
+                        ConnectedPeer(
+                            address, int(fd), as_text(host), as_text(id), tuple(map(as_text, functions.split()))
+                        )
                     )
                 except ValueError:
                     raise _unreadable(address, line) from None
@@ -130,7 +133,7 @@ class AdminClient:
     def show_unique_jobs(self, server: Address | str | None = None) -> list[str]:
         """The unique key of every job that has one."""
         lines = (self._lines(address, b"show unique jobs") for address in self._asked(server))
-        return [_text(line) for answer in lines for line in answer if line]
+        return [as_text(line) for answer in lines for line in answer if line]
 
     def version(self, server: Address | str | None = None) -> dict[Address, str]:
         """The version of each job server."""
@@ -199,10 +202,10 @@ class AdminClient:
     def _value(self, address: Address, command: bytes) -> str:
         answer = self._ask(address, command)
         if answer.startswith(b"v") and command == b"version":  # the Perl server says no OK
-            return _text(answer.strip())
+            return as_text(answer.strip())
         if not answer.startswith(b"OK "):
             raise _unreadable(address, answer)
-        return _text(answer[3:].strip())
+        return as_text(answer[3:].strip())
 
     def _rows(
         self, command: bytes, columns: int, server: Address | str | None
@@ -250,11 +253,7 @@ def _added_up(kind: type[Row], rows: Iterable[tuple[Address, list[bytes]]]) -> l
         known = sums.setdefault(function, [0] * len(values))
         for place, value in enumerate(values):
             known[place] += int(value)
-    return [kind(_text(function), *sums[function]) for function in sorted(sums)]
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")
+    return [kind(as_text(function), *sums[function]) for function in sorted(sums)]
 
 
 def _word(name: Name) -> bytes:
@@ -267,7 +266,7 @@ def _word(name: Name) -> bytes:
 
 def _refusal(text: bytes) -> ServerError:
     """``ERR CODE Some+words`` or ``ERR some words``; the Perl server writes its codes small."""
-    code, _, words = _text(text.strip()).partition(" ")
+    code, _, words = as_text(text.strip()).partition(" ")
     if code.isupper() or "_" in code:
         return ServerError(code, words.replace("+", " "))
     return ServerError("ERR", f"{code} {words}".strip())

@@ -1,4 +1,4 @@
-"""The asyncio client: the same words as the blocking one, with ``await``."""
+"""The asyncio client: the same methods as the blocking one has, with ``await``."""
 
 from __future__ import annotations
 

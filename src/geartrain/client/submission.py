@@ -1,6 +1,6 @@
 """A job as the client holds it, as plain state: what was submitted, what came of it so far, and how it ended.
 
-``ClientSession`` writes it. Users see it through a ``SubmittedJob`` or an ``AsyncJob``, which add words that wait.
+``ClientSession`` writes it. Users see it through a ``SubmittedJob`` or an ``AsyncJob``, whose methods wait.
 """
 
 from __future__ import annotations

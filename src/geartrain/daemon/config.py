@@ -25,7 +25,7 @@ from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_u
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
-from geartrain.jobserver.settings import LONGEST_NAME
+from geartrain.jobserver.records import LONGEST_NAME
 from geartrain.store.default import SYSTEM_FOLDER, default_url
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 

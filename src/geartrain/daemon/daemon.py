@@ -24,6 +24,7 @@ from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
 from geartrain.jobserver.outbox import take_first
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -369,7 +370,7 @@ class Daemon:
         level = logging.getLevelName(EVENTS[event][0])
         who: dict[str, object] = {}
         if peer is not None:
-            who = {"host": peer.host, "fd": peer.fd, "id": peer.client_id.decode("utf-8", "backslashreplace")}
+            who = {"host": peer.host, "fd": peer.fd, "id": as_text(peer.client_id)}
         log.log(level, event, extra={"fields": {**who, **fields}})
 
 

@@ -2,8 +2,8 @@
 
 The daemon knows extensions by these methods alone. All run in the daemon's loop and return soon, since nobody is served
 meanwhile. They are called in the order in which the extensions were attached, ``stop`` in the reverse order. What one
-of them raises is logged with the extension's name, and the others have their turn all the same; only if ``start``
-raises does the daemon not begin to serve.
+of them raises is logged with the extension's name, and the others have their turn all the same; but if ``start``
+raises, the daemon does not begin to serve.
 
     start             once, before any connection is accepted
     admit             for each connection, before the job server knows of it

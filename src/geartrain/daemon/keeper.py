@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Final
 from geartrain.daemon.extension import Extension, Host
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
-from geartrain.jobserver.settings import LONGEST_NAME
 from geartrain.store.base import StoreFullError, Unreadable
-from geartrain.store.record import NUMBERS_END
+from geartrain.store.record import NUMBERS_END, name_flaw
 from geartrain.store.writer import Writer
 from geartrain.wire.parser import LARGEST_BODY
 
@@ -167,10 +166,4 @@ def _flaw(job: StoredJob, end: int) -> str:
     """Why a job that can be read can't be given to a worker; empty: it can."""
     if job.number >= end:
         return f"its number {job.number} has not been given out: {end} is the next"
-    for name in ("function", "unique", "reducer"):
-        value: bytes = getattr(job, name)
-        if b"\0" in value:
-            return f"its {name} has a NUL byte, which ends an argument of a packet"
-        if len(value) > LONGEST_NAME:
-            return f"its {name} has {len(value)} bytes, more than any job server takes, which is {LONGEST_NAME}"
-    return ""
+    return name_flaw(job.function, job.unique, job.reducer)

@@ -4,7 +4,7 @@ An acknowledgement is a promise: JOB_CREATED of a background job is a *deferred 
 connection is written before it is open. The job itself is in its queue at once; if it ends before it was written, it
 is never written, and its replies open. The driver takes what has gathered as one *batch*, has the store commit it, and
 says how that went. One batch is under way at a time, so batches take effect in order, and a batch is bounded, so that
-acknowledging it takes no long time.
+it is soon acknowledged.
 
 A job whose workload is large does not keep it in memory once the store has it; it is read again when the job is
 assigned, and the JOB_ASSIGN is a deferred reply meanwhile.

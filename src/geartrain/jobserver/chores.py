@@ -1,4 +1,4 @@
-"""Work that is too long for one iteration and goes on in slices, so that nobody waits for it but who asked for it.
+"""Work that is too long for one iteration and goes on in slices, so that only the peer that asked for it waits.
 
 Chores stand in a line. Each is given a step in turn until the iteration's budget is spent, and goes back to the end of
 the line. The next requests of the peer that asked wait until its chore is done; a chore whose output is not read is

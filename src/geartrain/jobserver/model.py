@@ -137,7 +137,7 @@ class Queue:
     """Jobs in the order in which they will be assigned.
 
     A job that has lost a worker may be what ended it, so it stands behind all that have not, also behind those that
-    come later. It is passed over so often and no oftener: a good job whose worker was stopped must not wait for ever.
+    come later; but not for ever, since it may be a good job whose worker was stopped.
     """
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Function:
         self.last_lost: i64 = 0  # the last loss of a worker, as a count of all losses at the server; 0: never
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more
-        self.said_seconds: bool = False  # a time limit below a second has been remarked upon
+        self.said_limit: bool = False  # the log has been told of an odd time limit
         self.counters: Counters = Counters()
 
     @property

@@ -10,6 +10,8 @@ from typing import Final, final
 # A job's position among all jobs: its number, then how often a job came back to the end of a queue since that number.
 POSITION_BITS: Final = 20
 LONGEST_KIND: Final = 64
+# The most that a limit of names may allow: a packet's names must stand in its first 16 KiB, all of them.
+LONGEST_NAME: Final = 4096
 
 
 @final

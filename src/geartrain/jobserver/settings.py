@@ -6,12 +6,10 @@ Plain attributes with good defaults; sizes are bytes, times are seconds, 0 means
 from __future__ import annotations
 
 from datetime import UTC, tzinfo
-from typing import Final, final
+from typing import final
 
 from geartrain.version import VERSION
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
-
-LONGEST_NAME: Final = 4096  # the most that a limit may allow: a packet's names must stand in its first 16 KiB
 
 
 @final

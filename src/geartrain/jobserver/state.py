@@ -1,4 +1,4 @@
-"""All that one job server knows: the ground under its rules.
+"""All that one job server knows, for its rules to read and change.
 
 The rules are functions that read and change a ``State``; ``JobServer`` is a State with a border. A State decides
 nothing about jobs: it holds, counts and bounds.
@@ -22,6 +22,7 @@ from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
 from geartrain.native import i64
 from geartrain.wire.packets import LAYOUTS
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.outbox import Outbox
@@ -93,7 +94,7 @@ class State:
         if len(name) > self.max_function:
             peer.send_error(b"ARGUMENT_TOO_LARGE", b"Function name above the limit of %d bytes" % self.max_function)
             return None
-        if self.functions_full():
+        if not self.make_room_for_function():
             peer.send_error(b"QUEUE_ERROR", b"The job server has %d functions and takes no more" % len(self.functions))
             return None
         if not self.has_room(function_cost(name)):
@@ -111,18 +112,18 @@ class State:
             self.cost += len(self._listed) // 50
         return self._listed
 
-    def functions_full(self) -> bool:
-        """Whether there are as many functions as there may be, even if the longest idle one is forgotten."""
+    def make_room_for_function(self) -> bool:
+        """Whether one more function may be made; if there are as many as may be, the longest idle one is forgotten."""
         if len(self.functions) < self.settings.max_functions:
-            return False
+            return True
         for function in self.idle:
             self.forget_function(function)
-            return False
-        return True
+            return True
+        return False
 
     def may_create(self, name: bytes) -> bool:
         """Whether the limits let a function of this name be made."""
-        return len(name) <= self.max_function and not self.functions_full() and self.has_room(function_cost(name))
+        return len(name) <= self.max_function and self.make_room_for_function() and self.has_room(function_cost(name))
 
     def create_function(self, name: bytes) -> Function:
         """The function with this name, made if need be, whatever the limits say."""
@@ -215,7 +216,7 @@ class State:
 
     def shown_handle(self, job: Job) -> str:
         """The handle as text, for events."""
-        return self.handles.make(job.number).decode("utf-8", "replace")
+        return as_text(self.handles.make(job.number))
 
     def too_few_arguments(self, peer: Peer, type: i64) -> None:
         """The answer to a packet whose body lacks arguments; its length is known, so the stream goes on."""

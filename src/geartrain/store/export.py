@@ -14,9 +14,11 @@ from typing import Any, BinaryIO, Final
 
 from geartrain.jobserver.records import Record, StoredJob
 from geartrain.store.base import StoreError, Unreadable
-from geartrain.store.record import flaw, sound_next_number
+from geartrain.store.record import flaw, record_of, sound_next_number
 
 VERSION: Final = 2  # 1 had no records, and called a position a place
+# What comes of lines that are something else; a deep nesting ends in a RecursionError.
+_SENSELESS: Final = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 NUMBERS: Final = {"number": int, "position": int, "priority": int, "attempts": int, "due": float, "created": float}
 
 
@@ -63,9 +65,9 @@ class Export:
             found = json.loads(file.readline())
             kind, version = found["geartrain"], found["version"]
             self.jobs, self.next_number = int(found["jobs"]), sound_next_number(found["next_number"])
-        except (ValueError, KeyError, TypeError, OverflowError):
+        except _SENSELESS:
             kind, version = "", 0
-        if kind != "jobs":
+        if kind != "jobs" or type(version) is not int:
             raise StoreError(f"{shown} is no export of a store: make one by `geartrain store export`")
         if version > VERSION:
             raise StoreError(f"{shown} has version {version}, and this geartrain reads them up to {VERSION}")
@@ -74,17 +76,17 @@ class Export:
         for number, written in enumerate(self._file, 2):
             try:
                 yield _read(json.loads(written))
-            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-                yield Unreadable(0, f"line {number}: {error or type(error).__name__!r}")
+            except _SENSELESS as error:
+                yield Unreadable(0, f"line {number}: {str(error) or type(error).__name__}")
 
 
 def _read(found: dict[str, Any]) -> StoredJob | Record:
     if "record" in found:
         value = base64.b64decode(found["value"], validate=True)
-        return Record(str(found["record"]), _bytes(found["key"]), value, float(found["expires"]))
+        return record_of(found["record"], _bytes(found["key"]), value, _number(found, "expires", float))
     if "place" in found:
         found["position"] = found["place"]
-    numbers = {name: kind(found[name]) for name, kind in NUMBERS.items()}
+    numbers = {name: _number(found, name, kind) for name, kind in NUMBERS.items()}
     workload = base64.b64decode(found["workload"], validate=True)
     if wrong := flaw(size=len(workload), **numbers):
         raise ValueError(wrong)
@@ -96,6 +98,13 @@ def _read(found: dict[str, Any]) -> StoredJob | Record:
         reducer=_bytes(found["reducer"]),
         **numbers,
     )
+
+
+def _number(found: dict[str, Any], name: str, kind: type[int] | type[float]) -> Any:
+    value = found[name]
+    if type(value) not in (int, kind):
+        raise ValueError(f"its {name} is {value!r:.60}, where a number was expected")
+    return kind(value)
 
 
 def _written(name: bytes) -> object:

@@ -17,7 +17,7 @@ from typing import Final
 
 from geartrain.jobserver.records import POSITION_BITS, Batch, Record, StoredJob
 from geartrain.store.base import JobTooLargeError, Store, Unreadable
-from geartrain.store.record import flaw, record_name
+from geartrain.store.record import flaw, name_flaw, record_name
 
 JOBS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 4 << 20
@@ -85,9 +85,7 @@ class Importer:
                 self.report.unreadable.append(job)
             elif isinstance(job, Record):
                 self._take_record(job)
-            elif wrong := flaw(
-                max(job.number, 1), job.position, job.size, job.priority, job.due, job.attempts, job.created
-            ):
+            elif wrong := _flaw(job):
                 self.report.unreadable.append(Unreadable(job.number, f"{_described(job)}: {wrong}"))
             elif self._is_there(job):
                 self.report.there += 1
@@ -130,10 +128,16 @@ class Importer:
         if name in self._names:
             self.report.there += 1
             return
+        limit = self._store.abilities.max_workload
+        size = len(record.value or b"")
+        if limit and size > limit:
+            what = f"the record of {record.kind} {record.key!r:.100}"
+            self.report.too_large.append(f"{what}: it has {size:,} bytes, and this store takes up to {limit:,}")
+            return
         self._names.add(name)
         self.report.records += 1
         self._batch.records.append(record)
-        self._bytes += len(record.value or b"")
+        self._bytes += size
         if len(self._batch.records) == JOBS_AT_ONCE or self._bytes > BYTES_AT_ONCE:
             self._commit()
 
@@ -160,6 +164,11 @@ class Importer:
 
     def _leave_out(self, job: StoredJob, reason: str) -> None:
         self.report.too_large.append(f"{_described(job)}: {reason}")
+
+
+def _flaw(job: StoredJob) -> str:
+    numbers = flaw(max(job.number, 1), job.position, job.size, job.priority, job.due, job.attempts, job.created)
+    return numbers or name_flaw(job.function, job.unique, job.reducer)
 
 
 def _described(job: StoredJob) -> str:

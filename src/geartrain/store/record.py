@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from geartrain.jobserver.records import POSITION_BITS, Change, Record, StoredJob, is_kind
+from geartrain.jobserver.records import LONGEST_NAME, POSITION_BITS, Change, Record, StoredJob, is_kind
 from geartrain.store.base import Store, Unreadable
 
 log = logging.getLogger("geartrain.store")
@@ -92,6 +92,16 @@ def flaw(number: int, position: int, size: int, priority: int, due: float, attem
     ):
         if not least <= value <= most:
             return f"its {name} {value} is out of range, which is {least} to {most}"
+    return ""
+
+
+def name_flaw(function: bytes, unique: bytes, reducer: bytes) -> str:
+    """What is wrong with a job's names, which are to stand in packets; empty: nothing is."""
+    for what, name in (("function", function), ("unique", unique), ("reducer", reducer)):
+        if b"\0" in name:
+            return f"its {what} has a NUL byte, which ends an argument of a packet"
+        if len(name) > LONGEST_NAME:
+            return f"its {what} has {len(name)} bytes, more than any job server takes, which is {LONGEST_NAME}"
     return ""
 
 

@@ -17,6 +17,7 @@ from geartrain.jobserver.rules.long_work import Listing, begin
 from geartrain.jobserver.rules.outcome import cancel
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,7 +187,7 @@ class DropFunction(Chore):
             left -= 1
         if left == 0:
             return False
-        shown = function.shown.decode("utf-8", "replace")
+        shown = as_text(function.shown)
         state.event("function_dropped", self.peer, {"function": shown, "jobs": int(self.count)})
         if not (self.peer.gone or self.peer.closing):
             self.peer.send(OK)
@@ -218,7 +219,7 @@ def _maxqueue(state: State, peer: Peer, arguments: list[bytes]) -> None:
         state.note_busy(function)
     elif was_limited:
         state.note_idle(function)
-    fields: dict[str, object] = {"function": _text(function.shown), "high": high, "normal": normal, "low": low}
+    fields: dict[str, object] = {"function": as_text(function.shown), "high": high, "normal": normal, "low": low}
     state.event("limits_set", peer, fields)
     peer.send(OK)
 
@@ -238,16 +239,12 @@ def _cancel(state: State, peer: Peer, arguments: list[bytes]) -> None:
         peer.send(b"ERR UNKNOWN_JOB\r\n")
         return
     cancel(state, job)
-    state.event("job_cancelled", peer, {"handle": _text(handle), "function": _text(job.function.shown)})
+    state.event("job_cancelled", peer, {"handle": as_text(handle), "function": as_text(job.function.shown)})
     peer.send(OK)
 
 
 def _incomplete(peer: Peer, command: bytes) -> None:
     peer.send(b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n" % command)
-
-
-def _text(shown: bytes) -> str:
-    return shown.decode("utf-8", "backslashreplace")
 
 
 COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], int, int]]] = {

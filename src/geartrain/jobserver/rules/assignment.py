@@ -32,6 +32,7 @@ from geartrain.wire.packets import (
     response_head,
 )
 from geartrain.wire.primitives import parse_number
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Job, Peer
@@ -202,11 +203,10 @@ def can_do_timeout(state: State, peer: Peer, name: bytes, text: bytes) -> None:
         milliseconds = 0
     short = 0 < milliseconds < 1000 and not state.settings.exact_timeouts
     function = can_do(state, peer, name, 1.0 if short else float(milliseconds) / 1000.0)
-    if function is None or function.said_seconds or (readable and not short):
+    if function is None or function.said_limit or (readable and not short):
         return
-    function.said_seconds = True
-    shown = function.shown.decode("utf-8", "replace")
-    fields: dict[str, object] = {"function": shown, "limit": text[:40].decode("utf-8", "backslashreplace")}
+    function.said_limit = True
+    fields: dict[str, object] = {"function": as_text(function.shown), "limit": as_text(text[:40])}
     state.event("limit_in_seconds" if short else "limit_unreadable", peer, fields)
 
 

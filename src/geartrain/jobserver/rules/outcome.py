@@ -28,6 +28,7 @@ from geartrain.wire.packets import (
     response_head,
 )
 from geartrain.wire.primitives import find_nul
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Peer, Subscriber
@@ -121,7 +122,7 @@ def report_too_large(state: State, peer: Peer) -> bool:
         peer.send_error(b"ARGUMENT_TOO_LARGE", text)
         fields: dict[str, object] = {
             "handle": state.shown_handle(job),
-            "function": job.function.shown.decode("utf-8", "replace"),
+            "function": as_text(job.function.shown),
             "size": size,
             "limit": limit,
         }
@@ -275,7 +276,7 @@ def lose(state: State, job: Job) -> None:
             state.set_due(job, state.wall + pause)
             fields: dict[str, object] = {
                 "handle": state.shown_handle(job),
-                "function": function.shown.decode("utf-8", "replace"),
+                "function": as_text(function.shown),
                 "lost_workers": job.attempts,
                 "next_try_in": pause,
             }
@@ -329,7 +330,7 @@ class TimeLimits(Source):
     def _time_out(self, job: Job) -> None:
         state = self.state
         state.cost += 20
-        function = job.function.shown.decode("utf-8", "replace")
+        function = as_text(job.function.shown)
         state.event("job_timed_out", job.worker, {"handle": state.shown_handle(job), "function": function})
         job.timed = False
         tell_failure(state, job)

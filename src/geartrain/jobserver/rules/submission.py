@@ -1,4 +1,4 @@
-"""From a SUBMIT packet to a job in its line (sections 3.2 to 3.4, 3.10 and 3.12)."""
+"""From a SUBMIT packet to a job in its function's queue (sections 3.2 to 3.4, 3.10 and 3.12)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 NOTHING: Final = b""
 BY_WORKLOAD: Final = b"-"
 QUEUE_ERROR: Final = b"QUEUE_ERROR"
-MAX_SUBSCRIBERS: Final = 100_000  # clients that may wait for one job, so that telling all of them takes no long time
+MAX_SUBSCRIBERS: Final = 100_000  # clients that may wait for one job, so that all of them are told soon
 
 
 def submit(state: State, peer: Peer, type: i64) -> None:

@@ -2,7 +2,7 @@
 
 Either may have hyphens of its own, so some keys can be read in several ways. They are read if only one hyphen is there,
 if the unique is a UUID (libgearman's uniques are), or if the function is one of those that a person has named; the rest
-is left where it is, since a job in the wrong function's line is a lost one.
+is left where it is, since a job in the wrong function's queue is a lost one.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ Items = Mapping[str, bytes]
 class Cluster:
     """The nodes, which of them are trusted, and the manifest they agree on.
 
-    Its methods are called with ``lock`` held, by the thread that commits and the one that tends the nodes.
+    Its methods are called with ``lock`` held, by the thread that commits and the one that looks after the nodes.
     """
 
     def __init__(self, nodes: list[Node], copies: int, namespace: str, accept_eviction: bool, shown: str) -> None:
@@ -47,7 +47,7 @@ class Cluster:
         self.changed: set[Node] = set()  # whose share may not have all its copies
         self.emptied: set[Node] = set()  # that came back without what they had, and are not filled yet
         self.lost_at: dict[Node, float] = {}
-        self.woken = threading.Event()  # there is something for the thread that tends the nodes
+        self.woken = threading.Event()  # there is something for the thread that looks after the nodes
         self.owner_key = f"{namespace}.owner"
         self.manifest_key = f"{namespace}.head"
         self.manifest = Manifest(0, 0, "", (), (("", 0),))  # that all its members have

@@ -1,8 +1,9 @@
-"""The thread that tends the nodes: it renews the lease, takes back nodes that were out, and fills them.
+"""The thread that looks after the nodes: it renews the lease, takes back nodes that were lost, and fills them.
 
 A node that comes back empty is filled. One that comes back with something, after a broken network, has missed changes:
-what it has is deleted first, as far as the manifest it has tells. What a lost node had is copied to others if there are
-enough of them and it stays away. Copying is done in small steps with the cluster's lock, so that commits go on between.
+what it has is deleted first, as far as the manifest that it has tells. If a lost node stays away and there are enough
+others, what it had is copied to those. Copying is done in small steps, each with the cluster's lock, so that commits
+go on between them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a Redis promises, as it is set up, and what its refusals mean."""
+"""What a Redis promises with the settings that it has, and what its errors mean."""
 
 from __future__ import annotations
 

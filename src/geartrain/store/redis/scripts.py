@@ -1,4 +1,4 @@
-"""What Redis does for us in one step: Lua scripts, each of which nobody and nothing comes in between.
+"""What Redis does for us in one step: Lua scripts, each carried out as a whole, with nothing else in between.
 
 Their effects reach the append-only file and the replicas as one transaction, so that a crash keeps all or none of them.
 Redis looks at its memory when a script starts, and refuses the first command that would take more; so the first

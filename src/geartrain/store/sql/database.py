@@ -100,6 +100,9 @@ class Database(ABC):
         Raises StoreInUseError, naming the user if the database knows.
         """
 
+    def before_close(self) -> None:  # most have nothing to do
+        """The connections are about to be closed."""
+
     def let_go(self) -> None:  # most have nothing to do
         """Give up what ``hold`` held."""
 

@@ -51,6 +51,11 @@ class FileLock:
         """The first ``count`` bytes of the file that is held; it must not be opened again to be read."""
         return os.pread(self._descriptor, count, 0)
 
+    def keep_from_being_locked(self, first: int, size: int) -> None:
+        """From now on nobody may lock these bytes of the file for writing; nobody may have done so."""
+        if hasattr(fcntl, "F_OFD_SETLK"):
+            _lock(self._descriptor, fcntl.F_RDLCK, first, size)
+
     def release(self) -> None:
         """Give the file up; whatever else this process has open of it must be closed by then."""
         with _guard:
@@ -67,10 +72,9 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, kind: int = fcntl.F_WRLCK, first: int = _BYTE, size: int = 1) -> None:
     if hasattr(fcntl, "F_OFD_SETLK"):
-        wanted = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _BYTE, 1, 0)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", kind, os.SEEK_SET, first, size, 0))
     else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

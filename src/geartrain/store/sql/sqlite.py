@@ -2,8 +2,9 @@
 
 A second user is kept out by a lock on the file itself (``file_lock``), under whatever name it comes. Before a commit is
 said to be done, the file's name must still mean the file that was written: a store that was removed, replaced or
-mounted over takes nothing more. The same file may have been emptied; SQLite does not notice, and writes on at the place
-where it was, leaving a hole. So the file and its log are looked at for the bytes that each must begin with.
+mounted over takes nothing more. The same file may have been emptied or cut short; SQLite does not notice, and writes on
+at the place where it was, leaving a hole. So the file and its log are looked at: for the bytes that each must begin
+with, and for the size that the log had.
 """
 
 from __future__ import annotations
@@ -33,8 +34,12 @@ log = logging.getLogger("geartrain.store")
 MOST_ROWS: Final = 512
 DIGITS: Final = 4
 BUSY_SECONDS: Final = 5
+SHARED_FIRST: Final = 0x40000002  # the bytes that SQLite locks to have a file for itself alone
+SHARED_SIZE: Final = 510
 FILE_BEGINS: Final = b"SQLite format 3\0"
 LOG_BEGINS: Final = b"\x37\x7f\x06"  # and then 0x82 or 0x83
+LOG_HEAD: Final = 32  # bytes
+SALTS: Final = slice(16, 24)  # of them change whenever the log begins anew
 
 SURVIVES: Final = {
     "FULL": "a crash of the job server, of the machine, and a power cut",
@@ -61,7 +66,8 @@ class SQLite(Database):
         self.lock: FileLock | None = None
         self.beside: list[tuple[int, int] | None] = []  # which files the log and its index are
         self.log: int | None = None  # a descriptor of the log
-        self.is_emptied = False  # the file or the log was
+        self.log_salts, self.log_size = b"", 0  # when it was looked at last
+        self.is_emptied = False  # the file or the log was, or was cut short
         self.most_rows = MOST_ROWS
         super().__init__(url, options, tables)
         self.remedy = f"put it back; or move {self.path}, its -wal and its -shm away, and {REBUILD}"
@@ -116,6 +122,19 @@ class SQLite(Database):
             log.warning("store_readable_by_others", extra={"fields": {"file": self.path, "mode": f"{lock.mode:o}"}})
         self.lock = lock
 
+    def begin_and_ask(self, cursor: Any, question: str) -> Any:
+        cursor.execute(self.begin)
+        if self.lock is not None:
+            self._see_that_they_are_whole(self.lock)  # after the commit, a hole may have taken the place of what is cut
+        cursor.execute(question)
+        return cursor.fetchone()
+
+    def before_close(self) -> None:
+        # At the end of a file's last connection SQLite writes its log back and removes it, by its name. It sees to it
+        # that the name still means the file, but looks at the inode alone, which a file on another disk may share.
+        if self.lock is not None and identity(self.path) != self.lock.identity:
+            self.lock.keep_from_being_locked(SHARED_FIRST, SHARED_SIZE)
+
     def let_go(self) -> None:
         if self.log is not None:
             os.close(self.log)
@@ -140,19 +159,26 @@ class SQLite(Database):
         )
 
     def _see_that_they_are_whole(self, lock: FileLock) -> None:
-        """Raises StoreError if the file or its log was ever found emptied.
+        """Raises StoreError if the file or its log was ever found emptied or cut short.
 
         A log of no bytes may also come from another program's checkpoint, after which SQLite begins it anew; a log that
         was written on after it was emptied begins with a hole. The next checkpoint may well write the first bytes
         again, but not what else was there, so what was seen once is not forgotten.
         """
-        log_begins = b"" if self.log is None else os.pread(self.log, len(LOG_BEGINS), 0)
-        if log_begins not in (b"", LOG_BEGINS) or lock.read_start(len(FILE_BEGINS)) != FILE_BEGINS:
+        if self.log is not None:
+            head, size = os.pread(self.log, LOG_HEAD, 0), os.fstat(self.log).st_size
+            salts = head[SALTS]
+            if head and (not head.startswith(LOG_BEGINS) or len(head) < LOG_HEAD):
+                self.is_emptied = True
+            if salts == self.log_salts and size < self.log_size:
+                self.is_emptied = True
+            self.log_salts, self.log_size = salts, size
+        if lock.read_start(len(FILE_BEGINS)) != FILE_BEGINS:
             self.is_emptied = True
         if self.is_emptied:
             raise StoreError(
-                f"the store {self.shown}: the file that this job server writes, or its -wal, has been emptied:"
-                f" move both and the -shm away, and {REBUILD}"
+                f"the store {self.shown}: the file that this job server writes, or its -wal, has been emptied or cut"
+                f" short: move both and the -shm away, and {REBUILD}"
             )
 
     def may_be_rebuilt(self) -> None:

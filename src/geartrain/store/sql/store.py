@@ -226,6 +226,7 @@ class SqlStore(Store):
             yield Unreadable(number, reason)
 
     def close(self) -> None:
+        self._database.before_close()
         self._reader.close()
         self._writer.close()
         self._database.let_go()
