@@ -90,6 +90,43 @@ def test_answers_that_nobody_reads_are_bounded_over_all() -> None:
         pair.await_jobs(20)
 
 
+REPORTS = {
+    "1 kB": [(p.WORK_DATA, bytes(1024))],
+    "100 bytes": [(p.WORK_DATA, bytes(100))],
+    "mixed sizes": [(p.WORK_DATA, bytes(size)) for size in (100, 700, 3000, 30_000)],
+    "warnings": [(p.WORK_WARNING, bytes(400))],
+    "progress": [(p.WORK_STATUS, b"1", b"2")],
+}
+
+
+@pytest.mark.parametrize("kind", REPORTS)
+def test_reports_to_many_that_do_not_read_are_bounded_over_all(kind: str) -> None:
+    """What piles up is counted while it grows, and small pieces take no more than what is counted for them."""
+    limit = 32 * MIB
+    with running_geartrain(f"--max-unsent-total={limit}") as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(DaemonPeer(server.port, receive_buffer=4096)) for _ in range(100)]
+        for client in clients:
+            client.socket.settimeout(30)
+            handle = subscribe(client, 1)
+        worker = stack.enter_context(DaemonPeer(server.port))
+        worker.socket.settimeout(60)
+        assert begin(worker) == handle
+        before, most = memory_of(server), 0
+        batch = b"".join(pack_request(type, handle, *rest) for type, *rest in REPORTS[kind])
+        batch *= max(100_000 // len(batch), 1)
+        # The system keeps some megabytes for each.
+        while server.log.read_text().count(" peer_aborted ") == 0 or most == 0:
+            worker.send(batch)
+            most = max(most, memory_of(server))
+        for _ in range(3 * limit // len(batch) // len(clients) + 1):
+            worker.send(batch)
+            most = max(most, memory_of(server))
+        worker.send(pack_request(p.ECHO_REQ, b""))
+        worker.receive()
+        most = max(most, memory_of(server))
+        assert most < before + limit + 24 * MIB, "the bound, and a part of what comes in one iteration"
+
+
 def test_of_all_that_do_not_read_the_worst_goes_first() -> None:
     with running_geartrain("--max-unsent-total=32MiB") as server, contextlib.ExitStack() as stack:
         worker = stack.enter_context(DaemonPeer(server.port))

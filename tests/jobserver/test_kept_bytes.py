@@ -12,7 +12,7 @@ import pytest
 from world import go_on, request
 
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
-from geartrain.jobserver.outbox import Outbox
+from geartrain.jobserver.outbox import Outbox, Output
 
 LIMIT = 8_000_000
 MOST = 200_000  # requests; a kind that is not refused until then would be kept without bound, or not at all
@@ -113,8 +113,8 @@ def test_jobs_taken_from_a_worker_are_counted() -> None:
 
 
 def test_a_touched_list_does_not_grow_with_what_is_sent() -> None:
-    touched: list[Outbox] = []
-    outbox = Outbox(touched)
+    output = Output()
+    outbox = Outbox(output)
     for _ in range(100):
         outbox.send(b"x")
-    assert touched == [outbox]
+    assert output.touched == [outbox]

@@ -6,7 +6,7 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from world import go_on, request
 
@@ -14,10 +14,13 @@ from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.chores import REQUEST_COST
 from geartrain.jobserver.outbox import (
     BIG_PIECE,
+    MAX_FRESH,
     MAX_UNREAD_OUTPUT,
     SHARED_PIECE,
+    SOCKET_TAKES,
     WRITTEN_PEERS,
     Outbox,
+    Output,
     take_first,
 )
 
@@ -66,6 +69,70 @@ def test_take_gives_all_bytes_in_order_in_few_buffers(sizes: list[int]) -> None:
     assert peer.unsent == 0
     peer.send(b"more")
     assert peer.take() == [b"more"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from([1, 1000, 40_000, 3_000_000, 9_000_000, 17_000_000]), max_size=9),
+    st.lists(st.integers(0, 8), max_size=3, unique=True),
+)
+def test_much_is_taken_bit_by_bit(sizes: list[int], deferred: list[int]) -> None:
+    peer = connect(JobServer())
+    whole = bytes(range(256)) * 70_000
+    pieces = [whole[place : place + size] for place, size in enumerate(sizes)]
+    replies = []
+    for place, piece in enumerate(pieces):
+        peer.send(piece)
+        if place in deferred:
+            replies.append((place, peer.defer()))
+    taken = bytearray()
+    while True:
+        while peer.has_more:
+            buffers = peer.take()
+            assert all(buffers), "an empty buffer"
+            assert 0 < sum(map(len, buffers)) <= 2 * SOCKET_TAKES
+            taken += b"".join(buffers)
+            assert peer.unsent == sum(sizes) - len(taken)
+            assert peer.held >= peer.unsent
+        assert peer.take() == []
+        until = replies[0][0] if replies else len(sizes)
+        assert taken == b"".join(pieces[:until]), "all up to the first reply that waits, and no more"
+        if not replies:
+            break
+        replies.pop(0)[1].open = True
+    assert peer.unsent == peer.held == 0
+
+
+def test_who_makes_much_output_waits_until_it_is_written(server: JobServer) -> None:
+    """Those who ask for little go on meanwhile."""
+    worker = connect(server)
+    server.receive(worker, request("CAN_DO", b"f"))
+    clients = [connect(server, fd) for fd in range(2, 1002)]
+    for client in clients:
+        server.receive(client, request("SUBMIT_JOB", b"f", b"u", b""))
+    server.receive(worker, request("GRAB_JOB"))
+    report = request("WORK_DATA", b"H:localhost:1", bytes(1000))
+    echo = request("ECHO_REQ", b"x")
+    server.receive(worker, report * 15)
+    while server.output.fresh < MAX_FRESH:
+        server.tick(1000.0, 1_800_000_000.0)
+        server.receive(worker, b"")
+        server.receive(worker, report * 15)
+    made = server.output.fresh
+    for _ in range(5):
+        server.tick(1000.0, 1_800_000_000.0)
+        server.receive(worker, report)
+        assert worker.stalled
+        server.receive(clients[0], echo)
+        assert not clients[0].stalled
+    assert server.output.fresh == made + 5 * len(echo)
+    for client in clients:
+        client.full = True
+    while server.touched:
+        for outbox in take_first(server.output):
+            outbox.touched = False
+    server.receive(worker, b"")
+    assert server.output.fresh > 1000 * 1000
 
 
 def test_a_peer_is_touched_once_until_it_is_taken(server: JobServer) -> None:
@@ -259,51 +326,51 @@ def test_a_large_request_is_not_kept_beside_its_answer(server: JobServer) -> Non
 # ── whom to write to ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def outboxes(*sizes: int) -> list[Outbox]:
-    touched: list[Outbox] = []
+def outboxes(*sizes: int) -> Output:
+    output = Output()
     pieces = {size: bytes(size) for size in set(sizes)}
     for size in sizes:
-        Outbox(touched).send_shared(pieces[size])
-    return touched
+        Outbox(output).send_shared(pieces[size])
+    return output
 
 
 def test_a_few_bytes_for_many_go_out_at_once() -> None:
-    touched = outboxes(*[100] * 1000)
-    all_of_them = touched[:]
-    assert take_first(touched) == all_of_them
-    assert touched == []
+    output = outboxes(*[100] * 1000)
+    all_of_them = output.touched[:]
+    assert take_first(output) == all_of_them
+    assert output.touched == []
 
 
 def test_much_goes_out_some_at_a_time_and_in_order() -> None:
-    touched = outboxes(*[1_000_000] * 50)
-    all_of_them = touched[:]
+    output = outboxes(*[1_000_000] * 50)
+    all_of_them = output.touched[:]
     turns = []
-    while touched:
-        turns.append(take_first(touched))
+    while output.touched:
+        turns.append(take_first(output))
     assert [each for turn in turns for each in turn] == all_of_them
     assert [len(turn) for turn in turns] == [9, 9, 9, 9, 9, 5]
 
 
 def test_very_many_go_out_some_at_a_time() -> None:
-    touched = outboxes(*[10] * (2 * WRITTEN_PEERS + 1))
-    assert [len(take_first(touched)) for _ in range(4)] == [WRITTEN_PEERS, WRITTEN_PEERS, 1, 0]
+    output = outboxes(*[10] * (2 * WRITTEN_PEERS + 1))
+    assert [len(take_first(output)) for _ in range(4)] == [WRITTEN_PEERS, WRITTEN_PEERS, 1, 0]
 
 
 def test_small_answers_do_not_wait_behind_large_ones() -> None:
-    touched = outboxes(*[5_000_000] * 10, 100, 5_000_000, 100)
-    small = [touched[10], touched[12]]
-    first = take_first(touched)
+    output = outboxes(*[5_000_000] * 10, 100, 5_000_000, 100)
+    small = [output.touched[10], output.touched[12]]
+    first = take_first(output)
     assert first[-2:] == small
     assert len(first) == 4, "of the large ones two: a socket takes a part of each at once"
 
 
 @given(st.lists(st.sampled_from([0, 10, 5000, 100_000, 3_000_000, 9_000_000]), max_size=200))
 def test_everybody_has_a_turn(sizes: list[int]) -> None:
-    touched = outboxes(*sizes)
-    waiting = touched[:]
+    output = outboxes(*sizes)
+    waiting = output.touched[:]
     while waiting:
-        first = take_first(touched)
+        first = take_first(output)
         assert first
         assert first == [each for each in waiting if each in first]
         waiting = [each for each in waiting if each not in first]
-        assert touched == waiting
+        assert output.touched == waiting

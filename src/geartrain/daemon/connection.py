@@ -50,13 +50,14 @@ class Switchboard(Protocol):
 class Connection(Flow, asyncio.Protocol):
     """The driver of one peer."""
 
-    __slots__ = ("counted", "daemon", "peer", "socket", "transport", "watched")
+    __slots__ = ("counted", "daemon", "given", "peer", "socket", "transport", "watched")
 
     def __init__(self, daemon: Switchboard) -> None:
         super().__init__()
         self.daemon = daemon
         self.peer: Peer | None = None
         self.counted = False  # among the unread output
+        self.given = 0  # bytes that the transport was given last, if many: it may hold all until the last one is out
         self.watched = False  # counted or ending: there is more to do after a write
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
 
@@ -97,14 +98,21 @@ class Connection(Flow, asyncio.Protocol):
         return self.peer is not None and self.has_more(self.peer)
 
     def pause_writing(self) -> None:
-        self.full = True
+        assert self.peer is not None
+        self.full = self.peer.full = True
         self._count()
         self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        self.full = False
+        peer = self.peer
+        assert peer is not None
+        self.full = peer.full = False
+        self.given = 0
+        if not peer.unsent:
+            peer.largest = 0
         self._count()
         self.go_on()
+        self._write_on()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.socket is not None:
@@ -120,15 +128,20 @@ class Connection(Flow, asyncio.Protocol):
     @property
     def unread(self) -> int:
         peer = self.peer
-        return self.transport.get_write_buffer_size() + (0 if peer is None else peer.unsent)
+        return (max(self.given, FULL) if self.full else 0) + (0 if peer is None else peer.held)
 
     def write(self) -> None:
         peer = self.peer
         assert peer is not None
+        if self.full:
+            self._leave(peer)
+            return
+        before = peer.unsent
         buffers = peer.take()
         if buffers and not self.closing:
-            if self.full and not self._may_add(buffers):
-                return
+            given = before - peer.unsent
+            if given > FULL:
+                self.given = given
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             else:
@@ -138,13 +151,37 @@ class Connection(Flow, asyncio.Protocol):
 
     def _look_after(self, peer: Peer) -> None:
         """What most writes need not do."""
+        if self.transport.is_closing():
+            return
         if self.counted or peer.unsent > FULL:
             if peer.overflown:
                 self.abort()
                 return
             self._count()
             self.daemon.relieve()
+        if peer.has_more and not self.full:
+            self.daemon.loop.call_soon(self._write_on)
         self._do(self.after_write(peer))
+
+    def _leave(self, peer: Peer) -> None:
+        """What has come for a peer that does not read waits where it is, unless it is too much."""
+        peer.touched = False
+        if self.transport.is_closing():
+            return
+        unread = self.daemon.unread
+        if peer.overflown or unread.is_too_much(self, unread.noted(self), peer.largest):
+            self.abort()
+            return
+        self._count()
+        self.daemon.relieve()
+        self._do(self.after_write(peer))
+
+    def _write_on(self) -> None:
+        """Have the rest written with the output of the next iteration."""
+        peer = self.peer
+        if peer is not None and peer.has_more and not self.transport.is_closing():
+            peer.touch()
+            self.daemon.open_iteration()
 
     def _do(self, step: int) -> None:
         if step == GO_ON:
@@ -164,13 +201,6 @@ class Connection(Flow, asyncio.Protocol):
             self.daemon.receive(peer, b"")
         if self.may_read(peer):
             self.transport.resume_reading()
-
-    def _may_add(self, buffers: list[bytes]) -> bool:
-        """Whether more may wait for a peer that has much unread already; if not, it is dropped."""
-        if self.daemon.unread.is_too_much(self, self.transport.get_write_buffer_size(), max(map(len, buffers))):
-            self.abort()
-            return False
-        return True
 
     def _count(self) -> None:
         """Have what is not read counted, while it is much."""
@@ -192,6 +222,8 @@ class Connection(Flow, asyncio.Protocol):
         """Close from our side: say the last words, then read and forget for a moment, since a reset would undo them."""
         if self.closing or self.transport.is_closing():
             return
+        while self.peer is not None and (buffers := self.peer.take()):
+            self.transport.writelines(buffers)
         self.closing = True
         if self.transport.can_write_eof():
             self.transport.write_eof()

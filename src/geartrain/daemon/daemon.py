@@ -234,7 +234,9 @@ class Daemon:
         touched = server.touched
         if touched:
             if len(touched) > FEW:
-                touched = self._first(touched)
+                touched = self._first()
+            else:
+                server.output.fresh = 0
             for peer in touched:
                 if peer.outlet is not None:  # else its connection is gone
                     peer.outlet.write()
@@ -266,10 +268,10 @@ class Daemon:
             if not self.stopped.is_set() and not server.running:
                 self.stop("no job is running")
 
-    def _first(self, touched: list[Outbox]) -> list[Outbox]:
+    def _first(self) -> list[Outbox]:
         """Those that are written to in this iteration; the others have to wait for the next one."""
-        first = take_first(touched)
-        if touched:
+        first = take_first(self.server.output)
+        if self.server.touched:
             self.open_iteration()
         return first
 

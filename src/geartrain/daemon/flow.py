@@ -6,7 +6,7 @@ whatever comes later decide alike. ``UnreadOutput`` counts what all outlets toge
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
 from geartrain.daemon.outlet import Outlet
@@ -84,6 +84,10 @@ class UnreadOutput:
             self._passing[outlet] = coming
         return False
 
+    def noted(self, outlet: Outlet) -> int:
+        """What an outlet held when it told so last."""
+        return self._of.get(outlet, 0)
+
     def note(self, outlet: Outlet, unread: int) -> None:
         """An outlet holds so much."""
         before = self._of.get(outlet)
@@ -95,9 +99,10 @@ class UnreadOutput:
         self._of[outlet] = unread
         self.total += unread - before
         if len(self._ranking) > 2 * len(self._of) + 100:
-            self._ranking = []
-            for each, its in self._of.items():
-                self._rank(each, its)
+            self._noted += 1
+            self._ranking = [(-its, self._noted + at, each) for at, (each, its) in enumerate(self._of.items())]
+            self._noted += len(self._of)
+            heapify(self._ranking)
         else:
             self._rank(outlet, unread)
 

@@ -10,14 +10,16 @@ from geartrain.daemon.flow import DRAIN, FULL, GO_ON, Flow
 from geartrain.errors import RemoteProtocolError
 from geartrain.jobserver import Origin
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
+from geartrain.wire.packets import HEADER_SIZE
 from geartrain.wire.parser import LARGEST_BODY, Packet, Parser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from geartrain.daemon.extension import Host
 
 HOST = "in-process"
+PACKET_COST = 300  # bytes that a packet takes beside those that came
 
 
 class InProcessPeer(Flow):
@@ -41,6 +43,7 @@ class InProcessPeer(Flow):
         self._parser = Parser(LARGEST_BODY)
         self._packets: deque[Packet] = deque()
         self._unread = 0  # bytes of them, about
+        self._unparsed = 0  # bytes in the parser, about
         self._came = asyncio.Event()
 
     # ── for the extension ───────────────────────────────────────────────────────────────────────────────────────
@@ -64,8 +67,12 @@ class InProcessPeer(Flow):
             await self._came.wait()
         packet = self._packets.popleft()
         self._unread -= _size(packet)
+        was_full = self.full
+        self._parse()
         if not self.closed:
             self._count()
+            if was_full and not self.full:
+                self._write_on()
             self._go_on()
         return packet
 
@@ -81,28 +88,26 @@ class InProcessPeer(Flow):
 
     @property
     def unread(self) -> int:
-        return self._unread if self.closed else self._unread + self.peer.unsent
+        return self._unread + self._unparsed + (0 if self.closed else self.peer.held)
 
     def write(self) -> None:
         peer = self.peer
         if peer.overflown:
             self.abort()
             return
-        buffers = peer.take()
-        if buffers and self.full and self._host.unread.is_too_much(self, self._unread, max(map(len, buffers))):
+        peer.touched = False
+        unread = self._host.unread
+        if self.full and unread.is_too_much(self, unread.noted(self), peer.largest):
             self.abort()
             return
-        try:
-            for buffer in buffers:
-                self._parser.feed(buffer)
-                while (packet := self._parser.next_packet()) is not None:
-                    self._packets.append(packet)
-                    self._unread += _size(packet)
-        except RemoteProtocolError:  # an answer to a text command
-            self.abort()
+        if not self.full:
+            self._feed(peer.take())
+        if self.closed:
             return
         self._count()
         self._host.relieve()
+        if peer.has_more and not self.full:
+            self._host.loop.call_soon(self._write_on)
         step = self.after_write(peer)
         if step == GO_ON:
             self._host.loop.call_soon(self._go_on)
@@ -114,17 +119,48 @@ class InProcessPeer(Flow):
         if not self.closed:
             self._host.on_abort(self.peer, self.unread)
             self._packets.clear()
-            self._unread = 0
-            self.drain_close()
+            self._parser = Parser(LARGEST_BODY)
+            self._unread = self._unparsed = 0
+            self._leave()
 
     def drain_close(self, seconds: float = 0.0) -> None:
         if not self.closed:
-            self.close()
-            self._host.loop.call_soon(self._on_lost)
+            while buffers := self.peer.take():
+                self._feed(buffers)
+        if not self.closed:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.close()
+        self._host.loop.call_soon(self._on_lost)
+
+    def _feed(self, buffers: Iterable[bytes]) -> None:
+        for buffer in buffers:
+            self._parser.feed(bytes(buffer))
+            self._unparsed += len(buffer)
+            self._parse()
+
+    def _write_on(self) -> None:
+        """Have what waits in the outbox written with the output of the next iteration."""
+        if not self.closed and self.peer.has_more:
+            self._host.open_iteration()
+            self.peer.touch()
+
+    def _parse(self) -> None:
+        """Make packets of what was written, as long as they are not too many; closes where an answer is none."""
+        try:
+            while self._unread < MAX_UNREAD_OUTPUT and (packet := self._parser.next_packet()) is not None:
+                self._packets.append(packet)
+                self._unread += _size(packet)
+                self._unparsed -= _size(packet) - PACKET_COST
+        except RemoteProtocolError:  # an answer to a text command
+            self.abort()
 
     def _count(self) -> None:
         """Have what is not received counted, while it is much."""
-        self.full = self._unread >= MAX_UNREAD_OUTPUT
+        self.full = self.peer.full = self._unread >= MAX_UNREAD_OUTPUT
+        if not self.full:
+            self.peer.largest = 0
         if self.unread > FULL:
             self._host.unread.note(self, self.unread)
         else:
@@ -137,4 +173,4 @@ class InProcessPeer(Flow):
 
 
 def _size(packet: Packet) -> int:
-    return sum(map(len, packet.arguments)) + 12
+    return sum(map(len, packet.arguments)) + max(len(packet.arguments) - 1, 0) + HEADER_SIZE + PACKET_COST

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.counters import Counters
-from geartrain.jobserver.outbox import Outbox
+from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i16, i32, i64, mypyc_attr, u8
 
@@ -250,8 +250,8 @@ class Ability:
 class Peer(Outbox):
     """One connection: what it can do, what it runs, what it waits for; it may be client, worker and admin at once."""
 
-    def __init__(self, touched: list[Outbox], origin: Origin, parser: Parser, exceptions: bool) -> None:
-        super().__init__(touched)
+    def __init__(self, output: Output, origin: Origin, parser: Parser, exceptions: bool) -> None:
+        super().__init__(output)
         self.host: str = origin.host
         self.fd: int = origin.fd
         self.rights: i64 = origin.rights  # see dispatch
@@ -278,6 +278,8 @@ class Peer(Outbox):
         # Input that waits.
         self.half_sent_since: float = 0.0  # when the half-sent packet began; 0: there is none
         self.half_sent: i64 = 0  # bytes of it that have come
+
+        self.produced: i64 = 0  # bytes of output that it has made since there was too much fresh output
 
         # Flags stand together, since one between pointers takes the room of a pointer.
         self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL

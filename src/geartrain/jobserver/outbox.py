@@ -1,8 +1,9 @@
 """What one connection is to get, in order, and the replies in it that wait for the store.
 
-Packets are appended as pieces and taken once an iteration, joined. A *deferred reply* is a piece that must not be
-written before the store has answered; neither is anything behind it, since replies carry no number and are told apart
-by their order alone.
+Packets are appended as pieces and taken once an iteration, joined. While a peer does not read they are not taken: a
+piece that several peers get is joined, and so copied for each of them, only when it is written. A *deferred reply* is a
+piece that must not be written before the store has answered; neither is anything behind it, since replies carry no
+number and are told apart by their order alone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from geartrain.wire.packets import ERROR, response_head
 
 BIG_PIECE: Final = 32 * 1024  # pieces from this size on are written as they are, without another copy
 SHARED_PIECE: Final = 2 * 1024  # the same for a piece that several connections get: it is held once
+PIECE_COST: Final = 64  # bytes that a piece takes beside its own
 MAX_UNREAD_OUTPUT: Final = 1024 * 1024  # a peer's own requests wait while so many bytes are to be written to it
 
 # What is written in one iteration, so that nobody waits long for it.
 WRITTEN_PEERS: Final = 1000
 WRITTEN_BYTES: Final = 8 * 1024 * 1024
-SOCKET_TAKES: Final = 4 * 1024 * 1024  # at most at once; what is beyond that costs nothing to keep
+SOCKET_TAKES: Final = 4 * 1024 * 1024  # at most at once; what is beyond that is not taken from the outbox
+MAX_FRESH: Final = 2 * WRITTEN_BYTES  # who makes more than small answers waits while so much is to be written
 SMALL_ANSWER: Final = 4 * 1024  # does not wait behind large ones
 
 
@@ -39,18 +42,30 @@ class DeferredReply:
         self.next_of_outbox: DeferredReply | None = None
 
 
-class Outbox:
-    """The output of one connection; ``all_touched`` is the list of those that the driver has to look at."""
+@final
+class Output:
+    """The output of all connections."""
 
-    def __init__(self, all_touched: list[Outbox]) -> None:
+    def __init__(self) -> None:
+        self.touched: list[Outbox] = []  # those that the driver has to look at
+        self.fresh: i64 = 0  # bytes that the driver has not looked at yet
+
+
+class Outbox:
+    """The output of one connection, in that of all."""
+
+    def __init__(self, output: Output) -> None:
+        self.output: Output = output
         self.outlet: Any = None  # for the driver: what writes this output
         self.pieces: list[bytes] = []
-        self.unsent: i64 = 0  # bytes in pieces
+        self.unsent: i64 = 0  # bytes in pieces that have not been taken
         self.first_deferred: DeferredReply | None = None  # nothing from it on may be written yet
         self.last_deferred: DeferredReply | None = None
         self.taken: i64 = 0  # pieces ever taken: the index of pieces[0]
-        self.all_touched: list[Outbox] = all_touched
+        self.cut: i64 = 0  # bytes of the first piece that have been taken
+        self.largest: i64 = 0  # bytes of the largest piece that is big, since the driver last set it to 0
         self.touched: bool = False
+        self.full: bool = False  # set by the driver: the outlet takes nothing now
         self.big: bool = False  # whether one of the pieces is written as it is
         self.busy: bool = False  # a chore is under way, before which the peer's next request can't be read
         self.closing: bool = False  # to be closed once what take() gives has been written
@@ -60,13 +75,15 @@ class Outbox:
     def send(self, piece: bytes) -> None:
         """Add a whole packet, or a part of one, to what is to be written."""
         size: i64 = len(piece)
+        output = self.output
         self.pieces.append(piece)
         self.unsent += size
+        output.fresh += size
         if size >= BIG_PIECE:
-            self.big = True
+            self._note_big(size)
         if not self.touched:
             self.touched = True
-            self.all_touched.append(self)
+            output.touched.append(self)
 
     def send_shared(self, piece: bytes) -> None:
         """As ``send``, for a piece that others get too."""
@@ -83,7 +100,17 @@ class Outbox:
         """Have the driver look at this peer at the end of the iteration."""
         if not self.touched:
             self.touched = True
-            self.all_touched.append(self)
+            self.output.touched.append(self)
+
+    @property
+    def held(self) -> i64:
+        """Bytes of memory that the pieces take, as if nobody else got them."""
+        return self.unsent + PIECE_COST * len(self.pieces)
+
+    def _note_big(self, size: i64) -> None:
+        self.big = True
+        if size > self.largest:
+            self.largest = size
 
     def defer(self) -> DeferredReply:
         """Make the piece sent last a deferred reply: it, and all behind it, waits until that is open."""
@@ -104,7 +131,7 @@ class Outbox:
         self.unsent += len(piece) - len(self.pieces[at])
         self.pieces[at] = piece
         if len(piece) >= BIG_PIECE:
-            self.big = True
+            self._note_big(len(piece))
 
     def send_error(self, code: bytes, text: bytes) -> None:
         """Answer with an ERROR packet (section 1.7)."""
@@ -119,65 +146,114 @@ class Outbox:
         """The connection is gone: nothing is written any more."""
         self.gone = True
         self.pieces = []
+        self.cut = 0
         self.unsent = 0
 
-    def take(self) -> list[bytes]:
-        """What is to be written now: a few buffers, none of them empty; small pieces are joined."""
+    def take(self) -> list[Any]:
+        """What is to be written now: a few buffers, none of them empty; small pieces are joined.
+
+        Much is taken bit by bit, as far as it may be written: then ``has_more`` says so.
+        """
         self.touched = False
         pieces = self.pieces
-        if self.overflown:
+        if self.overflown or not pieces:
             return []
-        if self.first_deferred is not None:
-            pieces = self._free_pieces()
-        if not pieces:
-            return []
-        if pieces is self.pieces:
+        if self.first_deferred is None and self.unsent <= 2 * SOCKET_TAKES and self.cut == 0:
             self.taken += len(pieces)
             self.unsent = 0
-        if not self.big:
-            joined = [b"".join(pieces)] if len(pieces) > 1 else [pieces[0]]
-            pieces.clear()
-            return joined
-        if pieces is self.pieces:
+            if not self.big:
+                joined: list[Any] = [b"".join(pieces)] if len(pieces) > 1 else [pieces[0]]
+                pieces.clear()
+                return joined
             self.pieces = []
             self.big = False
-        buffers: list[bytes] = []
-        run: list[bytes] = []
-        for piece in pieces:
-            if len(piece) < SHARED_PIECE:
-                run.append(piece)
-                continue
-            if run:
-                buffers.append(b"".join(run))
-                run = []
-            buffers.append(piece)
-        if run:
-            buffers.append(b"".join(run))
-        return buffers
+            return _joined(pieces)
+        return self._take_some()
 
-    def _free_pieces(self) -> list[bytes]:
-        """The pieces before the first deferred reply that is not open, taken out."""
+    @property
+    def has_more(self) -> bool:
+        """Whether more may be taken."""
+        if not self.pieces:
+            return False
+        first = self.first_deferred
+        return first is None or first.open or first.index > self.taken
+
+    def _take_some(self) -> list[Any]:
+        """As much as a socket takes of what stands before the first deferred reply that is not open."""
+        pieces = self.pieces
         reply = self.first_deferred
         while reply is not None and reply.open:
             reply = reply.next_of_outbox
         self.first_deferred = reply
+        free: i64 = len(pieces)
         if reply is None:
             self.last_deferred = None
-            return self.pieces
-        count: i64 = reply.index - self.taken
-        free = self.pieces[:count]
-        self.pieces = self.pieces[count:]
+        else:
+            free = reply.index - self.taken
+        count: i64 = 0
+        cut: i64 = self.cut
+        size: i64 = -cut
+        while count < free and size < SOCKET_TAKES:
+            size += len(pieces[count])
+            count += 1
+        if count == 0:
+            return []
+        part: Any = None  # of the last piece, if that is too large to be taken whole
+        first: Any = None
+        if size > 2 * SOCKET_TAKES:
+            count -= 1
+            last = pieces[count]
+            size -= len(last)
+            start: i64 = cut if count == 0 else 0
+            part = memoryview(last)[start : start + SOCKET_TAKES]
+            size += start + SOCKET_TAKES
+            self.cut = start + SOCKET_TAKES
+        else:
+            self.cut = 0
+        taken = pieces[:count]
+        del pieces[:count]
+        if cut > 0 and taken:
+            first = memoryview(taken.pop(0))[cut:]
         self.taken += count
-        for piece in free:
-            self.unsent -= len(piece)
-        return free
+        self.unsent -= size
+        buffers: list[Any] = []
+        if self.big:
+            buffers = _joined(taken)
+        elif taken:
+            buffers.append(b"".join(taken))
+        if not pieces:
+            self.big = False
+        if first is not None:
+            buffers.insert(0, first)
+        if part is not None:
+            buffers.append(part)
+        return buffers
 
 
-def take_first(touched: list[Outbox]) -> list[Outbox]:
+def _joined(pieces: list[bytes]) -> list[Any]:
+    """The pieces, those that are small joined."""
+    buffers: list[Any] = []
+    run: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < SHARED_PIECE:
+            run.append(piece)
+            continue
+        if run:
+            buffers.append(b"".join(run))
+            run = []
+        buffers.append(piece)
+    if run:
+        buffers.append(b"".join(run))
+    return buffers
+
+
+def take_first(output: Output) -> list[Outbox]:
     """Take out whom to write to in this iteration: all, or as many as it may take, those with small answers first."""
+    touched = output.touched
     total: i64 = 0
     for outbox in touched:
-        total += outbox.unsent if outbox.unsent < SOCKET_TAKES else SOCKET_TAKES
+        total += _writable(outbox)
+    output.fresh = 0
     if total <= WRITTEN_BYTES and len(touched) <= WRITTEN_PEERS:
         first = touched[:]
         touched.clear()
@@ -186,11 +262,19 @@ def take_first(touched: list[Outbox]) -> list[Outbox]:
     later: list[Outbox] = []
     left: i64 = WRITTEN_BYTES
     for outbox in touched:
-        size: i64 = outbox.unsent if outbox.unsent < SOCKET_TAKES else SOCKET_TAKES
+        size = _writable(outbox)
         if len(first) < WRITTEN_PEERS and (size <= SMALL_ANSWER or left > 0):
             first.append(outbox)
             left -= size
         else:
             later.append(outbox)
+            output.fresh += size
     touched[:] = later
     return first
+
+
+def _writable(outbox: Outbox) -> i64:
+    """How many bytes are written at most if it is this one's turn."""
+    if outbox.full:
+        return 0
+    return outbox.unsent if outbox.unsent < SOCKET_TAKES else SOCKET_TAKES

@@ -39,7 +39,7 @@ from geartrain.jobserver.dispatch import dispatch
 from geartrain.jobserver.half_sent import watch_half_sent
 from geartrain.jobserver.model import Peer
 from geartrain.jobserver.origin import Origin
-from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
+from geartrain.jobserver.outbox import MAX_FRESH, MAX_UNREAD_OUTPUT, SMALL_ANSWER
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
 from geartrain.jobserver.rules import keeping, storage
@@ -111,7 +111,7 @@ class JobServer(State):
         """A new connection."""
         settings = self.settings
         parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
-        peer = Peer(self.touched, origin, parser, settings.exceptions)
+        peer = Peer(self.output, origin, parser, settings.exceptions)
         self.peers[peer] = None
         return peer
 
@@ -131,6 +131,10 @@ class JobServer(State):
             resume(self, peer)
         peer.stalled = False
         begun_at: i64 = self.cost
+        output = self.output
+        if output.fresh < MAX_FRESH:
+            peer.produced = 0
+        fresh_before: i64 = output.fresh - peer.produced
         restricted = peer.rights != EVERYTHING
         whole = False  # whether a message came whole
         while True:
@@ -141,6 +145,11 @@ class JobServer(State):
                 break
             cost: i64 = self.cost - begun_at
             if peer.unsent >= MAX_UNREAD_OUTPUT or cost >= REQUEST_COST or (cost > 0 and self.cost >= ITERATION_COST):
+                peer.stalled = True
+                peer.touch()
+                parser.release()
+                break
+            if output.fresh >= MAX_FRESH and output.fresh - fresh_before > SMALL_ANSWER:
                 peer.stalled = True
                 peer.touch()
                 parser.release()
@@ -187,6 +196,7 @@ class JobServer(State):
                 dispatch(self, peer, type)
             self.cost += 4
             whole = True
+        peer.produced = output.fresh - fresh_before
         if (parser.waiting or peer.half_sent_since > 0) and not watch_half_sent(self, peer, whole):
             hang_up(self, peer)
 

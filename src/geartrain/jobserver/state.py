@@ -7,7 +7,7 @@ nothing about jobs: it holds, counts and bounds.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from geartrain.jobserver.agenda import Agenda
 from geartrain.jobserver.changes import Changes
@@ -17,15 +17,13 @@ from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.handles import Handles
 from geartrain.jobserver.kept import KeptRecords
 from geartrain.jobserver.model import DELAYED, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
+from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
 from geartrain.native import i64
 from geartrain.wire.packets import LAYOUTS
 from geartrain.wire.text import as_text
-
-if TYPE_CHECKING:
-    from geartrain.jobserver.outbox import Outbox
 
 MAX_EVENTS: Final = 1000  # kept for one iteration
 MAX_REVOKED: Final = 1000  # jobs taken from a worker that it may still report on
@@ -71,7 +69,8 @@ class State:
         self.peers: dict[Peer, None] = {}
         self.abilities_registered: i64 = 0
         self.losses: i64 = 0  # workers that were lost with a job
-        self.touched: list[Outbox] = []
+        self.output: Output = Output()
+        self.touched: list[Outbox] = self.output.touched
         self.first_woken: Peer | None = None
         self.last_woken: Peer | None = None
         self.delayed: Deadlines = Deadlines(self._is_delayed)  # in Unix time
