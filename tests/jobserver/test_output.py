@@ -224,6 +224,32 @@ def test_the_listing_of_workers_with_long_lines_is_no_larger(server: JobServer) 
     assert lines == 302
 
 
+def test_a_line_of_workers_is_made_as_it_is_read() -> None:
+    """A worker with 100,000 functions has a line of 10 MB; what it learns and forgets meanwhile does no harm."""
+    settings = Settings()
+    settings.max_abilities = 1_000_000
+    server = JobServer(settings)
+    server.tick(1000.0, 1_800_000_000.0)
+    worker = connect(server, 7)
+    count = 100_000
+    for start in range(0, count, 1000):
+        server.receive(worker, b"".join(request("CAN_DO", b"%099d" % number) for number in range(start, start + 1000)))
+        server.tick(1000.0, 1_800_000_000.0)
+    peer = connect(server, 8)
+    server.receive(peer, b"workers\n")
+    assert peer.stalled
+    first = b"".join(peer.take())
+    server.receive(worker, request("CAN_DO", b"new") + request("CANT_DO", b"%099d" % (count - 1)))
+    server.receive(worker, request("CANT_DO", b"%099d" % 5))
+    parts = [first]
+    while peer.stalled:
+        go_on(server, peer)
+        assert peer.unsent < MAX_UNREAD_OUTPUT + 20_000
+        parts += peer.take()
+    names = b" ".join(b"%099d" % number for number in range(count - 1, -1, -1) if number != 5)
+    assert b"".join(parts) == b"7 127.0.0.1 - : %b\n8 127.0.0.1 - :\n.\n" % names
+
+
 @pytest.mark.parametrize("size", [10, 1000, 100_000])
 def test_requests_wait_while_their_answers_are_not_taken(server: JobServer, size: int) -> None:
     peer = connect(server)

@@ -7,16 +7,19 @@ between two pages may be missed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.links import registered_abilities
-from geartrain.jobserver.model import RUNNING, Function, Job, Peer
+from geartrain.jobserver.model import RUNNING, Ability, Function, Job, Peer
+from geartrain.native import i64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geartrain.jobserver.state import State
+
+_PAGE: Final = 2000  # abilities
 
 
 @final
@@ -64,16 +67,41 @@ class JobView:
 
 @final
 class PeerView:
-    """One connection; ``abilities`` are function names as shown, in the order of their registration."""
+    """One connection; what it can do is told by ``abilities``."""
 
     def __init__(self, peer: Peer) -> None:
         self.fd: int = peer.fd
         self.host: str = peer.host
         self.client_id: bytes = peer.client_id
         self.shown_id: bytes = peer.shown_id
-        self.abilities: list[bytes] = [ability.function.shown for ability in registered_abilities(peer)]
+        self.peer: Peer = peer
         self.sleeping: bool = peer.sleeping
         self.unsent: int = peer.unsent
+
+
+def abilities(state: State, view: PeerView) -> Iterator[bytes]:
+    """What a peer can do: function names as shown, last registered first."""
+    peer = view.peer
+    if peer.abilities is None:
+        for ability in reversed(registered_abilities(peer)):
+            yield ability.function.shown
+        return
+    before = state.abilities_registered + 1
+    while True:
+        page: list[Ability] = []
+        passed: i64 = 0
+        for ability in reversed((peer.abilities or {}).values()):
+            passed += 1
+            if ability.order < before:
+                page.append(ability)
+                if len(page) == _PAGE:
+                    break
+        state.cost += passed // 4
+        if not page:
+            return
+        before = page[-1].order
+        for ability in page:
+            yield ability.function.shown
 
 
 def functions(state: State) -> Iterator[FunctionView]:

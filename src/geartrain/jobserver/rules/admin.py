@@ -73,7 +73,8 @@ def _show(state: State, peer: Peer, arguments: list[bytes]) -> None:
         peer.send(b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n")
 
 
-# The lines of listings are made by generator functions, since compiled code makes a list of a generator expression.
+# The lines of listings are made by generator functions, since compiled code makes a list of a generator expression. One
+# of any length comes in parts.
 
 
 def _status_lines(state: State) -> Iterator[bytes]:
@@ -88,10 +89,13 @@ def _priority_lines(state: State) -> Iterator[bytes]:
 
 
 def _peer_lines(state: State) -> Iterator[bytes]:
-    """``fd ip id : function ...``, last registered first."""
+    """``fd ip id : function ...``, last registered first; a line comes in parts, since it may be long."""
     for view in snapshot.peers(state):
-        abilities = b"".join([b" " + name for name in reversed(view.abilities)])
-        yield b"%d %b %b :%b\n" % (view.fd, view.host.encode(), view.shown_id, abilities)
+        yield b"%d %b %b :" % (view.fd, view.host.encode(), view.shown_id)
+        for name in snapshot.abilities(state, view):
+            state.cost += 3
+            yield b" " + name
+        yield b"\n"
 
 
 def _job_lines(state: State) -> Iterator[bytes]:
@@ -122,13 +126,13 @@ def _verbose(state: State, peer: Peer, _: list[bytes]) -> None:
     peer.send(b"OK %b\n" % state.settings.verbosity)
 
 
-def _chunks(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines in chunks, and the dot that ends them."""
+def _chunks(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines, or parts of them, in chunks, and the dot that ends them."""
     chunk: list[bytes] = []
     size = 0
-    for line in lines:
-        chunk.append(line)
-        size += len(line)
+    for part in parts:
+        chunk.append(part)
+        size += len(part)
         if size >= _CHUNK:
             yield b"".join(chunk)
             chunk = []
