@@ -177,6 +177,23 @@ def listings(port: int) -> Iterator[Callable[[], None]]:
     yield ask
 
 
+def abilities(port: int) -> Iterator[Callable[[], None]]:
+    workers = [Peer(port) for _ in range(10)]
+    for worker in workers:
+        for start in range(0, 20_000, 1000):
+            worker.send(b"".join(packet(1, b"function-%d" % number) for number in range(start, start + 1000)))
+        worker.send(packet(ECHO, b""))
+        worker.count(1)
+
+    def go() -> None:
+        for worker in workers:
+            worker.send(packet(4) + packet(9) + packet(4) + packet(3))  # PRE_SLEEP, GRAB_JOB, again, RESET_ABILITIES
+        for worker in workers:
+            worker.close()
+
+    yield go
+
+
 def durable_jobs(port: int) -> Iterator[Callable[[], None]]:
     peer = Peer(port)
     threading.Thread(target=_read_on, args=(peer,), daemon=True).start()
@@ -192,6 +209,7 @@ WORKS: dict[str, tuple[Work, str, float]] = {
     "30 kB for 40,000 waiting clients": (fan_out, "memory:", 3),
     "200,000 refusals": (refusals, "memory:", 2),
     "20 peers list 20,000 functions, 40 times": (listings, "memory:", 4),
+    "10 workers of 20,000 functions leave": (abilities, "memory:", 2),
     "900,000 durable jobs at once": (durable_jobs, "sqlite:///{dir}/jobs.sqlite", 10),
 }
 

@@ -105,6 +105,8 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> N
     assert function.workers == len(able) == len(set(able))
     sleepers = list(_linked(function.first_sleeper, function.last_sleeper, "next_sleeper", "previous_sleeper"))
     assert all(ability.function is function for ability in sleepers)
+    assert {ability.peer for ability in sleepers} <= set(able)
+    sleepers = [ability for ability in sleepers if ability.peer.sleeping]  # the others have got up since
     assert {ability.peer for ability in sleepers} == {peer for peer in able if peer.sleeping}
     assert len(sleepers) == len({ability.peer for ability in sleepers})
     assert function.woken == sum(peer.woken_for is function for peer in server.peers)

@@ -95,6 +95,31 @@ def test_what_is_kept_is_counted(kind: str) -> None:
     assert kept < 6 * LIMIT, f"{kept / taken:.0f} bytes each, counted as {server.memory / taken:.0f}"
 
 
+@pytest.mark.parametrize("left", [0, 5])
+def test_abilities_that_are_forgotten_leave_nothing_behind(left: int) -> None:
+    server = JobServer()
+    server.tick(1000.0, 1_800_000_000.0)
+    peer = server.connect(Origin("127.0.0.1", 1))
+    names = [b"%d" % number for number in range(20_000)]
+    others = server.connect(Origin("127.0.0.1", 2))  # knows them too, so that the functions stay
+    for each in (others, peer):
+        tracemalloc.start()
+        for start in range(0, len(names), 500):
+            server.tick(server.now, server.wall)
+            server.receive(each, b"".join(request("CAN_DO", name) for name in names[start : start + 500]))
+        if each is others:
+            tracemalloc.stop()
+    try:
+        for start in range(left, len(names), 500):
+            server.tick(server.now, server.wall)
+            server.receive(peer, b"".join(request("CANT_DO", name) for name in names[start : start + 500]))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peer.ability_count == left
+    assert kept < 50_000
+
+
 def test_jobs_taken_from_a_worker_are_counted() -> None:
     server = JobServer()
     peer = server.connect(Origin("127.0.0.1", 1))

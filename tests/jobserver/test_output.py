@@ -71,7 +71,7 @@ def test_take_gives_all_bytes_in_order_in_few_buffers(sizes: list[int]) -> None:
     assert peer.take() == [b"more"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(st.sampled_from([1, 1000, 40_000, 3_000_000, 9_000_000, 17_000_000]), max_size=9),
     st.lists(st.integers(0, 8), max_size=3, unique=True),

@@ -11,8 +11,9 @@ import time
 import pytest
 from world import go_on, request
 
-from geartrain.jobserver import JobServer, Origin, Peer
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
+from geartrain.jobserver.model import ABILITY_COST
 
 READ = 64 * 1024
 PATIENCE = 2.0  # seconds for a call, on the slowest machine, without a compiler; it should take a hundredth of that
@@ -85,6 +86,106 @@ def test_a_worker_of_20_000_functions(server: JobServer, message: bytes) -> None
     assert flood(server, peer, message) > 20
 
 
+@pytest.mark.parametrize(
+    "message", [request("RESET_ABILITIES"), request("PRE_SLEEP"), b""], ids=["reset", "sleep", "leave"]
+)
+def test_a_worker_of_100_000_functions_goes_through_them_bit_by_bit(message: bytes) -> None:
+    server = busy_server()
+    worker = able_worker(server, 100_000)
+    server.tick(server.now, server.wall)
+    if message:
+        server.receive(worker, message)
+        assert worker.stalled
+    else:
+        server.lost(worker)
+    calls = 1
+    while server.chores.line:
+        assert server.cost < ITERATION_COST + 2 * REQUEST_COST
+        server.tick(server.now, server.wall)
+        calls += 1
+    assert calls > 1
+    server.receive(worker, b"")
+    assert not worker.stalled
+    assert worker.sleeping == (message == request("PRE_SLEEP"))
+    assert worker.ability_count == (100_000 if worker.sleeping else 0)
+
+
+def busy_server() -> JobServer:
+    settings = Settings()
+    settings.max_abilities = 1_000_000
+    server = JobServer(settings)
+    server.tick(1000.0, 1_800_000_000.0)
+    return server
+
+
+def able_worker(server: JobServer, count: int) -> Peer:
+    worker = server.connect(Origin("127.0.0.1", 1))
+    send(server, worker, *(request("CAN_DO", b"%d" % number) for number in range(count)))
+    return worker
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+def test_who_resets_its_abilities_gets_nothing_of_the_old_ones_meanwhile(asleep: bool) -> None:
+    """What it sends behind waits, and is effective then."""
+    server = busy_server()
+    worker = able_worker(server, 100_000)
+    client = server.connect(Origin("127.0.0.1", 2))
+    if asleep:
+        send(server, worker, request("PRE_SLEEP"))
+        assert worker.sleeping
+    server.tick(server.now, server.wall)
+    server.receive(worker, request("RESET_ABILITIES") + request("CAN_DO", b"0") + request("ECHO_REQ", b"done"))
+    assert 0 < worker.ability_count < 100_000
+    for function in (b"0", b"50000", b"99999"):
+        server.receive(client, request("SUBMIT_JOB_BG", function, b"", b""))
+    assert worker.take() == []
+    while worker.stalled:
+        go_on(server, worker)
+    assert worker.ability_count == 1
+    answers = b"".join(worker.take())
+    assert answers == (request("NOOP").replace(b"REQ", b"RES") if asleep else b"") + b"\0RES\0\0\0\x11\0\0\0\x04done"
+    server.receive(worker, request("GRAB_JOB") + request("GRAB_JOB"))
+    assigned, _, none = b"".join(worker.take()).partition(b"H:localhost:1\x000\0")
+    assert assigned.startswith(b"\0RES\0\0\0\x0b")
+    assert none == b"\0RES\0\0\0\x0a\0\0\0\0"
+
+
+@pytest.mark.parametrize("number", [0, 50_000, 99_999])
+def test_who_falls_asleep_bit_by_bit_is_woken_once_whenever_the_job_comes(number: int) -> None:
+    server = busy_server()
+    worker = able_worker(server, 100_000)
+    client = server.connect(Origin("127.0.0.1", 2))
+    server.tick(server.now, server.wall)
+    server.receive(worker, request("PRE_SLEEP"))
+    assert worker.stalled
+    server.receive(client, request("SUBMIT_JOB_BG", b"%d" % number, b"", b"") * 2)
+    while worker.stalled:
+        go_on(server, worker)
+    assert b"".join(worker.take()) == request("NOOP").replace(b"REQ", b"RES")
+    assert not worker.sleeping
+    assert worker.woken_for is server.functions[b"%d" % number]
+
+
+@pytest.mark.parametrize("message", [request("RESET_ABILITIES"), request("PRE_SLEEP")], ids=["reset", "sleep"])
+def test_who_leaves_while_it_goes_through_its_functions(message: bytes) -> None:
+    server = busy_server()
+    worker = able_worker(server, 100_000)
+    client = server.connect(Origin("127.0.0.1", 2))
+    before = server.memory - 100_000 * ABILITY_COST
+    send(server, client, request("SUBMIT_JOB_BG", b"7", b"", b""))
+    send(server, worker, request("GRAB_JOB"))
+    server.tick(server.now, server.wall)
+    server.receive(worker, message)
+    assert worker.stalled
+    server.lost(worker)
+    send(server, client, request("SUBMIT_JOB_BG", b"50000", b"", b""))
+    while server.chores.line:
+        server.tick(server.now, server.wall)
+    assert all(function.workers == 0 and function.first_sleeper is None for function in server.functions.values())
+    assert server.functions[b"7"].queued == server.functions[b"50000"].queued == 1
+    assert server.memory == before + sum(job.cost() for job in server.jobs)
+
+
 def test_a_worker_that_holds_20_000_jobs_and_forgets_another_function(server: JobServer) -> None:
     peer = server.connect(Origin("127.0.0.1", 1))
     job = request("SUBMIT_JOB_BG", b"f", b"", b"")
@@ -143,10 +244,9 @@ def test_a_function_is_dropped_with_all_its_jobs(server: JobServer) -> None:
 def test_a_peer_that_was_interrupted_is_touched_even_if_it_gets_nothing(server: JobServer) -> None:
     """So that the shell comes back to it."""
     peer = server.connect(Origin("127.0.0.1", 1))
-    send(server, peer, *(request("CAN_DO", b"%d" % number) for number in range(20_000)))
     server.touched.clear()
     peer.touched = False
-    server.receive(peer, request("PRE_SLEEP") * 100)
+    server.receive(peer, request("CANT_DO", b"never said") * (REQUEST_COST // 2))
     assert peer.stalled
     assert server.touched == [peer]
 

@@ -5,12 +5,14 @@ A rule never touches a ``previous`` or ``next`` to change it; it may follow them
 
 from __future__ import annotations
 
+from sys import getsizeof
 from typing import Final
 
 from geartrain.jobserver.model import Ability, Function, Job, Peer, Queue, Subscriber
 from geartrain.native import i64
 
 MAX_PASSED: Final = 100  # jobs that may pass one that has lost a worker
+_DICT_ENTRY: Final = 400  # bytes for each entry of a dict from which on it is made smaller
 FEW: Final = 8  # abilities that are looked through faster than looked up, and without a dict for each worker
 
 # ── jobs in a queue ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +192,12 @@ def remove_ability(ability: Ability) -> None:
     peer.ability_count -= 1
     if peer.abilities is not None:
         del peer.abilities[ability.function.name]
+        if peer.ability_count == 0:
+            peer.abilities = None
+        elif (
+            peer.ability_count % 256 == 0 or peer.ability_count == FEW  # now and then, since it takes a while
+        ) and getsizeof(peer.abilities) > _DICT_ENTRY * peer.ability_count:
+            peer.abilities = dict(peer.abilities)
 
 
 def rotate(ability: Ability) -> None:
@@ -241,9 +249,13 @@ def _leave_rotation(ability: Ability) -> None:
 
 
 def add_sleeper(ability: Ability) -> None:
-    """Become the last of the function's sleepers."""
+    """Become the last of the function's sleepers; it may stand among them since it last slept."""
     function = ability.function
     last = function.last_sleeper
+    if last is ability:
+        return
+    if ability.next_sleeper is not None:
+        remove_sleeper(ability)
     ability.previous_sleeper = last
     if last is None:
         function.first_sleeper = ability
@@ -253,10 +265,12 @@ def add_sleeper(ability: Ability) -> None:
 
 
 def remove_sleeper(ability: Ability) -> None:
-    """Leave the function's sleepers."""
+    """Leave the function's sleepers, if it stands among them."""
     function: Function = ability.function
     previous = ability.previous_sleeper
     following = ability.next_sleeper
+    if following is None and function.last_sleeper is not ability:
+        return
     if previous is None:
         function.first_sleeper = following
     else:

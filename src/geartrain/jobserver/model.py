@@ -8,7 +8,8 @@ The objects are linked through themselves into lists, which ``links`` keeps:
     Job.subscribers              submissions whose client waits for the job     Subscriber.…_of_job
     Peer.subscriptions           the same, by client                            Subscriber.…_of_peer
     Peer.first_ability           what it can do, in rotation                    Ability.previous, next
-    Function.first_sleeper       abilities of sleeping peers, in wake order     Ability.…_sleeper
+    Function.first_sleeper       abilities of sleeping peers, in wake order,    Ability.…_sleeper
+                                 and of some that have got up since
     State.first_woken            peers that got a NOOP and have not grabbed     Peer.…_woken
 """
 

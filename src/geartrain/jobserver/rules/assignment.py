@@ -20,7 +20,7 @@ from geartrain.jobserver.model import ABILITY_COST, HIGH, RUNNING, SPILLED, Abil
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import lose
-from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
+from geartrain.jobserver.rules.waking import settle_woken, wake
 from geartrain.native import i64
 from geartrain.wire.packets import (
     GRAB_JOB,
@@ -48,8 +48,7 @@ def grab(state: State, peer: Peer, type: i64) -> None:
     woken_for = peer.woken_for
     if woken_for is not None:
         settle_woken(state, peer)
-    elif peer.sleeping:
-        get_up(peer)
+    peer.sleeping = False
     ability = choose(state, peer)
     if ability is None:
         peer.send(_NO_JOB_PACKET)
@@ -216,7 +215,7 @@ def cant_do(state: State, peer: Peer, name: bytes) -> None:
     if ability is None:
         return
     function = ability.function
-    _forget_ability(state, ability)
+    forget_ability(state, ability)
     begin(state, GiveBack(state, peer, function))
     if peer.woken_for is function:
         settle_woken(state, peer)
@@ -225,28 +224,56 @@ def cant_do(state: State, peer: Peer, name: bytes) -> None:
 
 def reset_abilities(state: State, peer: Peer) -> None:
     """Forget every ability; all jobs running here go back to their queues."""
-    ability = peer.first_ability
-    while ability is not None:
-        _forget_ability(state, ability)
-        ability = peer.first_ability
-    begin(state, GiveBack(state, peer, None))
-    function = peer.woken_for
-    if function is not None:
-        settle_woken(state, peer)
-        wake(state, function)
+    begin(state, ResetAbilities(state, peer))
 
 
-def _forget_ability(state: State, ability: Ability) -> None:
+def forget_ability(state: State, ability: Ability) -> None:
+    """A worker can do this no more."""
     function = ability.function
-    peer = ability.peer
-    if peer.sleeping:
-        remove_sleeper(ability)
+    remove_sleeper(ability)
     remove_ability(ability)
-    state.cost += 5
+    state.cost += 10
     state.memory -= ABILITY_COST
     function.workers -= 1
     if function.workers == 0:
         state.note_idle(function)
+
+
+@final
+class ResetAbilities(Chore):
+    """A worker forgets all that it can do, some at a time, and gives back its jobs."""
+
+    def __init__(self, state: State, peer: Peer) -> None:
+        super().__init__(peer)
+        self.state: State = state
+        self.peer: Peer = peer
+        self.jobs: GiveBack | None = None
+        self.slept: bool = peer.sleeping
+        peer.sleeping = False  # it is not to be woken for what it is about to forget
+
+    def step(self) -> bool:
+        state = self.state
+        peer = self.peer
+        if peer.gone or peer.closing:
+            return True  # its departure does the rest
+        left = _AT_ONCE
+        ability = peer.first_ability
+        while ability is not None:
+            if left == 0:
+                return False
+            forget_ability(state, ability)
+            ability = peer.first_ability
+            left -= 1
+        if self.jobs is None:
+            self.jobs = GiveBack(state, peer, None)
+        if not self.jobs.step():
+            return False
+        peer.sleeping = self.slept
+        function = peer.woken_for
+        if function is not None:
+            settle_woken(state, peer)
+            wake(state, function)
+        return True
 
 
 @final

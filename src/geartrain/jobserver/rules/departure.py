@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.half_sent import forget_half_sent
 from geartrain.jobserver.links import unsubscribe
-from geartrain.jobserver.model import ABILITY_COST, REVOKED_COST, RUNNING, SUBSCRIBER_COST
+from geartrain.jobserver.model import REVOKED_COST, RUNNING, SUBSCRIBER_COST
+from geartrain.jobserver.rules.assignment import forget_ability
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import ABANDONED, finish, lose
-from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
+from geartrain.jobserver.rules.waking import settle_woken, wake
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Peer
@@ -33,8 +34,7 @@ def retire(state: State, peer: Peer) -> None:
     parked = state.chores.parked.pop(peer, None)
     if parked is not None:  # a listing ends by itself, but what others see must be done to its end
         state.chores.line.append(parked)
-    if peer.sleeping:
-        get_up(peer)
+    peer.sleeping = False
     if peer.revoked is not None:
         state.memory -= REVOKED_COST * len(peer.revoked)
         peer.revoked = None
@@ -65,7 +65,7 @@ class Departure(Chore):
             state.cost += 5
             subscriber = peer.subscriptions
         if left > 0:
-            self._leave_functions()
+            left = self._leave_functions(left)
         running = peer.running
         while running is not None and left > 0:
             lose(state, running)
@@ -74,24 +74,18 @@ class Departure(Chore):
             running = peer.running
         return left > 0
 
-    def _leave_functions(self) -> None:
-        """The peer is no worker any more; who was woken in vain is replaced."""
+    def _leave_functions(self, left: int) -> int:
+        """The peer leaves so many functions at most; how many are left of these. Who was woken in vain is replaced."""
         state = self.state
         peer = self.peer
         function = peer.woken_for
         if function is not None:
             settle_woken(state, peer)
             wake(state, function)
+        peer.abilities = None  # the other way to them
         ability = peer.first_ability
-        while ability is not None:
-            function = ability.function
-            function.workers -= 1
-            if function.workers == 0:
-                state.note_idle(function)
-            ability = ability.next
-        state.memory -= ABILITY_COST * peer.ability_count
-        state.cost += peer.ability_count
-        peer.ability_count = 0
-        peer.first_ability = None
-        peer.last_ability = None
-        peer.abilities = None
+        while ability is not None and left > 0:
+            forget_ability(state, ability)
+            ability = peer.first_ability
+            left -= 1
+        return left

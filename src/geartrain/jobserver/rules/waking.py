@@ -4,34 +4,51 @@ A worker that found nothing says PRE_SLEEP and waits for a NOOP. As many sleeper
 for them, one NOOP each, longest asleep first. A woken worker counts for the function it was woken for until it grabs,
 whatever it then gets; if it does not grab within the wake timeout, or leaves, the next sleeper is woken in its place.
 So no job waits beside an idle worker able to do it, and a thousand sleepers cost nothing.
+
+A worker stands among the sleepers of each of its functions. Getting up costs nothing: where it still stands it is
+passed over, and taken out, when its turn to be woken comes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.links import add_sleeper, remove_sleeper
+from geartrain.jobserver.rules.long_work import begin
+from geartrain.native import i64
 from geartrain.wire.packets import NOOP, response_head
 
 if TYPE_CHECKING:
-    from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.model import Ability, Function, Peer
     from geartrain.jobserver.state import State
 
 _NOOP_PACKET = response_head(NOOP, 0)
+_AT_ONCE: Final = 1000  # abilities in one slice
 
 
 def wake(state: State, function: Function) -> None:
     """Wake sleepers of ``function`` until there are enough for the jobs that wait."""
     wakeups = state.worker_wakeup
-    sleeper = function.first_sleeper
+    sleeper = _first_asleep(function)
     while sleeper is not None and function.ready > 0:
         if wakeups > 0 and function.woken >= function.ready * wakeups:
             break
         peer = sleeper.peer
-        get_up(peer)
+        remove_sleeper(sleeper)
+        peer.sleeping = False
         rouse(state, peer, function)
+        sleeper = _first_asleep(function)
+
+
+def _first_asleep(function: Function) -> Ability | None:
+    """Who has slept longest; those that have got up since are no sleepers any more."""
+    sleeper = function.first_sleeper
+    while sleeper is not None and not sleeper.peer.sleeping:
+        remove_sleeper(sleeper)
         sleeper = function.first_sleeper
+    return sleeper
 
 
 def rouse(state: State, peer: Peer, function: Function) -> None:
@@ -95,31 +112,49 @@ class WokenWorkers(Source):
 
 def fall_asleep(state: State, peer: Peer) -> None:
     """PRE_SLEEP: a NOOP at once if a job waits for this worker, else it sleeps until one does."""
-    state.cost += peer.ability_count
     function = peer.woken_for
     if function is not None:
         settle_woken(state, peer)
         wake(state, function)  # it did not want the job, so the next one is asked before it is told again
-    ability = peer.first_ability
-    while ability is not None:
+    newly = not peer.sleeping
+    peer.sleeping = True
+    if peer.ability_count <= _AT_ONCE:
+        state.cost += peer.ability_count
+        _lie_down(state, peer, peer.first_ability, newly)
+    else:
+        begin(state, FallAsleep(state, peer, newly))
+
+
+def _lie_down(state: State, peer: Peer, ability: Ability | None, newly: bool) -> Ability | None:
+    """Look from this ability on for a job that waits, and get up for it; what is left to be looked at, if many."""
+    left: i64 = _AT_ONCE
+    while ability is not None and left > 0:
         if ability.function.ready > 0:
-            if peer.sleeping:
-                get_up(peer)
+            peer.sleeping = False
             rouse(state, peer, ability.function)
-            break
-        ability = ability.next
-    if ability is None and not peer.sleeping:
-        peer.sleeping = True
-        ability = peer.first_ability
-        while ability is not None:
+            return None
+        if newly:
             add_sleeper(ability)
-            ability = ability.next
-
-
-def get_up(peer: Peer) -> None:
-    """A sleeping peer sleeps no more."""
-    peer.sleeping = False
-    ability = peer.first_ability
-    while ability is not None:
-        remove_sleeper(ability)
         ability = ability.next
+        left -= 1
+    return ability
+
+
+@final
+class FallAsleep(Chore):
+    """A worker of very many functions falls asleep for some after the others; it may be woken meanwhile."""
+
+    def __init__(self, state: State, peer: Peer, newly: bool) -> None:
+        super().__init__(peer)
+        self.state: State = state
+        self.peer: Peer = peer
+        self.newly: bool = newly
+        self.next: Ability | None = peer.first_ability
+
+    def step(self) -> bool:
+        peer = self.peer
+        if not peer.sleeping or peer.gone or peer.closing:
+            return True
+        self.next = _lie_down(self.state, peer, self.next, self.newly)
+        self.state.cost += 2 * _AT_ONCE
+        return self.next is None
