@@ -42,8 +42,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
 PURE = ("wire", "jobserver")
 """Layers that do no I/O and know no clock, log, thread or chance: from the standard library they may import these."""
 PURE_LIBRARY = frozenset(
-    ("__future__", "abc", "bisect", "calendar", "collections", "datetime", "enum", "functools", "heapq", "itertools",
-     "math", "operator", "string", "struct", "types", "typing")
+    ("__future__", "abc", "array", "bisect", "calendar", "collections", "datetime", "enum", "functools", "heapq",
+     "itertools", "math", "operator", "string", "struct", "types", "typing")
 )  # fmt: skip
 OUTSIDE_CALLS = frozenset(("open", "print", "input", "breakpoint", "exec", "eval", "__import__"))
 CLOCKS = frozenset(("now", "utcnow", "today"))

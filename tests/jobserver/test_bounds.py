@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
+import tracemalloc
 
 import pytest
 from world import World, request
@@ -19,6 +21,7 @@ from geartrain.jobserver.model import (
     Function,
     Job,
 )
+from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.rules.submission import MAX_SUBSCRIBERS
 from geartrain.jobserver.state import MAX_EVENTS
 
@@ -294,15 +297,53 @@ def test_what_the_objects_show_of_themselves(world: World) -> None:
     assert repr(peer) == "<Peer 11 127.0.0.1 m\N{REPLACEMENT CHARACTER}>"
 
 
-def test_those_who_go_through_all_functions_share_one_list_of_them() -> None:
+def test_those_who_go_through_all_functions_keep_none_of_them() -> None:
     """Of a hundred thousand functions and a thousand who ask, a list each would be memory that nobody counts."""
     server = server_with()
     peer = server.connect(Origin("127.0.0.1", 1))
-    ask(server, peer, b"create function a\ncreate function b\n")
-    before = server.listed_functions()
-    ask(server, peer, request("GET_STATUS_UNIQUE", b"u") + b"status\n")
-    assert server.listed_functions() is before
-    assert (
-        ask(server, peer, b"drop function a\ncreate function c\nstatus\n") == b"OK\r\nOK\r\nb\t0\t0\t0\nc\t0\t0\t0\n.\n"
-    )
-    assert [function.name for function in before] == [b"a", b"b"], "a listing under way goes on as it began"
+    count = 100_000
+    for start in range(0, count, 1000):
+        server.tick(server.now, server.wall)
+        ask(server, peer, b"".join(b"create function %d\n" % number for number in range(start, start + 1000)))
+    readers = [server.connect(Origin("127.0.0.1", fd)) for fd in range(2, 22)]
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for reader in readers:
+            server.tick(server.now, server.wall)
+            server.receive(reader, b"status\n")
+            assert reader.stalled
+            ask(server, peer, b"drop function %d\ncreate function new%d\n" % (reader.fd, reader.fd))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    output = sum(int(reader.held) for reader in readers)
+    assert kept < 1.5 * output + 20 * 20_000
+    reader = readers[0]
+    answer = b""
+    while reader.stalled:
+        answer += b"".join(reader.take())
+        server.tick(server.now, server.wall)
+        server.receive(reader, b"")
+    lines = (answer + b"".join(reader.take())).splitlines()
+    assert len(lines) == len(set(lines))
+    assert lines[-2:] == [b"99999\t0\t0\t0", b"."], "what has come since is not listed"
+
+
+def test_a_roll_tells_all_in_order_whoever_leaves_meanwhile() -> None:
+    roll: Roll[int] = Roll()
+    places = {number: roll.enter(number) for number in range(1000)}
+    until, left = roll.last_place, set[int]()
+    seen: list[int] = []
+    while page := roll.page(places[seen[-1]] if seen else 0, until, 7):
+        assert len(page) <= 7
+        seen += page
+        roll.enter(1000 + len(seen))
+        for number in range(3 * len(seen), min(3 * len(seen) + 20, 1000)):
+            if number % 5 and number not in left:
+                roll.leave(places[number])
+                left.add(number)
+    assert seen == sorted(set(seen)), "in order, none twice, and nobody who has come since"
+    assert set(range(0, 1000, 5)) <= set(seen), "whoever stayed"
+    assert len(seen) < 500
+    assert len(roll.items) <= 2 * (len(roll.items) - roll.empty) + 100

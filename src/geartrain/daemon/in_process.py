@@ -136,6 +136,8 @@ class InProcessPeer(Flow):
 
     def _feed(self, buffers: Iterable[bytes]) -> None:
         for buffer in buffers:
+            if self.closed:
+                return
             self._parser.feed(bytes(buffer))
             self._unparsed += len(buffer)
             self._parse()

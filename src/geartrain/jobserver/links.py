@@ -5,7 +5,6 @@ A rule never touches a ``previous`` or ``next`` to change it; it may follow them
 
 from __future__ import annotations
 
-from sys import getsizeof
 from typing import Final
 
 from geartrain.jobserver.model import Ability, Function, Job, Peer, Queue, Subscriber
@@ -196,7 +195,7 @@ def remove_ability(ability: Ability) -> None:
             peer.abilities = None
         elif (
             peer.ability_count % 256 == 0 or peer.ability_count == FEW  # now and then, since it takes a while
-        ) and getsizeof(peer.abilities) > _DICT_ENTRY * peer.ability_count:
+        ) and peer.abilities.__sizeof__() > _DICT_ENTRY * peer.ability_count:
             peer.abilities = dict(peer.abilities)
 
 

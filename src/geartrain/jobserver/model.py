@@ -162,6 +162,7 @@ class Function:
     def __init__(self, name: bytes) -> None:
         self.name: bytes = name
         self.shown: bytes = show_name(name)  # the name as it stands in listings
+        self.place: i64 = 0  # on the roll of functions
         self.high: Queue = Queue()
         self.normal: Queue = Queue()
         self.low: Queue = Queue()
@@ -258,6 +259,7 @@ class Peer(Outbox):
         self.rights: i64 = origin.rights  # see dispatch
         self.client_id: bytes = b""
         self.shown_id: bytes = b"-"  # as it stands in listings
+        self.place: i64 = 0  # on the roll of peers
         self.parser: Parser = parser
 
         # As worker.

@@ -113,6 +113,7 @@ class JobServer(State):
         parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
         peer = Peer(self.output, origin, parser, settings.exceptions)
         self.peers[peer] = None
+        peer.place = self.peer_roll.enter(peer)
         return peer
 
     def receive(self, peer: Peer, data: bytes) -> None:

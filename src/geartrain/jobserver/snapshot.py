@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from geartrain.jobserver.state import State
 
-_PAGE: Final = 2000  # abilities
+_PAGE: Final = 100  # functions or peers
+_ABILITIES: Final = 2000  # in a page, since each begins with a search
 
 
 @final
@@ -94,7 +95,7 @@ def abilities(state: State, view: PeerView) -> Iterator[bytes]:
             passed += 1
             if ability.order < before:
                 page.append(ability)
-                if len(page) == _PAGE:
+                if len(page) == _ABILITIES:
                     break
         state.cost += passed // 4
         if not page:
@@ -106,8 +107,13 @@ def abilities(state: State, view: PeerView) -> Iterator[bytes]:
 
 def functions(state: State) -> Iterator[FunctionView]:
     """Every function, in the order in which they became known."""
-    for function in state.listed_functions():
-        yield FunctionView(function)
+    at: i64 = 0
+    until = state.function_roll.last_place
+    while page := state.function_roll.page(at, until, _PAGE):
+        at = page[-1].place
+        for function in page:
+            if not function.forgotten:
+                yield FunctionView(function)
 
 
 def jobs(state: State) -> Iterator[JobView]:
@@ -118,5 +124,10 @@ def jobs(state: State) -> Iterator[JobView]:
 
 def peers(state: State) -> Iterator[PeerView]:
     """Every connection, oldest first."""
-    for peer in list(state.peers):
-        yield PeerView(peer)
+    at: i64 = 0
+    until = state.peer_roll.last_place
+    while page := state.peer_roll.page(at, until, _PAGE):
+        at = page[-1].place
+        for peer in page:
+            if not (peer.gone or peer.closing):
+                yield PeerView(peer)

@@ -18,6 +18,7 @@ from geartrain.jobserver.handles import Handles
 from geartrain.jobserver.kept import KeptRecords
 from geartrain.jobserver.model import DELAYED, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
 from geartrain.jobserver.outbox import Outbox, Output
+from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
@@ -53,7 +54,7 @@ class State:
         self.wall: float = 0.0  # Unix time
         self.handles: Handles = Handles(settings.handle_prefix)
         self.functions: dict[bytes, Function] = {}
-        self._listed: list[Function] | None = None  # the functions, for those who go through them
+        self.function_roll: Roll[Function] = Roll()  # the same, for those who go through them
         # An ordered dict: its front is found at once, however many have been taken from there.
         self.idle: OrderedDict[Function, None] = (
             OrderedDict()
@@ -67,6 +68,7 @@ class State:
         self.cost: i64 = 0  # what this iteration's work has cost so far, see chores
 
         self.peers: dict[Peer, None] = {}
+        self.peer_roll: Roll[Peer] = Roll()  # the same, for those who go through them
         self.abilities_registered: i64 = 0
         self.losses: i64 = 0  # workers that were lost with a job
         self.output: Output = Output()
@@ -101,16 +103,6 @@ class State:
             return None
         return self.create_function(name)
 
-    def listed_functions(self) -> list[Function]:
-        """All functions, in the order in which they became known; one list for all who ask, not to be changed.
-
-        It stays as it is while its readers go through it, some functions at a time.
-        """
-        if self._listed is None:
-            self._listed = list(self.functions.values())
-            self.cost += len(self._listed) // 50
-        return self._listed
-
     def make_room_for_function(self) -> bool:
         """Whether one more function may be made; if there are as many as may be, the longest idle one is forgotten."""
         if len(self.functions) < self.settings.max_functions:
@@ -130,7 +122,7 @@ class State:
         if function is None:
             function = Function(name)
             self.functions[name] = function
-            self._listed = None
+            function.place = self.function_roll.enter(function)
             self.memory += function_cost(name)
             self.note_idle(function)
         return function
@@ -152,7 +144,7 @@ class State:
         function.forgotten = True
         self.idle.pop(function, None)
         del self.functions[function.name]
-        self._listed = None
+        self.function_roll.leave(function.place)
         self.memory -= function_cost(function.name)
         self.forgotten.add(function.counters)
         function.counters = self.forgotten  # its last jobs are counted there

@@ -29,7 +29,8 @@ def hang_up(state: State, peer: Peer) -> None:
 
 def retire(state: State, peer: Peer) -> None:
     """Take a peer out of everything: as client first, so that nobody is woken for jobs that nobody wants."""
-    state.peers.pop(peer, None)
+    del state.peers[peer]
+    state.peer_roll.leave(peer.place)
     forget_half_sent(state, peer)
     parked = state.chores.parked.pop(peer, None)
     if parked is not None:  # a listing ends by itself, but what others see must be done to its end

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.model import RUNNING
 from geartrain.jobserver.rules.long_work import begin
+from geartrain.native import i64
 from geartrain.wire.packets import STATUS_RES, STATUS_RES_UNIQUE, pack_response
 
 if TYPE_CHECKING:
-    from geartrain.jobserver.model import Function, Job, Peer
+    from geartrain.jobserver.model import Job, Peer
     from geartrain.jobserver.state import State
 
 _AT_ONCE: Final = 1000  # functions asked in one slice
@@ -38,20 +39,20 @@ class StatusOfUnique(Chore):
         self.state: State = state
         self.peer: Peer = peer
         self.unique: bytes = unique
-        self.functions: list[Function] = state.listed_functions()
-        self.at: int = 0
+        self.at: i64 = 0  # the place of the last function that was asked
+        self.until: i64 = state.function_roll.last_place
         self.number: int = -1  # of the most recent job that was found
 
     def step(self) -> bool:
         state = self.state
-        asked = self.functions[self.at : self.at + _AT_ONCE]
-        self.at += _AT_ONCE
+        asked = state.function_roll.page(self.at, self.until, _AT_ONCE)
         for function in asked:
             job = function.uniques.get(self.unique)
             if job is not None and job.number > self.number:
                 self.number = job.number
         state.cost += len(asked)
-        if self.at < len(self.functions):
+        if asked and asked[-1].place < self.until:
+            self.at = asked[-1].place
             return False
         latest = state.jobs.get(self.number) if self.number >= 0 else None
         clients = b"0" if latest is None else b"%d" % latest.subscriber_count
