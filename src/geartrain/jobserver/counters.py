@@ -1,7 +1,7 @@
 """What has happened to the jobs of a function, counted since it is known.
 
 Counters are bumped in three places only: where a submission is decided, where a job starts, and where it finishes or
-loses its worker. Everything that shows numbers reads them from a snapshot.
+loses its worker.
 """
 
 from __future__ import annotations
@@ -43,9 +43,3 @@ class Counters:
         self.abandoned += other.abandoned
         self.waited += other.waited
         self.ran += other.ran
-
-    def copy(self) -> Counters:
-        """The numbers as they are now."""
-        copied = Counters()
-        copied.add(self)
-        return copied

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
-from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.links import registered_abilities
 from geartrain.jobserver.model import RUNNING, Function, Job, Peer
 
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
 
 @final
 class FunctionView:
-    """One function: jobs by where they stand, workers, limits (0: none) and counters."""
+    """One function: jobs by where they stand, and workers."""
 
     def __init__(self, function: Function) -> None:
-        self.name: bytes = function.name
         self.shown: bytes = function.shown
         self.high: int = function.high.count
         self.normal: int = function.normal.count
@@ -32,33 +30,18 @@ class FunctionView:
         self.delayed: int = function.delayed
         self.running: int = function.running
         self.total: int = function.total
-        self.ready: int = function.ready
         self.workers: int = function.workers
-        self.limits: tuple[int, int, int] = (function.max_high, function.max_normal, function.max_low)
-        self.counters: Counters = function.counters.copy()
 
 
 @final
 class JobView:
-    """One job; times are Unix times, 0 where there is none."""
+    """One job; it is unwanted if it runs in the foreground and no client waits for it any more."""
 
     def __init__(self, state: State, job: Job) -> None:
-        ago = state.wall - state.now  # from the monotonic clock to the time of day
         self.handle: bytes = state.handles.make(job.number)
-        self.function: bytes = job.function.name
         self.unique: bytes = job.unique
-        self.priority: int = job.priority
-        self.state: str = ("queued", "running", "delayed", "ended")[job.state]
         self.background: bool = job.background
-        self.size: int = len(job.workload)
-        self.clients: int = job.subscriber_count
         self.attempts: int = job.attempts
-        self.numerator: int = int(job.numerator) % 0x100000000
-        self.denominator: int = int(job.denominator) % 0x100000000
-        self.created: float = job.created
-        self.due: float = job.due
-        self.queued_at: float = job.queued_at + ago if job.queued_at else 0.0
-        self.started_at: float = job.started_at + ago if job.state == RUNNING else 0.0
         self.is_unwanted: bool = job.state == RUNNING and not job.background and job.subscribers is None
 
 
@@ -69,11 +52,8 @@ class PeerView:
     def __init__(self, peer: Peer) -> None:
         self.fd: int = peer.fd
         self.host: str = peer.host
-        self.client_id: bytes = peer.client_id
         self.shown_id: bytes = peer.shown_id
         self.abilities: list[bytes] = [ability.function.shown for ability in registered_abilities(peer)]
-        self.sleeping: bool = peer.sleeping
-        self.unsent: int = peer.unsent
 
 
 def functions(state: State) -> Iterator[FunctionView]:
