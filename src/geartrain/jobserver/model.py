@@ -102,15 +102,7 @@ class Job:
 
     def cost(self) -> i64:
         """What it takes of the memory limit, its subscribers aside; the same from its beginning to its end."""
-        size: i64 = len(self.workload) + JOB_COST
-        unique: i64 = len(self.unique)
-        if unique:
-            size += unique + KEY_COST
-        if self.reducer:
-            size += len(self.reducer) + REDUCER_COST
-        if self.due > 0:
-            size += DELAYED_COST
-        return size
+        return job_cost(len(self.workload), len(self.unique), len(self.reducer), self.due > 0)
 
     def __repr__(self) -> str:
         state = ("queued", "running", "delayed", "ended")[self.state]
@@ -146,6 +138,18 @@ class Queue:
         self.first_lost: Job | None = None  # of those that have lost a worker
         self.passed: i64 = 0  # how often those were passed over since one was taken
         self.count: i64 = 0
+
+
+def job_cost(workload: i64, unique: i64, reducer: i64, delayed: bool) -> i64:
+    """What a job takes of the memory limit, from the sizes of what it carries."""
+    cost: i64 = workload + JOB_COST
+    if unique > 0:
+        cost += unique + KEY_COST
+    if reducer > 0:
+        cost += reducer + REDUCER_COST
+    if delayed:
+        cost += DELAYED_COST
+    return cost
 
 
 def function_cost(name: bytes) -> int:
