@@ -263,7 +263,7 @@ class Daemon:
         if server.draining:
             if self._is_drained():
                 self.drained.set()
-            if not self.stopped.is_set() and not server.running:
+            if not self.stopped.is_set() and not server.is_running:
                 self.stop("no job is running")
 
     def _first(self, touched: list[Outbox]) -> list[Outbox]:

@@ -223,6 +223,11 @@ class JobServer(State):
         """How many jobs are assigned to workers."""
         return sum(function.running for function in self.functions.values())
 
+    @property
+    def is_running(self) -> bool:
+        """Whether any job is assigned to a worker; a drain asks it in each iteration."""
+        return any(function.running > 0 for function in self.functions.values())
+
     def take_events(self) -> list[tuple[str, Peer | None, dict[str, object]]]:
         """What happened that an operator may want to know: (event, peer, fields), oldest first."""
         events = self.events
