@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
+from typing import Any
 
 import pytest
 from daemon_within import within
@@ -90,7 +91,7 @@ def test_answers_that_nobody_reads_are_bounded_over_all() -> None:
         pair.await_jobs(20)
 
 
-REPORTS = {
+REPORTS: dict[str, list[tuple[Any, ...]]] = {
     "1 kB": [(p.WORK_DATA, bytes(1024))],
     "100 bytes": [(p.WORK_DATA, bytes(100))],
     "mixed sizes": [(p.WORK_DATA, bytes(size)) for size in (100, 700, 3000, 30_000)],

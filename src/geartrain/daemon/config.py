@@ -118,8 +118,8 @@ class Config(BaseSettings):
     listen: Annotated[list[str], NoDecode, BeforeValidator(_read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
         [LOOPBACK], min_length=1, description=f"Where to listen: {FORMS.removeprefix('write ')}. May be repeated."
     )
-    socket_mode: Annotated[int, BeforeValidator(_read_mode), Ge(0), Le(0o777), Flag(_LISTENING, metavar="MODE")] = (
-        Field(0o600, description="Who may connect to a Unix socket: the mode of its file, such as 660 for a group.")
+    socket_mode: Annotated[_Mode, Flag(_LISTENING, metavar="MODE")] = Field(
+        0o600, description="Who may connect to a Unix socket: the mode of its file, such as 660 for a group."
     )
     port: Annotated[int, BeforeValidator(_read_port), Ge(0), Le(65535), Flag(_LISTENING, "p", "PORT")] = Field(
         4730, description="The port, or its service's name, of each address that names none; 0 picks a free one."

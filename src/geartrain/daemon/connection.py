@@ -50,14 +50,13 @@ class Switchboard(Protocol):
 class Connection(Flow, asyncio.Protocol):
     """The driver of one peer."""
 
-    __slots__ = ("counted", "daemon", "given", "peer", "socket", "transport", "watched")
+    __slots__ = ("counted", "daemon", "peer", "socket", "transport", "watched")
 
     def __init__(self, daemon: Switchboard) -> None:
         super().__init__()
         self.daemon = daemon
         self.peer: Peer | None = None
         self.counted = False  # among the unread output
-        self.given = 0  # bytes that the transport was given last, if many: it may hold all until the last one is out
         self.watched = False  # counted or ending: there is more to do after a write
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
 
@@ -107,7 +106,6 @@ class Connection(Flow, asyncio.Protocol):
         peer = self.peer
         assert peer is not None
         self.full = peer.full = False
-        self.given = 0
         if not peer.unsent:
             peer.largest = 0
         self._count()
@@ -128,7 +126,10 @@ class Connection(Flow, asyncio.Protocol):
     @property
     def unread(self) -> int:
         peer = self.peer
-        return (max(self.given, FULL) if self.full else 0) + (0 if peer is None else peer.held)
+        if peer is None:
+            return 0
+        # A transport may hold all that it was given last until the last byte of it is out.
+        return (max(peer.given, FULL) if self.full else 0) + peer.held
 
     def write(self) -> None:
         peer = self.peer
@@ -136,17 +137,13 @@ class Connection(Flow, asyncio.Protocol):
         if self.full:
             self._leave(peer)
             return
-        before = peer.unsent
         buffers = peer.take()
         if buffers and not self.closing:
-            given = before - peer.unsent
-            if given > FULL:
-                self.given = given
             if len(buffers) == 1:
                 self.transport.write(buffers[0])
             else:
                 self.transport.writelines(buffers)
-        if peer.unsent or peer.stalled or peer.closing or self.watched:
+        if peer.is_unsettled or self.watched:
             self._look_after(peer)
 
     def _look_after(self, peer: Peer) -> None:

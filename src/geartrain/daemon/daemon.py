@@ -235,11 +235,10 @@ class Daemon:
         if touched:
             if len(touched) > FEW:
                 touched = self._first()
-            else:
-                server.output.fresh = 0
             for peer in touched:
-                if peer.outlet is not None:  # else its connection is gone
-                    peer.outlet.write()
+                outlet = peer.outlet
+                if outlet is not None:  # else its connection is gone
+                    outlet.write()
                 else:
                     peer.touched = False
             touched.clear()
@@ -265,7 +264,7 @@ class Daemon:
         if server.draining:
             if self._is_drained():
                 self.drained.set()
-            if not self.stopped.is_set() and not server.running:
+            if not self.stopped.is_set() and not server.is_running:
                 self.stop("no job is running")
 
     def _first(self) -> list[Outbox]:

@@ -47,6 +47,8 @@ class Host(Protocol):
     def connect(self, outlet: Outlet, origin: Origin) -> Peer:
         """A new peer, whose output goes to ``outlet`` until it is ``lost``.
 
+        No limit of connections counts it: what an extension takes from the network it bounds itself.
+
         Raises ConnectionRefusedError if the job server is about to stop, or if an extension does not admit it.
         """
 

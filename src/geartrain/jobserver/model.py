@@ -103,15 +103,7 @@ class Job:
 
     def cost(self) -> i64:
         """What it takes of the memory limit, its subscribers aside; the same from its beginning to its end."""
-        size: i64 = len(self.workload) + JOB_COST
-        unique: i64 = len(self.unique)
-        if unique:
-            size += unique + KEY_COST
-        if self.reducer:
-            size += len(self.reducer) + REDUCER_COST
-        if self.due > 0:
-            size += DELAYED_COST
-        return size
+        return job_cost(len(self.workload), len(self.unique), len(self.reducer), self.due > 0)
 
     def __repr__(self) -> str:
         state = ("queued", "running", "delayed", "ended")[self.state]
@@ -147,6 +139,18 @@ class Queue:
         self.first_lost: Job | None = None  # of those that have lost a worker
         self.passed: i64 = 0  # how often those were passed over since one was taken
         self.count: i64 = 0
+
+
+def job_cost(workload: i64, unique: i64, reducer: i64, delayed: bool) -> i64:
+    """What a job takes of the memory limit, from the sizes of what it carries."""
+    cost: i64 = workload + JOB_COST
+    if unique > 0:
+        cost += unique + KEY_COST
+    if reducer > 0:
+        cost += reducer + REDUCER_COST
+    if delayed:
+        cost += DELAYED_COST
+    return cost
 
 
 def function_cost(name: bytes) -> int:
@@ -290,6 +294,11 @@ class Peer(Outbox):
         self.sleeping: bool = False
         self.greeted: bool = False  # its first bytes have been those of this protocol
         self.stalled: bool = False  # whole messages wait in the parser
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether there is more to do, once what may be written has been: more to write, to read, or its end."""
+        return self.unsent > 0 or self.stalled or self.closing
 
     def __repr__(self) -> str:
         name = self.client_id.decode("utf-8", "replace") or "-"

@@ -63,6 +63,7 @@ class Outbox:
         self.last_deferred: DeferredReply | None = None
         self.taken: i64 = 0  # pieces ever taken: the index of pieces[0]
         self.cut: i64 = 0  # bytes of the first piece that have been taken
+        self.given: i64 = 0  # bytes that were taken last
         self.largest: i64 = 0  # bytes of the largest piece that is big, since the driver last set it to 0
         self.touched: bool = False
         self.full: bool = False  # set by the driver: the outlet takes nothing now
@@ -160,6 +161,7 @@ class Outbox:
             return []
         if self.first_deferred is None and self.unsent <= 2 * SOCKET_TAKES and self.cut == 0:
             self.taken += len(pieces)
+            self.given = self.unsent
             self.unsent = 0
             if not self.big:
                 joined: list[Any] = [b"".join(pieces)] if len(pieces) > 1 else [pieces[0]]
@@ -215,6 +217,7 @@ class Outbox:
         if cut > 0 and taken:
             first = memoryview(taken.pop(0))[cut:]
         self.taken += count
+        self.given = size
         self.unsent -= size
         buffers: list[Any] = []
         if self.big:

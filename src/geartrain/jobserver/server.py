@@ -209,6 +209,8 @@ class JobServer(State):
         self.now = now
         self.wall = wall
         self.cost = 0
+        if not self.touched:
+            self.output.fresh = 0
         self.agenda.run()
 
     def next_deadline(self) -> float:
@@ -233,6 +235,11 @@ class JobServer(State):
     def running(self) -> int:
         """How many jobs are assigned to workers."""
         return sum(function.running for function in self.functions.values())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any job is assigned to a worker; a drain asks it in each iteration."""
+        return any(function.running > 0 for function in self.functions.values())
 
     def take_events(self) -> list[tuple[str, Peer | None, dict[str, object]]]:
         """What happened that an operator may want to know: (event, peer, fields), oldest first."""

@@ -73,11 +73,8 @@ class PeerView:
     def __init__(self, peer: Peer) -> None:
         self.fd: int = peer.fd
         self.host: str = peer.host
-        self.client_id: bytes = peer.client_id
         self.shown_id: bytes = peer.shown_id
         self.peer: Peer = peer
-        self.sleeping: bool = peer.sleeping
-        self.unsent: int = peer.unsent
 
 
 def abilities(state: State, view: PeerView) -> Iterator[bytes]:

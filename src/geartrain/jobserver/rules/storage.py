@@ -205,7 +205,7 @@ def restore(state: State, stored: StoredJob) -> None:
     if function.idle_since > 0:
         state.note_busy(function)
     key = job.workload if unique is BY_WORKLOAD else unique
-    if key:
+    if key and key not in (function.workloads if unique is BY_WORKLOAD else function.uniques):
         note_key(function, job, key)
     if stored.number >= state.next_number:
         state.next_number = stored.number + 1

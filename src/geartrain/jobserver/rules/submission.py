@@ -9,18 +9,15 @@ from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.links import append_job, remove_job, subscribe
 from geartrain.jobserver.model import (
     DELAYED,
-    DELAYED_COST,
     HIGH,
-    JOB_COST,
-    KEY_COST,
     LOW,
     NORMAL,
     QUEUED,
-    REDUCER_COST,
     STORED,
     SUBSCRIBER_COST,
     UNSTORED,
     Job,
+    job_cost,
 )
 from geartrain.jobserver.rules.waking import wake
 from geartrain.jobserver.schedule import next_match
@@ -155,15 +152,9 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         function.counters.refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
         return
-    cost: i64 = len(workload) + JOB_COST
-    if unique_size:
-        cost += unique_size + KEY_COST
-    if reducer:
-        cost += len(reducer) + REDUCER_COST
-    if due > state.wall:
-        cost += DELAYED_COST
-    else:
+    if due <= state.wall:
         due = 0.0
+    cost: i64 = job_cost(len(workload), unique_size, len(reducer), due > 0)
     if not background:
         cost += SUBSCRIBER_COST
     no_room = state.max_memory > 0 and state.memory + cost > state.max_memory
@@ -197,13 +188,12 @@ def submit(state: State, peer: Peer, type: i64) -> None:
 
 
 def note_key(function: Function, job: Job, key: bytes) -> None:
-    """Later submissions with the same key join this job, unless one that is there already has it."""
+    """Later submissions with the same key join this job; no other one has it."""
     table = function.workloads if job.unique is BY_WORKLOAD else function.uniques
-    if key not in table:
-        table[key] = job
-        count: i64 = len(table)
-        if count > function.most_keys:
-            function.most_keys = count
+    table[key] = job
+    count: i64 = len(table)
+    if count > function.most_keys:
+        function.most_keys = count
 
 
 def _defer(peer: Peer, job: Job) -> None:
