@@ -388,6 +388,27 @@ def test_what_gearmand_2_keeps_in_redis_needs_no_reading_of_keys(target: str) ->
     assert any("no field data" in each for each in told["left_out"])
 
 
+def test_extreme_values_in_redis_are_told_and_stop_nothing(target: str) -> None:
+    import redis
+
+    good: dict[str | bytes, bytes | float | int | str] = {"data": b"w", "priority": 1, "function": "f", "unique": "u"}
+    changes: list[dict[str | bytes, bytes | float | int | str]] = [
+        {"function": b"f\0g"}, {"function": b"f" * 5000}, {"unique": b"u\0v"}, {"unique": b"u" * 5000},
+        {"priority": -1}, {"priority": 3}, {"priority": "9" * 5000}, {"priority": ""}, {"priority": "\xb2"},
+        {"priority": 1.5},
+    ]  # fmt: skip
+    with running(Redis) as service:
+        source = service.url().partition("?")[0]
+        with redis.Redis.from_url(source) as client:
+            client.hset("_gear_-f-u", mapping=good)
+            for number, change in enumerate(changes):
+                client.hset(b"_gear_-\xff%d" % number, mapping={**good, **change})
+        told = taken_by(target, "--from", f"gearmand+{source}")
+    assert len(told["left_out"]) == len(changes), told["left_out"]
+    assert all(each.startswith("the job of ") for each in told["left_out"])
+    assert as_jobs(jobs_in(target)) == [(b"f", b"u", b"w", 1)]
+
+
 def test_what_memcached_has_thrown_away_is_told(target: str) -> None:
     from pymemcache.client.base import Client  # type: ignore[import-untyped]
 
