@@ -62,6 +62,12 @@ def test_an_ordinary_read_is_done_at_once(server: JobServer) -> None:
     assert flood(server, peer, job + grab) <= 2
 
 
+@pytest.mark.parametrize("kind", ["GET_STATUS", "GET_STATUS_UNIQUE"])
+def test_small_questions_that_take_longer_than_others(server: JobServer, kind: str) -> None:
+    peer = server.connect(Origin("127.0.0.1", 1))
+    assert flood(server, peer, request(kind, b"H:x:1")) > 2
+
+
 @pytest.mark.parametrize("command", [b"status\n", b"prioritystatus\n"])
 def test_listings_of_100_000_functions(server: JobServer, command: bytes) -> None:
     peer = server.connect(Origin("127.0.0.1", 1))

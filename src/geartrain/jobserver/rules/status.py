@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from geartrain.jobserver.state import State
 
 _AT_ONCE: Final = 1000  # functions asked in one slice
+_ANSWER: Final = 8  # cost of one answer, beside what each packet costs
 
 
 def send_status(state: State, peer: Peer, asked: bytes) -> None:
     """GET_STATUS: STATUS_RES with the handle that was asked for, up to its first NUL."""
+    state.cost += _ANSWER
     handle = asked.partition(b"\0")[0]
     number = state.handles.number(handle)
     job = state.jobs.get(number) if number >= 0 else None
@@ -50,7 +52,7 @@ class StatusOfUnique(Chore):
             job = function.uniques.get(self.unique)
             if job is not None and job.number > self.number:
                 self.number = job.number
-        state.cost += len(asked)
+        state.cost += _ANSWER + len(asked)
         if asked and asked[-1].place < self.until:
             self.at = asked[-1].place
             return False
