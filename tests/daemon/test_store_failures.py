@@ -348,7 +348,7 @@ def test_a_full_store_refuses_until_there_is_room(
             while (answer := client.call(p.SUBMIT_JOB_BG, b"f", b"", chance.randbytes(65536))).type == p.JOB_CREATED:
                 kept.append(answer.arguments[0])
             assert answer.arguments[0] == b"QUEUE_ERROR"
-            assert "store_full" in told_by(server)
+            wait_until(lambda: "store_full" in told_by(server), "the log tells it")
             assert 20 < len(kept) < 500
             foreground = client.submit(b"g", b"hello", type=p.SUBMIT_JOB)
             worker.can_do(b"f", b"g")

@@ -12,12 +12,15 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 
 import click
 
+from geartrain.cli.printable import complain
 from geartrain.errors import (
     AddressError,
     ConnectError,
@@ -26,6 +29,7 @@ from geartrain.errors import (
     ServerError,
     TimedOutError,
 )
+from geartrain.redaction import learn, redacted
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("Run a job server.", "server"),
@@ -82,21 +86,28 @@ def geartrain() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and tell its errors in a line; the exit code."""
+    """Run a command, and tell its errors in a line; the exit code. No error shows a password, wherever it was put."""
+    variables = [value for name, value in os.environ.items() if name.startswith("GEAR")]
+    for given in (*(sys.argv[1:] if arguments is None else arguments), *variables):
+        learn(given)
     try:
         ended = geartrain.main(arguments, "geartrain", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redacted(shown.getvalue()), nl=False, err=True)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
     except GeartrainError as error:
-        for line in str(error).splitlines():
-            click.echo(f"geartrain: {line}", err=True)
+        complain(str(error))
         return exit_code(error)
     except BrokenPipeError:
         # Whoever read our output has had enough; keep Python from stumbling over it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception:
+        click.echo(redacted(traceback.format_exc()), nl=False, err=True)
         return 1
     return ended if isinstance(ended, int) else 0
 

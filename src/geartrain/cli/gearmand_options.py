@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from geartrain.errors import ConfigError
+from geartrain.redaction import learn
 
 _NO_STORE = "where jobs are kept is said by --store, and geartrain store import takes over what gearmand has kept"
 _NO_TLS = "connections are not encrypted here: put a TLS proxy such as stunnel before the job server, or leave it out"
@@ -46,6 +47,9 @@ WITHOUT_MEANING: Mapping[str, str] = {
     "libtokyocabinet_optimize": _NO_STORE,
 }
 """Options that are accepted and why they do nothing."""
+
+SECRETS = ("--store", "--mysql-password", "--libpq-conninfo", "--redis-password")
+"""Options, ours and gearmand's, whose values are passwords, or hold one."""
 
 REFUSED: Mapping[str, str] = {
     "queue_type": "write --store URL instead, such as --store sqlite:////var/lib/geartrain/queue.sqlite, and take over"
@@ -97,7 +101,7 @@ class OptionsFile:
         """The lines with words that are no option, and the option that was meant, if one was."""
         self._spellings = {spelling: option for option in known for spelling in option.opts}
         self._negatives = {spelling: option for option in known for spelling in option.secondary_opts}
-        self._read(_words(path))
+        self._read(learned(_words(path)))
 
     def _read(self, words: Iterator[tuple[int, str]]) -> None:
         options = True
@@ -155,6 +159,20 @@ class OptionsFile:
 
     def _error(self, line: int, fault: str) -> ConfigError:
         return ConfigError(f"--config-file is {self.path!r}, line {line}: {fault}")
+
+
+def learned(words: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The same words, having learned the values of secret options, and what follows them for want of quotes."""
+    is_secret = False
+    for number, word in words:
+        if word.startswith("-"):
+            option = next((name for name in SECRETS if word.startswith(name)), "")
+            value = word.removeprefix(option)
+            is_secret = bool(option) and not value.startswith("-")  # which would be another option
+            learn(value.removeprefix("="), is_secret)
+        else:
+            learn(word, is_secret or "@" in word)
+        yield number, word
 
 
 def _words(path: str) -> Iterator[tuple[int, str]]:

@@ -51,7 +51,7 @@ class ServeCommand(ThemedCommand):
     """Takes gearmand's own file of options for what the arguments leave open."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        for number, argument in enumerate(args):
+        for number, argument in gearmand_options.learned(enumerate(args)):
             name, equals, value = argument.partition("=")
             if name == "--config-file":
                 path = value if equals else "".join(args[number + 1 : number + 2])

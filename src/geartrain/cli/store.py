@@ -30,7 +30,8 @@ from geartrain.cli.store_options import (
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedOption
 from geartrain.jobserver.records import Batch, Record, StoredJob
-from geartrain.store import StoreError, Unreadable, export, shown_url
+from geartrain.redaction import shown_url
+from geartrain.store import StoreError, Unreadable, export
 from geartrain.wire.text import as_text
 
 REMOVED_AT_ONCE = 1000

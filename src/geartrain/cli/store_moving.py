@@ -30,7 +30,8 @@ from geartrain.cli.store_options import (
 from geartrain.cli.tables import show
 from geartrain.cli.themes import ThemedOption
 from geartrain.jobserver.records import Record, StoredJob
-from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand, shown_url
+from geartrain.redaction import shown_url
+from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand
 from geartrain.store.default import default_url, make_state_folder, state_folder
 from geartrain.store.import_ import Importer, ImportReport
 from geartrain.wire.text import as_text

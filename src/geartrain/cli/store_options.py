@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from geartrain.cli.printable import printable
+from geartrain.cli.printable import complain, printable
 from geartrain.cli.progress import Progress
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.jobserver.records import StoredJob
-from geartrain.store import Store, StoreDownError, StoreInUseError, Unreadable, engine, shown_url
+from geartrain.redaction import shown_url
+from geartrain.store import Store, StoreDownError, StoreInUseError, Unreadable, engine
 
 PLACE, SELECTION = "Store", "Selection"
 PRIORITIES = ("high", "normal", "low")
@@ -28,10 +29,10 @@ class StoreCommand(ThemedCommand):
         try:
             return super().invoke(ctx)
         except StoreDownError as error:
-            click.echo(f"geartrain: {error}", err=True)
+            complain(str(error))
             return 3
         except StoreInUseError as error:
-            click.echo(f"geartrain: {error}; to look into it while it runs, ask it by `geartrain admin`", err=True)
+            complain(f"{error}; to look into it while it runs, ask it by `geartrain admin`")
             return 5
 
 
@@ -82,7 +83,7 @@ def opened(url: str, may_be_new: bool = False) -> Iterator[Store]:
     store.open()
     try:
         if not may_be_new and store.next_number() == 1 and not store.count():
-            click.echo(f"geartrain: {shown_url(url)} is new: no job has been kept there so far", err=True)
+            complain(f"{shown_url(url)} is new: no job has been kept there so far")
         yield store
     finally:
         store.close()

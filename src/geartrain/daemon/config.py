@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
 from geartrain.jobserver.records import LONGEST_NAME
+from geartrain.redaction import learn, redacted
 from geartrain.store.default import SYSTEM_FOLDER, default_url
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
@@ -109,7 +111,9 @@ _FOR_THE_RULES = (
 class Config(BaseSettings):
     """The options of the daemon. Sizes are bytes (64MiB is understood), times are seconds (30s, 5m)."""
 
-    model_config = SettingsConfigDict(env_prefix="GEARTRAIN_", env_ignore_empty=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="GEARTRAIN_", env_ignore_empty=True, extra="forbid", hide_input_in_errors=True
+    )
 
     config: Annotated[Path | None, Flag(_PROCESS, metavar="FILE")] = Field(
         None, description='TOML file with options, such as max_memory = "4GiB".'
@@ -173,6 +177,7 @@ class Config(BaseSettings):
 
     store: Annotated[str, Flag(_STORE, metavar="URL", default=_DEFAULT_STORE, is_secret=True)] = Field(
         default_factory=default_url,
+        repr=False,
         min_length=1,
         description="Where background jobs are kept so that they survive this process: sqlite:////path/to/file, or "
         "postgresql://, mysql://, redis://, memcached:// and so on; memory: keeps them nowhere.",
@@ -299,6 +304,9 @@ class Config(BaseSettings):
 
         ``places`` says where those stand that were not given as flags.
         """
+        for name, value in (*os.environ.items(), *flags.items()):
+            if name in flags or name.upper().startswith("GEAR"):
+                _learn(name, value)
         try:
             config = cls(**flags)
         except ValidationError as error:
@@ -373,14 +381,37 @@ def _is_kubernetes(value: object) -> bool:
 
 
 def _read_file(path: str | Path) -> dict[str, Any]:
+    text = ""
     try:
-        with open(path, "rb") as file:
-            found = tomllib.load(file)
+        text = Path(path).read_text(encoding="utf-8")
+        found = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"can't read the configuration file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        for string in re.split("['\"]", text):  # the error may quote a key
+            learn(string)
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
-    return {name.replace("-", "_"): value for name, value in found.items()}
+    options = {}
+    for name, value in found.items():
+        _learn(name, value)
+        option = name.replace("-", "_")
+        options[option if option in Config.model_fields else name] = value
+    return options
+
+
+def _learn(name: str, value: object) -> None:
+    """Learn what may be a password in an option's value, of whatever type it is, or where its name should stand."""
+    learn(name)
+    if isinstance(value, Mapping):
+        for inner, item in value.items():
+            learn(str(inner))
+            _learn(name, item)
+    elif isinstance(value, list):
+        for item in value:
+            _learn(name, item)
+    else:
+        option = name.lower().removeprefix("geartrain_").replace("-", "_")
+        learn(str(value), option in Config.model_fields and flag_of(option).is_secret)
 
 
 def _alike(name: str, known: Sequence[str]) -> str:
@@ -389,11 +420,15 @@ def _alike(name: str, known: Sequence[str]) -> str:
 
 
 def _explain(problem: Any, flags: Mapping[str, Any], path: object, places: Mapping[str, str]) -> str:
-    """One line for one bad value: where it was written, what it is, and what it should be."""
+    """One line for one bad value: where it was written, what it is, and what it should be; without passwords."""
+    return redacted(_explanation(problem, flags, path, places))
+
+
+def _explanation(problem: Any, flags: Mapping[str, Any], path: object, places: Mapping[str, str]) -> str:
     name = str(problem["loc"][0])
     variable = f"GEARTRAIN_{name.upper()}"
     if problem["type"] == "extra_forbidden":
-        meant = _alike(name, Config.fields())
+        meant = _alike(name.replace("-", "_"), Config.fields())
         return f"{name} in {path} is no option" + (f": {meant} is" if meant else "; `geartrain serve --help` lists all")
     if name in flags:
         place = places.get(name, f"--{name.replace('_', '-')}")

@@ -30,6 +30,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from geartrain.errors import ConfigError
+from geartrain.redaction import redacted
 
 log = logging.getLogger("geartrain.daemon")
 
@@ -222,7 +223,7 @@ class TextFormatter(logging.Formatter):
             words.insert(0, f"{time:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03} {level:<5}")
         if record.exc_info:
             # Indented, so that what a peer may have put into it can't be taken for lines of the log.
-            words.append("\n    " + self.formatException(record.exc_info).replace("\n", "\n    "))
+            words.append("\n    " + redacted(self.formatException(record.exc_info)).replace("\n", "\n    "))
         return " ".join(words)
 
 
@@ -234,7 +235,7 @@ class JsonFormatter(logging.Formatter):
         time = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
         line = {"time": time, "level": record.levelname.lower(), "event": event, **fields}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redacted(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 
@@ -297,11 +298,20 @@ def quote(value: object) -> str:
 
 
 def _event_of(record: logging.LogRecord) -> tuple[str, Mapping[str, object]]:
-    """The event and its fields; what a library logs has its name as event and its words as the only field."""
+    """The event and its fields, without passwords.
+
+    What a library logs has its name as event and its words as the only field.
+    """
     fields = getattr(record, "fields", None)
     if fields is None:
-        return record.name, {"message": record.getMessage()}
-    return record.getMessage(), fields
+        return record.name, {"message": redacted(record.getMessage())}
+    return record.getMessage(), {name: _shown(value) for name, value in fields.items()}
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, list):
+        return [_shown(item) for item in value]
+    return value if value is None or isinstance(value, int | float) else redacted(str(value))
 
 
 def _open_file(file: str) -> logging.Handler:

@@ -1,5 +1,6 @@
 """Where background jobs are kept so that they survive the job server: one contract, many engines."""
 
+from geartrain.redaction import shown_url
 from geartrain.store.base import (
     Abilities,
     JobTooLargeError,
@@ -9,7 +10,6 @@ from geartrain.store.base import (
     StoreFullError,
     StoreInUseError,
     Unreadable,
-    shown_url,
 )
 from geartrain.store.engines import engine
 

@@ -44,6 +44,7 @@ from typing import Final
 
 from geartrain.errors import GeartrainError
 from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.redaction import shown_url
 
 _FILLED_AT_ONCE: Final = 1000  # jobs
 _FILLED_BYTES: Final = 16 << 20
@@ -224,16 +225,3 @@ def fill(
     batch.records = list(records)
     store.commit(batch)
     return count
-
-
-def shown_url(url: str) -> str:
-    """A store's URL as it may stand in a log: without its password and its options.
-
-    In doubt it hides too much: signs that should have been quoted must not let a part of a password through.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return scheme.partition(":")[0]
-    credentials, at, place = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}://{user.partition('?')[0]}{':***' if colon else ''}{at}{place.partition('?')[0]}"

@@ -9,7 +9,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Final
 
-from geartrain.store.base import Store, StoreError, shown_url
+from geartrain.redaction import learn, shown_url
+from geartrain.store.base import Store, StoreError
 
 # scheme: (module, class, what to install)
 ENGINES: Final = {
@@ -29,7 +30,10 @@ def engine(url: str) -> Store:
 
     Raises StoreError for an unknown scheme, and where the engine's library is not installed.
     """
-    scheme = url.partition(":")[0].partition("+")[0].lower()
+    learn(url, is_secret=True)
+    begin, colon, rest = url.partition(":")
+    url = begin.lower() + colon + rest
+    scheme = begin.lower().partition("+")[0]
     for found in entry_points(group="geartrain.stores", name=scheme):
         made: Store = found.load()(url)
         return made

@@ -6,8 +6,13 @@ import re
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-from geartrain.store.base import StoreError, shown_url
+from geartrain.redaction import shown_url
+from geartrain.store.base import StoreError
 
+UNREADABLE: Final = (
+    "its URL can't be read: write scheme://user:password@host:port/database, and @ : / % in the password as"
+    " %40 %3A %2F %25"
+)
 NAMESPACE: Final = re.compile("[a-z][a-z0-9_]{0,39}")
 
 
@@ -19,7 +24,10 @@ class Options:
 
     def __init__(self, url: str) -> None:
         self.shown = shown_url(url)
-        self.left = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+        try:
+            self.left = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+        except ValueError:  # its text is not shown: it may quote a part of a password with unquoted signs
+            raise StoreError(f"the store {self.shown}: {UNREADABLE}") from None
 
     def namespace(self) -> str:
         """What begins the names of all that a store keeps: ``?namespace=``, by default ``geartrain``."""
@@ -44,3 +52,11 @@ class Options:
         if not value.isdecimal() or int(value) < lowest:
             raise StoreError(f"the store {self.shown}: {name}={value!r} can't be used: give a number from {lowest} on")
         return int(value)
+
+
+def check_port(url: str) -> None:
+    """Raise StoreError if what stands in the place of the port is none: it may be a part of a password."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        raise StoreError(f"the store {shown_url(url)}: {UNREADABLE}") from None

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import Final, Generic, Protocol, TypeVar
 
 from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.redaction import redacted
 from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError
 
 log = logging.getLogger("geartrain.store")
@@ -132,7 +133,7 @@ class Writer(Generic[T]):
                 self._refuse(batch, str(error), down=not forgets)
                 return
             except Exception as error:
-                reason = str(error) or repr(error)
+                reason = redacted(str(error) or repr(error))  # clients are told it
                 if not isinstance(error, StoreError):
                     log.exception("store_failed", extra={"fields": {"batch": repr(batch)}})
                 elif pause == FIRST_PAUSE:

@@ -15,7 +15,8 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Final
 
-from geartrain.store.base import StoreError, shown_url
+from geartrain.redaction import learn, shown_url
+from geartrain.store.base import StoreError
 from geartrain.store.gearmand.queue import GearmandQueue
 
 PREFIX: Final = "gearmand+"
@@ -39,6 +40,7 @@ def open_queue(url: str, functions: Collection[bytes] = ()) -> GearmandQueue:
     ``functions`` are names that help to read keys made of a function and a unique; see ``gearmand.names``. Raises
     StoreError if there is no such queue, with what to do.
     """
+    learn(url.removeprefix(PREFIX), is_secret=True)
     scheme = url.removeprefix(PREFIX).partition(":")[0]
     if scheme not in LAYOUTS:
         known = ", ".join(f"{PREFIX}{name}" for name in LAYOUTS)

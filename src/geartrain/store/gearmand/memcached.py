@@ -14,7 +14,8 @@ from pymemcache.client.base import Client  # type: ignore[import-untyped]
 from pymemcache.exceptions import MemcacheError  # type: ignore[import-untyped]
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import StoreError, Unreadable, shown_url
+from geartrain.redaction import redacted, shown_url
+from geartrain.store.base import StoreError, Unreadable
 from geartrain.store.gearmand.names import split
 from geartrain.store.gearmand.queue import GearmandQueue, about
 from geartrain.store.memcached import metadump
@@ -98,4 +99,4 @@ class MemcachedQueue(GearmandQueue):
         try:
             yield
         except (MemcacheError, OSError, ValueError) as error:
-            raise StoreError(f"gearmand's queue at {self._shown}: {node}: {error}") from error
+            raise StoreError(f"gearmand's queue at {self._shown}: {redacted(f'{node}: {error}')}") from error

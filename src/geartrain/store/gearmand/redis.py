@@ -13,10 +13,11 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import StoreError, Unreadable, shown_url
+from geartrain.redaction import redacted, shown_url
+from geartrain.store.base import StoreError, Unreadable
 from geartrain.store.gearmand.names import split
 from geartrain.store.gearmand.queue import GearmandQueue, about
-from geartrain.store.options import Options
+from geartrain.store.options import Options, check_port
 
 KEYS_AT_ONCE: Final = 100
 _PATTERN_SIGNS: Final = str.maketrans({sign: f"\\{sign}" for sign in "\\*?[]"})
@@ -28,6 +29,7 @@ class RedisQueue(GearmandQueue):
     def __init__(self, url: str, functions: Collection[bytes]) -> None:
         super().__init__(url, functions)
         options = Options(url)
+        check_port(url)
         self._shown = shown_url(url)
         self._prefix = options.left.pop("prefix", "_gear_") + "-"
         if options.left:
@@ -79,4 +81,4 @@ class RedisQueue(GearmandQueue):
         try:
             yield
         except (RedisError, OSError, ValueError) as error:
-            raise StoreError(f"gearmand's queue at {self._shown}: {error}") from error
+            raise StoreError(f"gearmand's queue at {self._shown}: {redacted(str(error))}") from error

@@ -29,8 +29,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import StoreError, Unreadable, shown_url
+from geartrain.redaction import redacted, shown_url
+from geartrain.store.base import StoreError, Unreadable
 from geartrain.store.gearmand.queue import GearmandQueue, about
+from geartrain.store.options import UNREADABLE
 
 ROWS_AT_ONCE: Final = 50
 NEEDED: Final = {"unique_key", "function_name", "priority", "data"}
@@ -52,16 +54,14 @@ class SqlQueue(GearmandQueue):
         self._shown = shown_url(url)
         try:
             parsed = make_url(url)
+            if "@" in (parsed.host or ""):
+                raise ValueError("the library ends the password at the first @")
         except (ArgumentError, ValueError):
-            raise StoreError(
-                f"gearmand's queue at {self._shown}: its URL can't be read: write"
-                " scheme://user:password@host:port/database, and @ : / % in the password as %40 %3A %2F %25"
-            ) from None
+            raise StoreError(f"gearmand's queue at {self._shown}: {UNREADABLE}") from None
         options: dict[str, Any] = dict(parsed.query)
         self._dialect = parsed.get_backend_name()
         driver, default_table, self._as_bytes = DIALECTS[self._dialect]
         self._table = options.pop("table", default_table)
-        self._password = str(parsed.password or "")
         if self._dialect == "sqlite" and not Path(parsed.database or "").is_file():
             raise StoreError(f"gearmand's queue at {self._shown}: there is no file {parsed.database}")
         self._engine: Engine = create_engine(
@@ -132,7 +132,5 @@ class SqlQueue(GearmandQueue):
             yield
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-            words = str(cause.args[-1] if cause.args else cause).strip().partition("\n")[0]
-            if self._password:
-                words = words.replace(self._password, "***")
+            words = redacted(str(cause.args[-1] if cause.args else cause)).strip().partition("\n")[0]
             raise StoreError(f"gearmand's queue at {self._shown}: {words}") from error

@@ -25,6 +25,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from geartrain.redaction import redacted
 from geartrain.store.base import StoreDownError, StoreError, StoreFullError
 
 # What the library raises, the nearest class first: what it means and what to do about it.
@@ -56,7 +57,7 @@ _WORDS: Final[tuple[tuple[str, type[StoreError], str], ...]] = (
 
 def translate(error: Exception, shown: str) -> StoreError:
     """Our words for an error of the library; ``shown`` is the place."""
-    words = str(error) or type(error).__name__
+    words = redacted(str(error)) or type(error).__name__
     for kind, ours, remedy in _ERRORS:
         if isinstance(error, kind):
             return ours(f"the store {shown}: {words}: {remedy}")

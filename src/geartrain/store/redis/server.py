@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisError
 from redis.retry import Retry
 
+from geartrain.redaction import redacted
 from geartrain.store.base import StoreDownError, StoreError
 from geartrain.store.redis import scripts
 from geartrain.store.redis.promise import translate
@@ -48,7 +49,7 @@ class Server:
             pool = self.redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # does not connect, but knows its options
         except (ValueError, TypeError) as error:
-            raise StoreError(f"the store {shown}: its URL can't be used: {error}") from error
+            raise StoreError(f"the store {shown}: its URL can't be used: {redacted(str(error))}") from error
 
     def ask(self, command: str, key: str, *arguments: bytes | int | str) -> Any:
         """What Redis answers to one command on one of our keys."""

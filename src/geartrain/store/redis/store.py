@@ -40,7 +40,7 @@ from geartrain.store.base import (
     Unreadable,
 )
 from geartrain.store.lease import LASTS, RENEWED_EVERY, LockHolder, claim, in_use
-from geartrain.store.options import Options
+from geartrain.store.options import Options, check_port
 from geartrain.store.record import (
     JOBS_AT_ONCE,
     attach_workloads,
@@ -75,6 +75,7 @@ class RedisStore(Store):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         options = Options(url)
+        check_port(url)
         self._shown = options.shown
         self._accept_eviction = options.yes("accept_eviction")
         self._replicas = options.number("wait", 0, 0)

@@ -16,7 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from geartrain.jobserver.records import StoredJob
-from geartrain.store.base import REBUILD, Abilities, StoreDownError, StoreError, StoreInUseError, shown_url
+from geartrain.redaction import redacted, shown_url
+from geartrain.store.base import REBUILD, Abilities, StoreDownError, StoreError, StoreInUseError
 from geartrain.store.sql.tables import Tables
 
 # The columns that are filled from a StoredJob, and the same fields of one as a tuple.
@@ -140,9 +141,7 @@ class Database(ABC):
         """Our words for an error of the library or of SQLAlchemy."""
         error = bare(error)
         kind, remedy = self.kind_of(error)
-        words = str(error.args[-1] if error.args else error).strip().partition("\n")[0]
-        if self.url.password:
-            words = words.replace(str(self.url.password), "***")
+        words = redacted(str(error.args[-1] if error.args else error)).strip().partition("\n")[0]
         if self.is_missing_table(error):
             return StoreError(f"the store {self.shown}: {words}: {self.remedy}")
         return kind(f"the store {self.shown}: {words}: {remedy}")

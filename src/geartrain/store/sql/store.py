@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.redaction import shown_url
 from geartrain.store.base import (
     JobTooLargeError,
     Store,
@@ -46,7 +47,7 @@ from geartrain.store.base import (
     Unreadable,
     fill,
 )
-from geartrain.store.options import Options
+from geartrain.store.options import UNREADABLE, Options
 from geartrain.store.record import NUMBERS_END, latest, log_unreadable_record, record_of, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
 from geartrain.store.sql.database import Database, Step, bare, known_numbers
@@ -386,11 +387,11 @@ def _parsed(url: str) -> tuple[URL, str, dict[str, str]]:
     try:
         parsed = make_url(url)
         options = Options(url)
+        credentials = url.partition("://")[2].partition("@")[0]
+        if "@" in (parsed.host or "") or (parsed.password is not None and "?" in credentials):
+            raise ValueError("the password ends at the first @, and the options begin at the first ?")
     except (ArgumentError, ValueError):
         # Its text is not shown: a password with unquoted signs may be what makes it unreadable.
-        raise StoreError(
-            f"the store's URL that begins with {url.partition(':')[0]}: can't be read: write"
-            " scheme://user:password@host:port/database, and @ : / % in the password as %40 %3A %2F %25"
-        ) from None
+        raise StoreError(f"the store {shown_url(url)}: {UNREADABLE}") from None
     namespace = options.namespace()
     return parsed, namespace, options.left
