@@ -38,6 +38,7 @@ def _nothing_known() -> Iterator[None]:
         ("redis://Sesame-00@h/0", "redis://***@h/0"),
         ("'redis://:Sesame-00'", "'redis://:***'"),
         ("postgresql://u:Sesame-00/db)", "postgresql://u:***)"),
+        ("postgresql://u@h:Sesame-00/db", "postgresql://u@h:***"),
         ("--stroe=gearmand+mysql://u:Sesame-00@h", "--stroe=gearmand+mysql://u:***@h"),
         ("gearmand+mysql://u@h", "gearmand+mysql://u@h"),
         ("://u:Sesame-00@h", "://u:***@h"),

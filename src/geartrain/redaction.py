@@ -79,8 +79,9 @@ def shown_url(url: str) -> str:
 def _hide_credentials(scheme: str, rest: str) -> str:
     """What stands behind the ``://`` of a URL, without its password, or its only name where that may be a password."""
     credentials, at, place = rest.rpartition("@")
+    place = _NO_PORT.sub(rf"\1:{HIDDEN}", place)
     if not at:
-        return _NO_PORT.sub(rf"\1:{HIDDEN}", rest)
+        return place
     user, colon, _ = credentials.partition(":")
     if colon:
         return f"{user.partition('?')[0]}:{HIDDEN}@{place}"
@@ -117,15 +118,15 @@ def _secrets_in(written: str, is_secret: bool) -> Iterator[str]:
         return
     if not _BEGIN.fullmatch(scheme):
         return  # a sentence, of which what is a secret can't be told
-    credentials, at, _ = rest.rpartition("@")
+    credentials, at, place = rest.rpartition("@")
+    if no_port := _NO_PORT.match(place):
+        yield from _pieces(no_port[0][len(no_port[1]) + 1 :], no_port[1])
     user, colon, password = credentials.partition(":")
     if at and colon:
         if not user.startswith("/") or not scheme.endswith("sqlite"):
             yield from _pieces(password, user)
     elif at and not _is_shown(scheme, user):
         yield from _pieces(user)
-    elif not at and (no_port := _NO_PORT.match(rest)):
-        yield from _pieces(no_port[0][len(no_port[1]) + 1 :], no_port[1])
 
 
 def _pieces(password: str, user: str = "") -> Iterator[str]:

@@ -28,6 +28,7 @@ WRITTEN = (
     f"postgresql://u:x?{SECRET}@127.0.0.1:1/db", f"postgresql://u:[{SECRET}@127.0.0.1:1/db",
     f"postgresql://u:x {SECRET}@127.0.0.1:1/db", f"postgresql://u:%2F{SECRET}@127.0.0.1:1/db",
     f"postgresql://u:{SECRET}%ZZ@127.0.0.1:1/db", f"postgresql://127.0.0.1:1/db?password={SECRET}",
+    f"postgresql://u@h:{SECRET}/db",
     f"postgresql://u:{SECRET}/db", f"postgresql:/u:{SECRET}@h/db", f"postgresql:u:{SECRET}@h/db",
     f"mysql://u:{SECRET}@127.0.0.1:1/db", f"mysql://u:{SECRET}@127.0.0.1:1",
     f"redis://:{SECRET}@127.0.0.1:1", f"redis://{SECRET}@127.0.0.1:1", f"redis://:x/{SECRET}@127.0.0.1:1",
@@ -241,7 +242,7 @@ def test_the_errors_of_the_interface(written: str) -> None:
     told = []
     for wrong in ({"stor": written}, {"store": [written]}, {"port": written}, {"listen": {written: written}}):
         with pytest.raises(ValidationError) as invalid:
-            Config(**wrong)  # type: ignore[arg-type]
+            Config(**wrong)
         with nothing_learned(), pytest.raises(ConfigError) as refusal:
             Config.load(wrong)
         told += [f"{error} {error!r}" for error in (invalid.value, refusal.value)]
