@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from place import NO_LIMIT, batch, job, kept, numbers, opened, records_of
 from sql_contract import SqlContract
 
 from geartrain.jobserver.records import Record, StoredJob
-from geartrain.store import Store, StoreDownError, StoreError, StoreInUseError, Unreadable, engine
+from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.sql import SqlStore, file_lock, sqlite
 
 HOLDS = """
@@ -52,6 +53,20 @@ class TestSQLite(SqlContract):
     @pytest.fixture
     def place(self, tmp_path: Path, new_namespace: NewNamespace) -> SqlitePlace:
         return SqlitePlace(tmp_path / "jobs.sqlite", new_namespace)
+
+    def test_once_closed_it_has_no_file_open(self, place: SqlitePlace) -> None:
+        """What a failed commit leaves is freed at some time later, and must not hold the file until then."""
+        gc.disable()
+        try:
+            with place.cramped() as (url, _):
+                folder = url.removeprefix("sqlite:///").rpartition("/")[0]
+                with opened(url) as store, pytest.raises(StoreFullError):
+                    store.commit(batch(*[job(n, bytes(65_536)) for n in range(1, 200)]))
+                left = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+                gc.collect()
+                assert not [name for name in left if name.startswith(folder)]
+        finally:
+            gc.enable()
 
     @pytest.mark.parametrize(
         "change",

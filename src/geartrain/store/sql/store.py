@@ -376,6 +376,10 @@ class SqlStore(Store):
             with suppress(SQLAlchemyError):  # the transaction, or the connection, may have ended by itself
                 connection.exec_driver_sql("ROLLBACK")
             raise
+        finally:
+            # What has failed keeps it until the garbage is collected, and SQLite keeps its file open as long.
+            with suppress(*self._database.errors):
+                cursor.close()
 
 
 def _all_rows(statement: Select[Any], connection: Connection) -> Sequence[Row[Any]]:
