@@ -11,9 +11,10 @@ BENCH ?=
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
 TESTS ?= tests
-# What runs a second time with the rules interpreted: all that is made of them.
+# What runs a second time with the newest Python, and what does with the rules interpreted: all that is made of them.
 CORE := tests/wire tests/jobserver tests/client tests/worker tests/test_conversations.py
-RULES := tests/wire tests/jobserver tests/daemon tests/test_vectors.py tests/test_conversations.py
+RULES := tests/wire tests/jobserver tests/test_vectors.py tests/test_conversations.py $(wildcard tests/daemon/test_hostile_*.py) \
+	$(addprefix tests/daemon/test_,in_process.py limits.py unread_output.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-latency bench-tasks bench-stores docs conversations
