@@ -363,12 +363,15 @@ class SqlStore(Store):
                 self._write_signature(connection)
             for step in steps:
                 step(connection)
+            # One stays witness as long as it may, since a DELETE leaves what is committed while it runs.
             witness = self._witness
-            if added:
+            if witness is None and added:
                 witness = added[-1].number
             if witness in removed:
-                witness = connection.execute(self._looking_for_witness).scalar()
                 self._witness = None  # until it is known whether the commit was done
+                witness = added[-1].number if added else None
+                if witness is None or witness in removed:
+                    witness = connection.execute(self._looking_for_witness).scalar()
             cursor.execute("COMMIT")
             self._is_signed = True
             self._witness = witness
