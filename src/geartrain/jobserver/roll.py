@@ -1,4 +1,4 @@
-"""All of a kind, in the order in which they came, for those who go through them some at a time.
+"""A roll: all functions, or all peers, in the order in which they came, for listings that go through them page by page.
 
 Who goes through a roll has no copy of it, only the place up to which it has come: however many do, and however long one
 stops in the middle, nothing is kept for it.

@@ -145,12 +145,12 @@ class JobServer(State):
                     peer.touch()
                 break
             cost: i64 = self.cost - begun_at
-            if peer.unsent >= MAX_UNREAD_OUTPUT or cost >= REQUEST_COST or (cost > 0 and self.cost >= ITERATION_COST):
-                peer.stalled = True
-                peer.touch()
-                parser.release()
-                break
-            if output.fresh >= MAX_FRESH and output.fresh - fresh_before > SMALL_ANSWER:
+            if (
+                peer.unsent >= MAX_UNREAD_OUTPUT
+                or cost >= REQUEST_COST
+                or (cost > 0 and self.cost >= ITERATION_COST)
+                or (output.fresh >= MAX_FRESH and output.fresh - fresh_before > SMALL_ANSWER)
+            ):
                 peer.stalled = True
                 peer.touch()
                 parser.release()

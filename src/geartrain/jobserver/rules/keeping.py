@@ -37,6 +37,7 @@ class ExpiredRecords(Source):
     """Drops the records whose time has come; the store does so by itself."""
 
     def __init__(self, state: State) -> None:
+        super().__init__()
         self.state: State = state
 
     def next_at(self) -> float:
