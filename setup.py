@@ -1,6 +1,6 @@
-"""Compiles the two inner layers with mypyc. Where that can't be done the same files are installed as they are.
+"""Compiles with mypyc what does no I/O and has to do with each packet.
 
-They run interpreted where there is no C compiler, where compiling fails, in an editable install, and with
+Where that can't be done the same files are installed as they are. They run interpreted where there is no C compiler, where compiling fails, in an editable install, and with
 GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
 
 On Linux, with a Python that has a shared library, bin/geartrain is a compiled launcher (packaging/launcher.c), so that
@@ -23,7 +23,8 @@ from pathlib import Path
 from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
-LAYERS = ("wire", "jobserver")
+# Layers and modules; tests/test_architecture.py knows them as well.
+COMPILED = ("wire", "jobserver", "client/session.py", "worker/job.py", "worker/session.py", "worker/slots.py")
 BUILDING = {"bdist_wheel", "build", "build_ext", "install"}  # the commands that come to compile something
 LAUNCHING = BUILDING | {"dist_info", "editable_wheel"}  # and those that write down which entry points there are
 
@@ -40,7 +41,8 @@ def extension_modules() -> list[Extension]:
     try:
         from mypyc.build import mypycify
 
-        files = [str(path) for layer in LAYERS for path in sorted(Path("src/geartrain", layer).rglob("*.py"))]
+        where = [Path("src/geartrain", name) for name in COMPILED]
+        files = [str(path) for one in where for path in ([one] if one.suffix else sorted(one.rglob("*.py")))]
         # What the layers import from others is not checked here, where none of the others' libraries are installed.
         files.insert(0, "--follow-imports=silent")
         extensions = mypycify(files, opt_level="3", group_name="geartrain_core", target_dir=folder)

@@ -18,7 +18,7 @@ Sections 3.5 to 3.8 of the protocol.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, final
 
 from geartrain.errors import (
     LocalProtocolError,
@@ -52,7 +52,7 @@ from geartrain.wire.packets import (
 )
 from geartrain.wire.parser import DEFAULT_MAX_RECEIVED, Packet, Parser
 from geartrain.worker.job import AssignedJob
-from geartrain.worker.slots import Slots
+from geartrain.worker.slots import Grabber, Slots
 
 _GRABS: Final = {type: pack_request(type) for type in (GRAB_JOB, GRAB_JOB_UNIQ, GRAB_JOB_ALL)}
 _PRE_SLEEP: Final = pack_request(PRE_SLEEP)
@@ -61,7 +61,8 @@ _PROBE: Final = b"geartrain"
 TimeLimit = float | None  # seconds until the job server gives up a job of the function; None: never
 
 
-class WorkerSession:
+@final
+class WorkerSession(Grabber):
     """One worker's conversation with one job server.
 
     ``abilities`` names the functions (as the job server knows them), each with its time limit in seconds or None; the
@@ -83,7 +84,7 @@ class WorkerSession:
         regrab_after: float = 10.0,
         answer_within: float = 10.0,
     ) -> None:
-        self.slots = slots
+        super().__init__(slots)
         self.regrab_after = regrab_after
         self.answer_within = answer_within
         self.is_draining = False
@@ -220,6 +221,11 @@ class WorkerSession:
     def drain(self) -> None:
         """Grab no more jobs."""
         self.is_draining = True
+
+    @property
+    def is_grabbing(self) -> bool:
+        """Whether the answer to a grab is on its way."""
+        return self._grabs > 0
 
     @property
     def is_idle(self) -> bool:

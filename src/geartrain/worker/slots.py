@@ -8,21 +8,25 @@ holds more jobs than it has slots, and job servers that all have work take turns
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import final
 
 
-class Grabber(Protocol):
+class Grabber:
     """A session, as far as its slots know it."""
 
-    slots: Slots
+    def __init__(self, slots: Slots) -> None:
+        self.slots = slots
 
     def is_hungry(self) -> bool:
         """Whether it wants one more slot."""
+        raise NotImplementedError
 
     def grab(self) -> None:
         """Use the slot just taken."""
+        raise NotImplementedError
 
 
+@final
 class Slots:
     """Room for ``count`` jobs; slots made ``within`` others (a function's own limit) need a free one there too."""
 
