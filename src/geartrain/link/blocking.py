@@ -1,7 +1,8 @@
 """The link for blocking code: a socket that one thread may write while another reads.
 
-The socket itself never blocks; who must wait waits in ``poll``, with a time limit of his own. So one thread's limit is
-never another's, and a thread that finds no room to write can go on reading meanwhile (``send_now`` and ``wait``).
+Who must wait waits in ``poll``, with a time limit of his own. So one thread's limit is never another's, and a thread
+that finds no room to write can go on reading meanwhile (``send_now`` and ``wait``). Only ``receive_soon`` waits in the
+socket itself, for a moment.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import math
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 from geartrain.errors import ConnectError, ConnectionLostError, TimedOutError
 from geartrain.link.address import Address
@@ -22,6 +24,11 @@ from geartrain.link.tuning import tune, unconfirmed
 
 READ_SIZE = 64 * 1024  # above 128 KiB the C library fetches and returns pages for each read, which costs more than it
 CONNECT_SECONDS = 5.0
+SOON_SECONDS = 0.005
+# To fall asleep and be woken takes longer than most answers, above all on a virtual machine. So one that is due soon is
+# asked for again and again; where that was in vain, answers take longer here, and the next ones are slept for.
+SPIN_SECONDS = 0.00005
+SLEPT_FOR = 100
 
 _AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -38,12 +45,17 @@ class BlockingLink:
         self.closed = False
         self._socket = sock
         self._sent = 0
-        # OpenSSL must not be entered by two threads at once; nobody waits while holding this.
-        self._tls_lock = threading.Lock() if isinstance(sock, ssl.SSLSocket) else contextlib.nullcontext()
         self._is_tls = isinstance(sock, ssl.SSLSocket)
-        # The descriptor is given back only when nobody polls it: its number may soon be somebody else's.
+        # OpenSSL must not be entered by two threads at once; nobody waits while holding this.
+        self._tls_lock = threading.Lock()
+        self._to_sleep_for = 0  # how many answers are not spun for
+        sock.setblocking(not self._is_tls)
+        if not self._is_tls:
+            moment = struct.pack("@ll", 0, int(SOON_SECONDS * 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
+        # The descriptor is given back only when nobody waits for it: its number may soon be somebody else's.
         self._gate = threading.Lock()
-        self._polling = 0
+        self._waiting = 0
         self._readable = select.poll()
         self._readable.register(sock, select.POLLIN)
         self._any = select.poll()
@@ -73,7 +85,6 @@ class BlockingLink:
             if tls is not None:
                 sock.settimeout(max(deadline - time.monotonic(), 0.001))
                 sock = tls.wrap_socket(sock, server_hostname=address.host or "localhost")
-            sock.setblocking(False)
         except OSError as error:  # also what ssl raises
             sock.close()
             raise ConnectError(f"no encrypted connection to {address}: {_reason(error)}") from error
@@ -102,8 +113,11 @@ class BlockingLink:
         Raises ConnectionLostError.
         """
         try:
-            with self._tls_lock:
-                sent = self._socket.send(data)
+            if self._is_tls:
+                with self._tls_lock:
+                    sent = self._socket.send(data)
+            else:
+                sent = self._socket.send(data, socket.MSG_DONTWAIT)
             self._sent += sent
             return sent
         except _AGAIN:
@@ -135,7 +149,37 @@ class BlockingLink:
 
     def receive_now(self) -> bytes | None:
         """What has come, without waiting: ``None`` for nothing, ``b""`` for the end. Raises ConnectionLostError."""
+        return self._receive(socket.MSG_DONTWAIT)
+
+    def receive_soon(self) -> bytes | None:
+        """The same, but waits ``SOON_SECONDS`` for something to come: an answer that is on its way.
+
+        That is one system call where ``poll`` and ``receive_now`` are two.
+        """
+        if self._is_tls:
+            if not self.has_pending():
+                self._poll(self._readable, SOON_SECONDS)
+            return self.receive_now()
+        if self._to_sleep_for:
+            self._to_sleep_for -= 1
+        else:
+            spin_until = time.monotonic() + SPIN_SECONDS
+            while time.monotonic() < spin_until:
+                data = self._receive(socket.MSG_DONTWAIT)
+                if data is not None:
+                    return data
+            self._to_sleep_for = SLEPT_FOR
+        if not self._hold():
+            return b""
         try:
+            return self._receive(0)
+        finally:
+            self._release()
+
+    def _receive(self, flags: int) -> bytes | None:
+        try:
+            if not self._is_tls:
+                return self._socket.recv(READ_SIZE, flags)
             with self._tls_lock:
                 return self._socket.recv(READ_SIZE)
         except _AGAIN:
@@ -149,7 +193,7 @@ class BlockingLink:
 
     def has_pending(self) -> bool:
         """Whether the TLS layer holds bytes that ``select`` and ``poll`` do not see."""
-        return isinstance(self._socket, ssl.SSLSocket) and not self.closed and self._socket.pending() > 0
+        return self._is_tls and not self.closed and cast(ssl.SSLSocket, self._socket).pending() > 0
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is room to send or something to receive; False if ``timeout`` seconds passed first."""
@@ -175,8 +219,8 @@ class BlockingLink:
                 return
             self.closed = True
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)  # wakes who polls
-            if not self._polling:
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes who waits
+            if not self._waiting:
                 self._socket.close()
 
     def abandon(self) -> None:
@@ -186,18 +230,26 @@ class BlockingLink:
             socket.close(self._socket.detach())
 
     def _poll(self, poll: select.poll, timeout: float | None) -> bool:
-        with self._gate:
-            if self.closed:
-                return False
-            self._polling += 1
+        if not self._hold():
+            return False
         try:
             ready = poll.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000))
         finally:
-            with self._gate:
-                self._polling -= 1
-                if self.closed and not self._polling:
-                    self._socket.close()
+            self._release()
         return bool(ready) and not self.closed
+
+    def _hold(self) -> bool:
+        """Keep the descriptor while this thread waits; False if it is given back already."""
+        with self._gate:
+            if not self.closed:
+                self._waiting += 1
+            return not self.closed
+
+    def _release(self) -> None:
+        with self._gate:
+            self._waiting -= 1
+            if self.closed and not self._waiting:
+                self._socket.close()
 
     def _lost(self, error: Exception) -> ConnectionLostError:
         what = "it was closed on this side" if self.closed else _reason(error)

@@ -79,13 +79,13 @@ class Connection:
         threading.Thread(target=self._connect, name=f"connect to {self.address}", daemon=True).start()
         return None
 
-    def read(self) -> list[AssignedJob | ServerError]:
-        """What the job server has sent; to be called when the link is readable."""
+    def read(self, *, soon: bool = False) -> list[AssignedJob | ServerError]:
+        """What the job server has sent; with ``soon`` this waits a moment for it, as the link does."""
         events: list[AssignedJob | ServerError] = []
         was_registered = self.session.is_registered
         try:
             while self.link is not None:
-                data = self.link.receive_now()
+                data = self.link.receive_soon() if soon else self.link.receive_now()
                 if data:
                     events += self.session.receive(data)
                 elif data is not None:
@@ -106,9 +106,14 @@ class Connection:
             return True
         was_waiting = bool(self._unsent)
         data = self.session.take()
-        if data:
-            self._unsent.append(memoryview(data))
         try:
+            if not was_waiting:
+                sent = link.send_now(data) if data else 0
+                if sent == len(data):
+                    return True
+                data = data[sent:]
+            if data:
+                self._unsent.append(memoryview(data))
             while self._unsent:
                 first = self._unsent[0]
                 sent = link.send_now(first)

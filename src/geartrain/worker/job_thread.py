@@ -31,6 +31,7 @@ from geartrain.worker.soft_limit import Alarms, limited
 logger = logging.getLogger("geartrain.worker")
 
 HEARTBEAT = 1.0  # seconds; the longest a thread waits without a look around
+LOOK_EVERY = 0.01  # seconds; how long a thread that gets job after job looks at nothing else
 
 
 class JobThread(threading.Thread):
@@ -127,10 +128,28 @@ class JobThread(threading.Thread):
         if self._is_registered() != self._was_registered:
             self._was_registered = not self._was_registered
             self._on_change()
-        while self._jobs:
-            connection, job = self._jobs.popleft()
-            self._do(connection, job)
+        self._work()
         return min((deadline for deadline in deadlines if deadline is not None), default=now + HEARTBEAT)
+
+    def _work(self) -> None:
+        """Run what has come. While the answer to a grab is on its way there is room for no other job: it is read as it
+        comes, without a look at what else there is."""
+        look_at = self._looked_around_at + LOOK_EVERY
+        while True:
+            while self._jobs:
+                connection, job = self._jobs.popleft()
+                self._do(connection, job)
+            for connection in self.connections:
+                if connection.session.is_grabbing:
+                    break
+            else:
+                return
+            if time.monotonic() >= look_at:
+                return
+            with self._lock:
+                self._read(connection, soon=True)
+                if not self._jobs:
+                    self._flush()
 
     def _is_registered(self) -> bool:
         return any(connection.session.is_registered for connection in self.connections)
@@ -143,8 +162,12 @@ class JobThread(threading.Thread):
             connection.session.drain()
 
     def _flush(self) -> None:
-        while not all(connection.flush() for connection in self.connections):
-            pass  # a connection was lost, whose slot another may have taken
+        is_done = False
+        while not is_done:
+            is_done = True
+            for connection in self.connections:
+                if not connection.flush():
+                    is_done = False  # it was lost, and another may have taken its slot
 
     def _woken(self, events: int) -> None:
         self._waker.reset()
@@ -155,9 +178,9 @@ class JobThread(threading.Thread):
                 return
             what()
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, connection: Connection, *, soon: bool = False) -> None:
         """Room to send is used by the flush of every step."""
-        for event in connection.read():
+        for event in connection.read(soon=soon):
             if isinstance(event, ServerError):
                 logger.warning("%s refused something: %s", connection.address, event)
             else:
