@@ -11,6 +11,7 @@ from typing import Final
 
 from geartrain.errors import LocalProtocolError
 from geartrain.native import i64
+from geartrain.wire.primitives import find_nul
 
 HEADER_SIZE: Final = 12
 REQUEST_MAGIC: Final = 0x00524551
@@ -179,9 +180,10 @@ def _pack(heads: list[bytes], type: int, arguments: tuple[bytes, ...]) -> bytes:
     name, _, names = layout
     if len(arguments) != len(names):
         raise LocalProtocolError(f"{name} takes {len(names)} arguments, not {len(arguments)}")
-    for title, argument in zip(names[:-1], arguments, strict=False):
-        if 0 in argument:
-            raise LocalProtocolError(f"{name}: the {title} {argument!r} holds a NUL")
+    for index in range(len(arguments) - 1):
+        argument = arguments[index]
+        if find_nul(argument, 0, len(argument)) >= 0:
+            raise LocalProtocolError(f"{name}: the {names[index]} {argument!r} holds a NUL")
     body = b"\0".join(arguments)
     if len(body) > 0xFFFFFFFF:
         raise LocalProtocolError(f"{name}: a body of {len(body)} bytes is longer than a packet can be")
