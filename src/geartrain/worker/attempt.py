@@ -96,6 +96,7 @@ class Attempt:
 
     def end(self) -> None:
         """Tell the job server how it ended."""
+        self.job.post = _unheard  # and not this attempt's: the two need no garbage collector then
         if not self._has_failed:
             self._session.complete(self.job, self.result)
         elif self._failure is None:
@@ -107,3 +108,7 @@ class Attempt:
         if os.getpid() != self._pid:
             raise GeartrainError(f"{self.job!r} is the parent's: a forked child can't speak for it")
         self.post(type, *arguments)
+
+
+def _unheard(type: int, *arguments: bytes) -> None:
+    """What a job says that has ended goes nowhere."""

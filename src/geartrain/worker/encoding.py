@@ -37,7 +37,7 @@ class Encoding:
 def encoding(name: EncodingName) -> Encoding:
     """The encoding of that name; raises ValueError, or ImportError if it needs what is not installed."""
     if name == "json":
-        return Encoding("JSON", _write_json, json.loads, _write_json_line, _read_last_line)
+        return Encoding("JSON", _write_json, _read_json, _write_json_line, _read_last_line)
     if name == "msgpack":
         return _msgpack()
     if name == "pickle":
@@ -46,10 +46,23 @@ def encoding(name: EncodingName) -> Encoding:
 
 
 _json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
+_decoder = json.JSONDecoder()
 
 
 def _write_json(value: Any) -> bytes:
     return _json.encode(value).encode()
+
+
+def _read_json(data: bytes) -> Any:
+    """As ``json.loads``, which looks first for other encodings than UTF-8 and for blanks around the value."""
+    try:
+        text = data.decode()
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    except ValueError:
+        pass
+    return json.loads(data)
 
 
 def _write_json_line(value: Any) -> bytes:

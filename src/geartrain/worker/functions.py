@@ -10,11 +10,10 @@ comes (WORK_DATA), what it returns ends the job.
 from __future__ import annotations
 
 import collections.abc
-import contextlib
 import inspect
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
@@ -199,15 +198,17 @@ class TypedFunction(Function, Submittable[P, R], Generic[F, P, R]):
         """What a generator yielded, from the data of one event of the job."""
         return self._checked(self._part_check, self.encoding.read(data), "what it yields")
 
-    def _arguments(self, workload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(self, workload: bytes) -> tuple[Sequence[Any], dict[str, Any]]:
         try:
             arguments = self.encoding.read(workload) if workload else []
         except ValueError as error:
             raise ArgumentsError(f"{self.name}: the workload is no {self.encoding.name}: {error}") from None
         if isinstance(arguments, (list, tuple)):
             if len(arguments) == len(self._checks) == len(self._positional):  # the usual call, without ceremony
-                with contextlib.suppress(Mismatch):  # which is told properly below
-                    return tuple([check(one) for check, one in zip(self._positional, arguments, strict=True)]), {}
+                try:
+                    return [check(one) for check, one in zip(self._positional, arguments, strict=True)], {}
+                except Mismatch:  # which is told properly below
+                    pass
             bound = self._bind(tuple(arguments), {})
         elif isinstance(arguments, dict) and all(isinstance(name, str) for name in arguments):
             bound = self._bind((), arguments)
