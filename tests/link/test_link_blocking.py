@@ -112,6 +112,47 @@ def test_one_thread_sends_while_another_receives() -> None:
         assert bytes(got) == BIG
 
 
+def test_what_comes_soon_is_received_and_else_nothing() -> None:
+    with listening() as listener, BlockingLink.connect(listener.address) as link, listener.accept() as peer:
+        for _ in range(3):  # at first the thread spins, then it sleeps
+            assert link.receive_soon() is None
+        peer.sendall(b"you")
+        assert link.receive(10) == b"you"
+        got: list[bytes] = []
+
+        def take() -> None:
+            while sum(map(len, got)) < len(BIG):
+                got.append(link.receive_soon() or b"")
+
+        taker = threading.Thread(target=take)
+        taker.start()
+        peer.sendall(BIG)
+        taker.join(20)
+        assert b"".join(got) == BIG
+        peer.close()
+        assert link.receive_soon() == b""
+
+
+def test_a_link_that_is_closed_while_something_is_due_soon_ends() -> None:
+    for _ in range(20):
+        with listening() as listener:
+            link = BlockingLink.connect(listener.address)
+            got: list[bytes] = []
+
+            def take(link: BlockingLink = link, got: list[bytes] = got) -> None:
+                while (data := link.receive_soon()) is None:
+                    pass
+                got.append(data)
+
+            taker = threading.Thread(target=take)
+            taker.start()
+            with listener.accept():
+                link.close()
+                taker.join(10)
+                assert got == [b""]
+                assert link.fileno() == -1
+
+
 def test_closing_wakes_the_thread_that_waits() -> None:
     with listening() as listener:
         link = BlockingLink.connect(listener.address)
@@ -166,9 +207,12 @@ def test_encrypted_bytes_go_both_ways(tmp_path: Path) -> None:
         with BlockingLink.connect(listener.address, tls=client) as link:
             sender = threading.Thread(target=link.send, args=(BIG,))
             sender.start()
-            while len(echoed) < len(BIG):
+            while len(echoed) < len(BIG) // 2:
                 echoed += link.receive(10)
+            while len(echoed) < len(BIG):
+                echoed += link.receive_soon() or b""
             sender.join(10)
+            assert link.receive_soon() is None
             with pytest.raises(TimedOutError):
                 link.receive(0.05)
         echoer.join(10)

@@ -191,6 +191,37 @@ def test_every_encoding_there_and_back(
         parts.start(AssignedJob(wrong))
 
 
+@pytest.mark.parametrize(
+    "workload",
+    [
+        b"[2,3]",
+        b" \n[2, 3]\r\n",
+        b'{"x":2,"y":3}',
+        b"\xef\xbb\xbf[2,3]",
+        "[2,3]".encode("utf-16"),
+        "[2,3]".encode("utf-32-le"),
+    ],
+)
+def test_json_in_every_form_that_python_reads(worker: Worker, workload: bytes) -> None:
+    @worker.function()
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    assert add.start(AssignedJob(workload)) == 5
+
+
+@pytest.mark.parametrize(
+    "workload", [b"[2,3]]", b"[2,3] 4", b"[2", b"\xff", b" ", "[\ud800]".encode("utf-8", "surrogatepass")]
+)
+def test_what_is_no_json_is_told(worker: Worker, workload: bytes) -> None:
+    @worker.function()
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    with pytest.raises(ArgumentsError, match="the workload is no JSON"):
+        add.start(AssignedJob(workload))
+
+
 def test_pickle_carries_any_class_and_still_checks(worker: Worker) -> None:
     @worker.function(encoding="pickle")
     def kind(error: OSError) -> str:

@@ -13,7 +13,7 @@ import pytest
 from caller import Caller, until
 
 from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
-from geartrain.wire.packets import WORK_COMPLETE, WORK_DATA, WORK_FAIL, WORK_STATUS, WORK_WARNING
+from geartrain.wire.packets import SUBMIT_JOB_BG, WORK_COMPLETE, WORK_DATA, WORK_FAIL, WORK_STATUS, WORK_WARNING
 from geartrain.worker import AssignedJob, Worker
 from servers import RunningServer, free_port, running_gearmand, running_geartrain, running_perl_server
 
@@ -231,6 +231,44 @@ def test_a_worker_takes_from_whichever_server_has_work(our_server: RunningServer
             for number in range(20):
                 assert first.run("echo", b"%d" % number) == b"%d" % number
                 assert second.run("echo", b"%d" % number) == b"%d" % number
+
+
+def test_no_server_and_no_thread_is_forgotten_over_one_that_always_has_a_job(our_server: RunningServer) -> None:
+    """Each job of the one is followed by another; all the same the jobs of a server that wakes up are done meanwhile,
+    and the worker leaves when it is told to."""
+    with running_geartrain() as other, Caller(our_server) as first, Caller(other) as second:
+        worker = make_worker(our_server, other)
+
+        @worker.function()
+        def again(job: AssignedJob) -> None:
+            first.submit("again", type=SUBMIT_JOB_BG)
+
+        worker.function("echo")(lambda job: job.workload)
+        first.submit("again", type=SUBMIT_JOB_BG)
+        first.submit("again", type=SUBMIT_JOB_BG)
+        worker.start()
+        for number in range(20):
+            assert second.run("echo", b"%d" % number) == b"%d" % number
+        worker.stop()
+        assert worker.join(10)
+
+
+def test_what_a_job_says_after_its_end_goes_nowhere(our_server: RunningServer) -> None:
+    worker = make_worker(our_server)
+    jobs: list[AssignedJob] = []
+
+    @worker.function()
+    def leave(job: AssignedJob) -> bytes:
+        jobs.append(job)
+        return b"done"
+
+    with worker, Caller(our_server) as caller:
+        assert caller.run("leave") == b"done"
+        until(lambda: worker.threads[0].job is None)
+        jobs[0].progress(1, 2)
+        jobs[0].send(b"late")
+        assert caller.run("leave") == b"done"
+        assert not caller.heard
 
 
 def test_a_worker_outlives_its_server() -> None:
