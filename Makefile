@@ -69,6 +69,7 @@ bench-latency: $(NATIVE)/.installed ## how long others wait beside the longest w
 bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes
 	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)
 	$(NATIVE)/bin/python bench/tasks/roundtrip.py
+	$(NATIVE)/bin/python bench/tasks/importing.py
 
 bench-stores: $(NATIVE)/.installed services ## beside gearmand with the same databases; a million stored jobs; 3 GB of them
 	mkdir -p build

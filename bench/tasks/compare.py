@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from contenders import CONTENDERS, LEAST, TIMES, Contender
+from contenders import BARE, CONTENDERS, LEAST, TIMES, Contender
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from server import Server
@@ -143,16 +143,25 @@ _FIGURES = ("produced", "worked", "worker_cpu")
 def verdicts(rounds: list[list[Run]]) -> Iterator[str]:
     """How far the targets were reached: of each round the ratio to the faster of a rival's ways, then the median."""
     best = [{run.name: run.worked for run in sorted(runs, key=lambda run: run.worked)} for runs in rounds]
-    for kind in ("geartrain asyncio", "geartrain blocking"):
+    for (name, concurrency), least in LEAST.items():
+        ours = [run.worked for runs in rounds for run in runs if (run.name, run.concurrency) == (name, concurrency)]
+        if not ours:
+            continue
+        what = f"{name}, {concurrency} at once"
+        yield _verdict(f"{what}, tasks/s", median(ours), least)
         for rival, target in TIMES.items():
-            if all(kind in one and rival in one for one in best):
-                yield _verdict(f"{kind} to {rival}", median(one[kind] / one[rival] for one in best), target)
-    if all("geartrain asyncio" in one for one in best):
-        yield _verdict("geartrain asyncio", median(one["geartrain asyncio"] for one in best), LEAST)
+            if all(rival in one for one in best):
+                yield _verdict(f"{what}, to {rival}", _ratio(ours, best, rival), target)
+        if concurrency == 1 and all(BARE in one for one in best):
+            yield f"{f'{what}, to a {BARE}':46} {_ratio(ours, best, BARE):>9,.1f}"
+
+
+def _ratio(ours: list[float], best: list[dict[str, float]], rival: str) -> float:
+    return median(one / runs[rival] for one, runs in zip(ours, best, strict=True))
 
 
 def _verdict(what: str, reached: float, target: float) -> str:
-    return f"{what:36} {reached:>9,.1f}  {'reached' if reached >= target else 'MISSED'}: at least {target:,}"
+    return f"{what:46} {reached:>9,.1f}  {'reached' if reached >= target else 'MISSED'}: at least {target:,}"
 
 
 def main() -> int:

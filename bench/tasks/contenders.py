@@ -17,6 +17,7 @@ CELERY = "{others} -m celery --app celery_tasks worker --loglevel WARNING --with
 RQ = "{others} -m rq.cli worker --quiet --url redis://127.0.0.1:{port}/0 --worker-class"
 DRAMATIQ = "{others} -m dramatiq dramatiq_tasks --processes 1 --threads"
 GEARTRAIN = "{ours} geartrain_tasks.py work"
+BARE = "bare socket"  # what bounds a worker that has one job at a time
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ CONTENDERS = (
     Contender("rq simple", REDIS, "rq_tasks.py", f"{RQ} rq.SimpleWorker", 1500),
     Contender("dramatiq", REDIS, "dramatiq_tasks.py", f"{DRAMATIQ} 8", 6000, 8),
     Contender("gear", IN_MEMORY, "gear_tasks.py", "{others} gear_tasks.py work", 10_000),
+    Contender(BARE, IN_MEMORY, "geartrain_tasks.py", "{ours} bare.py", 20_000),
     _geartrain("blocking", 1, 20_000),
     _geartrain("blocking", 8, 30_000),
     _geartrain("asyncio", 100, 60_000),
     _geartrain("asyncio", 100, 60_000, ON_DISK),
 )
 
-LEAST = 20_000  # tasks a second of the asyncio worker
+# Tasks a second of our workers, at so many at once.
+LEAST = {("geartrain blocking", 1): 18_000, ("geartrain asyncio", 100): 60_000}
 TIMES = {"celery prefork": 10, "dramatiq": 5}  # how much faster than these geartrain is to be
