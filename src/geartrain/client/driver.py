@@ -24,6 +24,7 @@ from geartrain.client.request import Answer, Follower, Request
 from geartrain.client.servers import Server, Servers
 from geartrain.errors import ConnectError, ConnectionLostError, GeartrainError
 from geartrain.link import Address, BlockingLink
+from geartrain.link.blocking import SOON_SECONDS
 from geartrain.link.waker import Waker
 
 IDLE_SECONDS = 0.02  # a connection not read for so long may have ended unseen
@@ -75,6 +76,7 @@ class Driver:
         self._poll = select.poll()
         self._waker: Waker | None = None  # wakes the leader; made for the first connection
         self._is_led = False
+        self._is_answer_due = False  # as far as can be told; a job may take any time
         self._sleepers: dict[Sleeper, None] = {}
 
     # What the client asks for. Each method takes the lock, and gives it back while it waits.
@@ -181,6 +183,7 @@ class Driver:
             if follower is not None:
                 request.follow(follower)
             self._servers.place(request, now)
+        self._is_answer_due = True
         if self._is_led:
             self._servers.tick(now)  # starts the time limit of the answers before the leader comes to it
         self._flush()
@@ -234,6 +237,12 @@ class Driver:
             limit = seconds
         if next_tick is not None and next_tick - now < limit:
             limit = next_tick - now
+        if self._is_answer_due and limit >= SOON_SECONDS and len(self._connections) == 1:
+            (connection,) = self._connections.values()
+            if not connection.unsent:
+                self._read(connection, soon=True)
+                self._flush()
+                return
         self._is_led = True
         self._lock.release()
         try:
@@ -321,25 +330,38 @@ class Driver:
             connection.link.close()
             self._wake_senders()
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, connection: Connection, *, soon: bool = False) -> None:
+        """Take in what has come, or what comes ``soon``."""
         server = connection.server
         while server.session is not None:
-            now = time.monotonic()
+            ended: ConnectionLostError | None = None
             try:
-                data = connection.link.receive_now()
+                data = self._receive_soon(connection.link) if soon else connection.link.receive_now()
             except ConnectionLostError as error:
-                self._servers.lost(server, error, now)
-                return
+                data, ended = b"", error
+            if soon and self._connections.get(server.address) is not connection:
+                return  # another thread has given it up meanwhile
+            self._is_answer_due = data is not None
             if data is None:
                 return
-            connection.read_at = now
+            connection.read_at = now = time.monotonic()
             if not data:
-                ended = ConnectionLostError(f"the job server at {server.address} closed the connection")
+                ended = ended or ConnectionLostError(f"the job server at {server.address} closed the connection")
                 self._servers.lost(server, ended, now)
                 return
             self._servers.received(server, data, now)
             if not connection.link.has_pending():
                 return
+
+    def _receive_soon(self, link: BlockingLink) -> bytes | None:
+        """As the only one who reads, without the lock while it waits."""
+        self._is_led = True
+        self._lock.release()
+        try:
+            return link.receive_soon()
+        finally:
+            self._lock.acquire()
+            self._is_led = False
 
     def _write(self, connection: Connection) -> None:
         session = connection.server.session
