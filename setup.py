@@ -1,7 +1,7 @@
 """Compiles with mypyc what does no I/O and has to do with each packet.
 
-Where that can't be done the same files are installed as they are. They run interpreted where there is no C compiler, where compiling fails, in an editable install, and with
-GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
+Where that can't be done the same files are installed as they are. They run interpreted where there is no C compiler,
+where compiling fails, in an editable install, and with GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
 
 On Linux, with a Python that has a shared library, bin/geartrain is a compiled launcher (packaging/launcher.c), so that
 init scripts find the daemon by its file; elsewhere, and where it can't be compiled, it is the usual script.
