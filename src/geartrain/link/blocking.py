@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import select
 import socket
 import ssl
@@ -26,9 +27,11 @@ READ_SIZE = 64 * 1024  # above 128 KiB the C library fetches and returns pages f
 CONNECT_SECONDS = 5.0
 SOON_SECONDS = 0.005
 # To fall asleep and be woken takes longer than most answers, above all on a virtual machine. So one that is due soon is
-# asked for again and again; where that was in vain, answers take longer here, and the next ones are slept for.
-SPIN_SECONDS = 0.00005
-SLEPT_FOR = 100
+# asked for again and again, for as long as nobody else wants the processor or the interpreter's lock; where that was in
+# vain, the next ones are slept for.
+SPIN_SECONDS = 0.0002
+CROWDED_SECONDS = 0.00005  # for one look: somebody else had a turn meanwhile
+SLEPT_FOR = 10
 
 _AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -163,11 +166,15 @@ class BlockingLink:
         if self._to_sleep_for:
             self._to_sleep_for -= 1
         else:
-            spin_until = time.monotonic() + SPIN_SECONDS
-            while time.monotonic() < spin_until:
+            began = now = time.monotonic()
+            while now < began + SPIN_SECONDS:
                 data = self._receive(socket.MSG_DONTWAIT)
                 if data is not None:
                     return data
+                os.sched_yield()
+                looked_at, now = now, time.monotonic()
+                if now > looked_at + CROWDED_SECONDS:
+                    break
             self._to_sleep_for = SLEPT_FOR
         if not self._hold():
             return b""
