@@ -1,8 +1,7 @@
 """The link for blocking code: a socket that one thread may write while another reads.
 
-Who must wait waits in ``poll``, with a time limit of his own. So one thread's limit is never another's, and a thread
-that finds no room to write can go on reading meanwhile (``send_now`` and ``wait``). Only ``receive_soon`` waits in the
-socket itself, for a moment.
+The socket itself never blocks; who must wait waits in ``poll``, with a time limit of his own. So one thread's limit is
+never another's, and a thread that finds no room to write can go on reading meanwhile (``send_now`` and ``wait``).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 from typing import Any, cast
@@ -52,10 +50,6 @@ class BlockingLink:
         # OpenSSL must not be entered by two threads at once; nobody waits while holding this.
         self._tls_lock = threading.Lock()
         self._to_sleep_for = 0  # how many answers are not spun for
-        sock.setblocking(not self._is_tls)
-        if not self._is_tls:
-            moment = struct.pack("@ll", 0, int(SOON_SECONDS * 1_000_000))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
         # The descriptor is given back only when nobody waits for it: its number may soon be somebody else's.
         self._gate = threading.Lock()
         self._waiting = 0
@@ -88,6 +82,7 @@ class BlockingLink:
             if tls is not None:
                 sock.settimeout(max(deadline - time.monotonic(), 0.001))
                 sock = tls.wrap_socket(sock, server_hostname=address.host or "localhost")
+            sock.setblocking(False)
         except OSError as error:  # also what ssl raises
             sock.close()
             raise ConnectError(f"no encrypted connection to {address}: {_reason(error)}") from error
@@ -120,7 +115,7 @@ class BlockingLink:
                 with self._tls_lock:
                     sent = self._socket.send(data)
             else:
-                sent = self._socket.send(data, socket.MSG_DONTWAIT)
+                sent = self._socket.send(data)
             self._sent += sent
             return sent
         except _AGAIN:
@@ -152,41 +147,9 @@ class BlockingLink:
 
     def receive_now(self) -> bytes | None:
         """What has come, without waiting: ``None`` for nothing, ``b""`` for the end. Raises ConnectionLostError."""
-        return self._receive(socket.MSG_DONTWAIT)
-
-    def receive_soon(self) -> bytes | None:
-        """The same, but waits ``SOON_SECONDS`` for something to come: an answer that is on its way.
-
-        That is one system call where ``poll`` and ``receive_now`` are two.
-        """
-        if self._is_tls:
-            if not self.has_pending():
-                self._poll(self._readable, SOON_SECONDS)
-            return self.receive_now()
-        if self._to_sleep_for:
-            self._to_sleep_for -= 1
-        else:
-            began = now = time.monotonic()
-            while now < began + SPIN_SECONDS:
-                data = self._receive(socket.MSG_DONTWAIT)
-                if data is not None:
-                    return data
-                os.sched_yield()
-                looked_at, now = now, time.monotonic()
-                if now > looked_at + CROWDED_SECONDS:
-                    break
-            self._to_sleep_for = SLEPT_FOR
-        if not self._hold():
-            return b""
-        try:
-            return self._receive(0)
-        finally:
-            self._release()
-
-    def _receive(self, flags: int) -> bytes | None:
         try:
             if not self._is_tls:
-                return self._socket.recv(READ_SIZE, flags)
+                return self._socket.recv(READ_SIZE)
             with self._tls_lock:
                 return self._socket.recv(READ_SIZE)
         except _AGAIN:
@@ -197,6 +160,33 @@ class BlockingLink:
             if self.closed:
                 return b""
             raise self._lost(error) from error
+
+    def receive_soon(self) -> bytes | None:
+        """The same, but waits ``SOON_SECONDS`` for something to come: an answer that is on its way."""
+        if not self._hold():
+            return b""
+        try:
+            data = self._spin()
+        finally:
+            self._release()
+        if data is None and (self.has_pending() or self._poll(self._readable, SOON_SECONDS) or self.closed):
+            data = self.receive_now()
+        return data
+
+    def _spin(self) -> bytes | None:
+        if self._to_sleep_for:
+            self._to_sleep_for -= 1
+            return None
+        began = now = time.monotonic()
+        looked_at = math.inf
+        while now < began + SPIN_SECONDS and now < looked_at + CROWDED_SECONDS:
+            data = self.receive_now()
+            if data is not None:
+                return data
+            os.sched_yield()
+            looked_at, now = now, time.monotonic()
+        self._to_sleep_for = SLEPT_FOR
+        return None
 
     def has_pending(self) -> bool:
         """Whether the TLS layer holds bytes that ``select`` and ``poll`` do not see."""
