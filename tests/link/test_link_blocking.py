@@ -116,6 +116,7 @@ def test_what_comes_soon_is_received_and_else_nothing() -> None:
     with listening() as listener, BlockingLink.connect(listener.address) as link, listener.accept() as peer:
         for _ in range(3):  # at first the thread spins, then it sleeps
             assert link.receive_soon() is None
+        assert link.receive_soon(spin=False) is None
         peer.sendall(b"you")
         assert link.receive(10) == b"you"
         got: list[bytes] = []

@@ -161,14 +161,12 @@ class BlockingLink:
                 return b""
             raise self._lost(error) from error
 
-    def receive_soon(self) -> bytes | None:
-        """The same, but waits ``SOON_SECONDS`` for something to come: an answer that is on its way."""
-        if not self._hold():
-            return b""
-        try:
-            data = self._spin()
-        finally:
-            self._release()
+    def receive_soon(self, *, spin: bool = True) -> bytes | None:
+        """The same, but waits ``SOON_SECONDS`` for something to come: an answer that is on its way.
+
+        Of several threads that do this at a time none should ``spin``: they take the interpreter's lock in turn.
+        """
+        data = self._spin() if spin else None
         if data is None and (self.has_pending() or self._poll(self._readable, SOON_SECONDS) or self.closed):
             data = self.receive_now()
         return data
@@ -177,14 +175,19 @@ class BlockingLink:
         if self._to_sleep_for:
             self._to_sleep_for -= 1
             return None
-        began = now = time.monotonic()
-        looked_at = math.inf
-        while now < began + SPIN_SECONDS and now < looked_at + CROWDED_SECONDS:
-            data = self.receive_now()
-            if data is not None:
-                return data
-            os.sched_yield()
-            looked_at, now = now, time.monotonic()
+        if not self._hold():
+            return b""
+        try:
+            began = now = time.monotonic()
+            looked_at = math.inf
+            while now < began + SPIN_SECONDS and now < looked_at + CROWDED_SECONDS:
+                data = self.receive_now()
+                if data is not None:
+                    return data
+                os.sched_yield()
+                looked_at, now = now, time.monotonic()
+        finally:
+            self._release()
         self._to_sleep_for = SLEPT_FOR
         return None
 

@@ -28,7 +28,7 @@ class Connection:
     """A session and, most of the time, its link.
 
     ``call_soon`` runs a function in the thread that the connection belongs to; ``watch`` is told which events of the
-    link (as in ``selectors``) are waited for from now on, none at its end.
+    link (as in ``selectors``) are waited for from now on, none at its end. ``spins`` is for ``receive_soon``.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Connection:
         connect_within: float,
         send_within: float,
         tls: ssl.SSLContext | None,
+        spins: bool,
     ) -> None:
         self.address = address
         self.session = session
@@ -50,6 +51,7 @@ class Connection:
         self._connect_within = connect_within
         self._send_within = send_within
         self._tls = tls
+        self._spins = spins
         self._backoff = Backoff()
         self._is_connecting = False
         self._is_closed = False
@@ -85,7 +87,7 @@ class Connection:
         was_registered = self.session.is_registered
         try:
             while self.link is not None:
-                data = self.link.receive_soon() if soon else self.link.receive_now()
+                data = self.link.receive_soon(spin=self._spins) if soon else self.link.receive_now()
                 if data:
                     events += self.session.receive(data)
                 elif data is not None:

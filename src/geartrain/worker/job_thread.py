@@ -35,7 +35,7 @@ LOOK_EVERY = 0.01  # seconds; how long a thread that gets job after job looks at
 
 
 class JobThread(threading.Thread):
-    """Thread number ``index`` of ``worker``, able to do ``functions``.
+    """Thread number ``index`` of ``worker``, able to do ``functions``; ``is_only`` says that there is no other.
 
     ``on_done`` is called after each job, before its end is sent; ``on_change`` when the thread is registered, or is no
     longer, or ends.
@@ -47,6 +47,7 @@ class JobThread(threading.Thread):
         index: int,
         functions: Sequence[Function],
         *,
+        is_only: bool,
         alarms: Alarms,
         on_done: Callable[[], None],
         on_change: Callable[[], None],
@@ -56,6 +57,7 @@ class JobThread(threading.Thread):
         self._on_done = on_done
         self._on_change = on_change
         self._alarms = alarms
+        self._is_only = is_only
         self.is_leaving = False
         self._jobs: deque[tuple[Connection, AssignedJob]] = deque()
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -195,6 +197,7 @@ class JobThread(threading.Thread):
             connect_within=self._worker.connect_within,
             send_within=self._worker.answer_within,
             tls=self._worker.tls,
+            spins=self._is_only,
         )
 
     def _watch(self, connection: Connection, link: BlockingLink, events: int) -> None:

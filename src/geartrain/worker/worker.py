@@ -107,6 +107,7 @@ class Worker(BaseWorker):
                 self,
                 index,
                 self._functions_of(index, threads),
+                is_only=threads == 1,
                 alarms=alarms,
                 on_done=self._count_job,
                 on_change=lambda: self._events.put(None),
