@@ -264,7 +264,7 @@ def test_what_a_job_says_after_its_end_goes_nowhere(our_server: RunningServer) -
 
     with worker, Caller(our_server) as caller:
         assert caller.run("leave") == b"done"
-        until(lambda: worker.threads[0].job is None)
+        until(lambda: not worker.threads[0].at_hand)
         jobs[0].progress(1, 2)
         jobs[0].send(b"late")
         assert caller.run("leave") == b"done"

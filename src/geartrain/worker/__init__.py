@@ -1,6 +1,7 @@
 """The worker's side: functions that job servers send jobs for, blocking or on asyncio, in one process or many.
 
 declaration, functions, calls, hints, encoding   what ``@worker.function()`` makes, and how values travel
+batch_function, batch                            what ``@worker.batch()`` makes, and its jobs on their way
 session, slots, job                              the conversation with one job server, without any I/O
 worker, job_thread, connection                   the blocking worker: threads with connections of their own
 async_worker, async_connection, threads          the asyncio worker

@@ -1,8 +1,8 @@
 """The asyncio worker: one event loop in which many jobs are underway at once.
 
 An ``async def`` runs as a task of the loop, a plain function in a thread beside it. All jobs share one connection to
-each job server (and one more for each function with a concurrency of its own, since a grab can't say which function it
-is for); what many jobs have to say in one turn of the loop leaves in one write.
+each job server (and one more for each function with a concurrency of its own and for each batch, since a grab can't say
+which function it is for); what many jobs have to say in one turn of the loop leaves in one write.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import functools
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from types import AsyncGeneratorType
 from typing import Any, Self, Unpack
 
@@ -21,6 +21,8 @@ from geartrain.errors import GeartrainError
 from geartrain.worker.async_connection import AsyncConnection
 from geartrain.worker.attempt import Attempt
 from geartrain.worker.base import BaseWorker
+from geartrain.worker.batch import Batch, Run
+from geartrain.worker.batch_function import BatchFunction
 from geartrain.worker.fork import OneProcess
 from geartrain.worker.functions import Function, call_plain
 from geartrain.worker.heartbeat import WorkerProcess
@@ -65,7 +67,8 @@ class AsyncWorker(BaseWorker):
         """
         self.check(concurrency)
         grace = options.get("grace", 30.0)
-        self.supervise(lambda process: self._work(process, concurrency, grace), processes, concurrency, options)
+        more = sum((one.size - 1) * (one.limits.concurrency or 1) for one in self.functions.values())
+        self.supervise(lambda process: self._work(process, concurrency, grace), processes, concurrency + more, options)
 
     def _work(self, process: WorkerProcess, concurrency: int, grace: float) -> None:
         """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
@@ -85,13 +88,14 @@ class AsyncWorker(BaseWorker):
             self.warn_of_hard_limits()
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
-        self._jobs: dict[asyncio.Task[None], AssignedJob] = {}
+        self._jobs: dict[asyncio.Task[None], Sequence[AssignedJob]] = {}
         self._threads = Threads(self._loop)
         self._alarms = Alarms()
         self._jobs_done = 0
         self._is_running = True
         self.is_leaving = False
         self._is_flushing = False
+        self._batches: list[Batch] = []
         self.connections = self._connections(concurrency)
         self._keeper = self._loop.create_task(self._keep_time(), name="geartrain worker")
 
@@ -123,7 +127,7 @@ class AsyncWorker(BaseWorker):
     @property
     def jobs(self) -> list[AssignedJob]:
         """The jobs that are underway."""
-        return list(self._jobs.values())
+        return [job for jobs in self._jobs.values() for job in jobs]
 
     async def _run(self, concurrency: int, grace: float | None) -> bool:
         """Work until a signal; returns whether all jobs could finish."""
@@ -149,25 +153,36 @@ class AsyncWorker(BaseWorker):
     # The conversation with the job servers.
 
     def _connections(self, concurrency: int) -> list[AsyncConnection]:
-        """For each job server one connection for most functions, and one for each with a limit of its own."""
+        """For each job server one connection for most functions, one for each with a limit of its own, and one for each
+        batch that may run."""
         slots = Slots(concurrency)
-        unlimited = [one for one in self.functions.values() if one.limits.concurrency is None]
-        groups = [(unlimited, slots)] if unlimited else []
+        groups: list[tuple[list[Function], Slots, Callable[[AsyncConnection, AssignedJob], None]]] = []
+        unlimited: list[Function] = []
         for function in self.functions.values():
-            if function.limits.concurrency is not None:
-                groups.append(([function], Slots(self.process.share(function.limits.concurrency), within=slots)))
+            limit = function.limits.concurrency
+            if isinstance(function, BatchFunction):
+                for _ in range(self.process.share(limit or self.process.processes)):
+                    batch = Batch(function, slots)
+                    self._batches.append(batch)
+                    groups.append(([function], batch.slots, functools.partial(self._add_to_batch, batch)))
+            elif limit is None:
+                unlimited.append(function)
+            else:
+                groups.append(([function], Slots(self.process.share(limit), within=slots), self._start_job))
+        if unlimited:
+            groups.insert(0, (unlimited, slots, self._start_job))
         return [
             AsyncConnection(
                 address,
                 self.new_session(functions, own_slots),
-                on_job=self._start_job,
+                on_job=on_job,
                 on_output=self._flush_soon,
                 on_change=self._changed.set,
                 connect_within=self.connect_within,
                 send_within=self.answer_within,
                 tls=self.tls,
             )
-            for functions, own_slots in groups
+            for functions, own_slots, on_job in groups
             if own_slots.count
             for address in self.addresses
         ]
@@ -179,6 +194,7 @@ class AsyncWorker(BaseWorker):
                 self._changed.clear()
                 now = self._loop.time()
                 deadlines = [connection.tick(now) for connection in self.connections]
+                deadlines += [batch.tick(now) for batch in self._batches]
                 self._flush()
                 self.process.heartbeat.report(is_ready=self.is_ready, is_leaving=self.is_leaving)
                 wake_at = min((one for one in deadlines if one is not None), default=now + HEARTBEAT)
@@ -198,6 +214,8 @@ class AsyncWorker(BaseWorker):
         self.is_leaving = True
         for connection in self.connections:
             connection.session.drain()
+        for batch in self._batches:
+            batch.drain()
         self._changed.set()
 
     def _give_up(self) -> None:
@@ -216,14 +234,20 @@ class AsyncWorker(BaseWorker):
 
     def _flush(self) -> None:
         self._is_flushing = False
+        for batch in self._batches:
+            if batch.is_due:
+                self._start_batch(batch)
         for connection in self.connections:
             connection.flush()
 
     # Jobs.
 
     def _start_job(self, connection: AsyncConnection, job: AssignedJob) -> None:
-        task = self._loop.create_task(self._do(connection, job))
-        self._jobs[task] = job
+        self._start(self._do(connection, job), (job,))
+
+    def _start(self, work: Coroutine[Any, Any, None], jobs: Sequence[AssignedJob]) -> None:
+        task = self._loop.create_task(work)
+        self._jobs[task] = jobs
         task.add_done_callback(self._job_ended)
 
     def _job_ended(self, task: asyncio.Task[None]) -> None:
@@ -231,22 +255,31 @@ class AsyncWorker(BaseWorker):
         if self.is_leaving:
             self._changed.set()
 
-    async def _do(self, connection: AsyncConnection, job: AssignedJob) -> None:
+    def _attempt(self, connection: AsyncConnection, job: AssignedJob) -> Attempt:
         session = connection.session
 
         def post(type: int, *arguments: bytes) -> None:
             session.post(job, type, *arguments)
             self._flush_soon()
 
-        attempt = Attempt(self, session, job, post)
+        return Attempt(self, session, job, post)
+
+    async def _do(self, connection: AsyncConnection, job: AssignedJob) -> None:
+        attempt = self._attempt(connection, job)
         if not attempt.begin():
             return
         with attempt, Around(self.middleware, job):
             function = attempt.function()
             perform = self._perform if function.is_async else self._perform_in_thread
             attempt.result = await perform(connection, function, attempt)
-        self._count_job()
-        attempt.end()
+        self._end([attempt])
+
+    def _end(self, attempts: Sequence[Attempt]) -> None:
+        """Say how they ended and, in the same write, ask for more."""
+        for _ in attempts:
+            self._count_job()
+        for attempt in attempts:
+            attempt.end()
         self._flush_soon()
 
     def _count_job(self) -> None:
@@ -265,6 +298,15 @@ class AsyncWorker(BaseWorker):
             return function.encode_result(await (value if limit is None else limited(limit, value)))
 
     async def _perform_in_thread(self, connection: AsyncConnection, function: Function, attempt: Attempt) -> bytes:
+        self._let_threads_post(connection, attempt)
+        result: bytes = await self._call_in_thread(function, functools.partial(call_plain, function, attempt.job))
+        return result
+
+    def _call_in_thread(self, function: Function, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        limit = function.limits.soft_limit
+        return self._threads.call(call if limit is None else functools.partial(self._alarms.call, limit, call))
+
+    def _let_threads_post(self, connection: AsyncConnection, attempt: Attempt) -> None:
         post = attempt.post
 
         async def post_and_drain(*arguments: Any) -> None:
@@ -275,12 +317,28 @@ class AsyncWorker(BaseWorker):
             asyncio.run_coroutine_threadsafe(post_and_drain(*arguments), self._loop).result()
 
         attempt.post = post_from_thread
-        limit = function.limits.soft_limit
-        call = functools.partial(call_plain, function, attempt.job)
-        result: bytes = await self._threads.call(
-            call if limit is None else functools.partial(self._alarms.call, limit, call)
-        )
-        return result
+
+    # Batches of them.
+
+    def _add_to_batch(self, batch: Batch, connection: AsyncConnection, job: AssignedJob) -> None:
+        attempt = self._attempt(connection, job)
+        if not batch.function.is_async:
+            self._let_threads_post(connection, attempt)
+        batch.add(attempt)
+        self._changed.set()  # it is for the keeper of time to see it wait
+
+    def _start_batch(self, batch: Batch) -> None:
+        attempts = batch.take()
+        self._start(self._do_batch(batch.function, attempts), [one.job for one in attempts])
+
+    async def _do_batch(self, function: BatchFunction[Any, Any, Any], attempts: Sequence[Attempt]) -> None:
+        with Run(self, function, attempts) as run:
+            if run.jobs and function.is_async:
+                limit = function.limits.soft_limit
+                await (run.call_async() if limit is None else limited(limit, run.call_async()))
+            elif run.jobs:
+                await self._call_in_thread(function, run.call)
+        self._end(run.attempts)
 
 
 async def _send_all(

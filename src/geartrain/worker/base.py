@@ -8,13 +8,15 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from geartrain.errors import GeartrainError
 from geartrain.link.address import ServerList, parse_addresses
 from geartrain.systemd import Systemd
 from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
+from geartrain.worker.batch_function import BatchFunction
 from geartrain.worker.calls import AsyncClientLike, ClientLike
-from geartrain.worker.declaration import Declaration
+from geartrain.worker.declaration import BatchDeclaration, Declaration
 from geartrain.worker.encoding import EncodingName
 from geartrain.worker.functions import Function, Limits
 from geartrain.worker.heartbeat import WorkerProcess
@@ -119,6 +121,41 @@ class BaseWorker:
             limits=Limits(timeout, soft_limit, hard_limit, concurrency),
         )
 
+    def batch(
+        self,
+        name: str | None = None,
+        *,
+        size: int = 64,
+        wait: float = 0.005,
+        raw: bool | None = None,
+        encoding: EncodingName = "json",
+        timeout: float | None = None,
+        soft_limit: float | None = None,
+        hard_limit: float | None = None,
+        concurrency: int | None = None,
+    ) -> BatchDeclaration:
+        """Declare the function below as one that does up to ``size`` jobs in one call.
+
+        Each of its parameters is a list with one place for each job, and so is what it gives: ``list[str]`` where a
+        function of one job would have ``str``. A place of what it gives may hold an exception, with which that job
+        fails; None stands for a list of None. Where it raises, or gives a list of another length, all of the batch
+        fails. Raw is a function whose only parameter is ``list[AssignedJob]`` or called ``jobs``. Everything else is as
+        in ``function``, also how its jobs are submitted, each by itself.
+
+        A batch is run when it has ``size`` jobs, or when ``wait`` seconds have passed since its first came. Each
+        thread of a ``Worker`` and each process of an ``AsyncWorker`` has one at a time; ``concurrency`` is the number
+        of batches in all of them, and with it an ``AsyncWorker`` may have several in a process. ``soft_limit`` and
+        ``hard_limit`` are for the call; ``timeout`` is for it too: the job server is told the ``wait`` besides.
+        """
+        if callable(name):
+            raise TypeError("write @worker.batch() with its brackets")
+        limits = Limits(timeout, soft_limit, hard_limit, concurrency)
+
+        def make(original: Callable[..., Any], name: str) -> BatchFunction[Any, Any, Any]:
+            return BatchFunction(original, name, limits, self, raw=raw, encoding=encoding, size=size, wait=wait)
+
+        return BatchDeclaration(self._add, name, make)
+
     def _add(self, function: Function) -> None:
         if function.name in self.functions:
             raise ValueError(f"this worker has a function {function.name!r} already")
@@ -166,7 +203,7 @@ class BaseWorker:
         """A session that can do ``functions``, with this worker's settings."""
         id = self.id if self.id is not None else f"{socket.gethostname()}-{os.getpid()}"
         return WorkerSession(
-            {_encode(self.wire_name(function)): function.limits.timeout for function in functions},
+            {_encode(self.wire_name(function)): function.timeout for function in functions},
             slots,
             id=_encode(id),
             reducers=self.reducers,

@@ -1,4 +1,4 @@
-"""The declaration of functions: what ``@worker.function(...)`` makes of the function below it.
+"""The declaration of functions: what ``@worker.function(...)`` and ``@worker.batch(...)`` make of the function below.
 
 The overloads say to type checkers what the code finds out by itself: which functions are raw, whether a typed one
 wants its job, and what comes of coroutines and generators in the end.
@@ -6,9 +6,10 @@ wants its job, and what comes of coroutines and generators in the end.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
+from geartrain.worker.batch_function import BatchFunction
 from geartrain.worker.calls import ClientHolder
 from geartrain.worker.encoding import EncodingName, encoding
 from geartrain.worker.functions import Function, Limits, RawFunction, TypedFunction, is_raw
@@ -16,11 +17,18 @@ from geartrain.worker.job import AssignedJob
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
 
 _Bytes = bytes | bytearray | memoryview | None
 _Raw = TypeVar("_Raw", bound=_Bytes | Coroutine[Any, Any, _Bytes] | Iterator[bytes] | AsyncIterator[bytes])
 _Later = Coroutine[Any, Any, R] | Generator[Any, Any, R]  # what gives R in the end
 _Parts = TypeVar("_Parts", bound=Iterator[Any] | AsyncIterator[Any])
+
+# Of batches, whose results may have exceptions in their places.
+_RawList = Sequence[_Bytes | Exception] | None
+_RawBatch = TypeVar("_RawBatch", bound=_RawList | Coroutine[Any, Any, _RawList])
+_NoResults = TypeVar("_NoResults", bound=Coroutine[Any, Any, None] | None)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Declaration:
@@ -90,5 +98,63 @@ class Declaration:
             declared = RawFunction(function, name, self._limits, self._holder)
         else:
             declared = TypedFunction(function, name, self._limits, self._holder, encoding(self._encoding))
+        self._add(declared)
+        return declared
+
+
+class BatchDeclaration:
+    """What ``worker.batch(...)`` returns: the decorator that declares one batch function.
+
+    ``make`` makes it of its original and its name. Type checkers know what a job takes and gives where the function has
+    one list; of one with several they know how it is called directly.
+    """
+
+    def __init__(
+        self,
+        add: Callable[[Function], None],
+        name: str | None,
+        make: Callable[[Callable[..., Any], str], BatchFunction[Any, Any, Any]],
+    ) -> None:
+        self._add = add
+        self._name = name
+        self._make = make
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[[list[AssignedJob]], _RawBatch], /
+    ) -> BatchFunction[Callable[[list[AssignedJob]], _RawBatch], [bytes], bytes]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], _NoResults], /
+    ) -> BatchFunction[Callable[[list[A]], _NoResults], [A], None]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], list[R | Exception]], /
+    ) -> BatchFunction[Callable[[list[A]], list[R | Exception]], [A], R]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], list[R]], /
+    ) -> BatchFunction[Callable[[list[A]], list[R]], [A], R]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], Coroutine[Any, Any, list[R | Exception]]], /
+    ) -> BatchFunction[Callable[[list[A]], Coroutine[Any, Any, list[R | Exception]]], [A], R]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[list[A]], Coroutine[Any, Any, list[R]]], /
+    ) -> BatchFunction[Callable[[list[A]], Coroutine[Any, Any, list[R]]], [A], R]: ...
+
+    @overload
+    def __call__(self, function: F, /) -> BatchFunction[F, ..., Any]: ...
+
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        if not callable(function):
+            raise TypeError(f"{function!r} is no function: write @worker.batch() with its brackets")
+        declared = self._make(function, self._name or str(getattr(function, "__name__", "")))
         self._add(declared)
         return declared

@@ -49,7 +49,7 @@ class Limits:
     ``hard_limit``
         How long before its process is killed, so that the job goes back to the job server.
     ``concurrency``
-        How many jobs of the function all processes and threads of the worker may run at once.
+        How many jobs of the function, or batches of them, all processes and threads of the worker may run at once.
     """
 
     timeout: float | None = None
@@ -64,7 +64,9 @@ class Limits:
 
 
 class Function(ABC):
-    """A declared function: its ``name``, its ``limits`` and the ``original``."""
+    """A declared function: its ``name``, its ``limits`` and the ``original``; one call does ``size`` jobs at most."""
+
+    size = 1
 
     def __init__(self, original: Callable[..., Any], name: str, limits: Limits, holder: ClientHolder) -> None:
         if not name or "\0" in name:
@@ -73,11 +75,16 @@ class Function(ABC):
         self.limits = limits
         self.original = original
         self.holder = holder
-        self.is_async = _is(original, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+        self.is_async = is_kind(original, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
         self._options: dict[str, Any] = {}
         self.__doc__ = original.__doc__
         self.__name__ = getattr(original, "__name__", name)
         self.__wrapped__ = original
+
+    @property
+    def timeout(self) -> float | None:
+        """How long the job server is to wait for a job, from the assignment on."""
+        return self.limits.timeout
 
     @abstractmethod
     def start(self, job: AssignedJob) -> Any:
@@ -150,7 +157,7 @@ class TypedFunction(Function, Submittable[P, R], Generic[F, P, R]):
             signature = signature.replace(parameters=parameters)
         self._signature = signature
         try:
-            hints = _hints(original)
+            hints = hints_of(original)
             self._checks = {one.name: self._check(hints.get(one.name, Any)) for one in parameters}
             part, result = _part_and_result(original, hints.get("return", Any))
             self._part_check, self._result_check = self._check(part), self._check(result)
@@ -291,7 +298,7 @@ def is_raw(function: Callable[..., Any]) -> bool:
     return len(parameters) == 1 and is_job(parameters[0], function)
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The hints of a function, or of an object that can be called, without one for the job."""
     call: Any = function if inspect.isroutine(function) else getattr(function, "__call__", None)  # noqa: B004
     if not inspect.isroutine(call):
@@ -300,7 +307,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(call, names)
 
 
-def _is(function: Callable[..., Any], *tests: Callable[[Any], bool]) -> bool:
+def is_kind(function: Callable[..., Any], *tests: Callable[[Any], bool]) -> bool:
+    """Whether a function passes one of the ``tests`` of ``inspect``."""
     call = getattr(function, "__call__", None)  # noqa: B004 - of an object that can be called
     return any(test(candidate) for test in tests for candidate in (function, call))
 
@@ -308,7 +316,7 @@ def _is(function: Callable[..., Any], *tests: Callable[[Any], bool]) -> bool:
 def _part_and_result(function: Callable[..., Any], hint: Any) -> tuple[Any, Any]:
     """The hints of what a function yields (None if it is no generator) and of what it returns."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    is_generator = _is(function, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    is_generator = is_kind(function, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     if (origin or hint) not in _GENERATORS and not is_generator:
         return None, hint
     part = arguments[0] if arguments else Any

@@ -1,4 +1,4 @@
-"""One thread of a worker, with connections of its own to every job server and room for one job.
+"""One thread of a worker, with connections of its own to every job server and room for one job, or for one batch.
 
 It waits for all its servers at once, grabs from whichever has work, runs the job and answers, all in this one thread:
 nothing is handed over, so nothing waits for a lock or a queue.
@@ -7,6 +7,7 @@ nothing is handed over, so nothing waits for a lock or a queue.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import queue
 import selectors
@@ -14,12 +15,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
 from geartrain.link.waker import Waker
 from geartrain.worker.attempt import Attempt
 from geartrain.worker.base import BaseWorker
+from geartrain.worker.batch import Batch, Run
+from geartrain.worker.batch_function import BatchFunction
 from geartrain.worker.connection import Connection
 from geartrain.worker.functions import Function, call_async, call_plain
 from geartrain.worker.job import AssignedJob
@@ -68,12 +72,15 @@ class JobThread(threading.Thread):
         self._lock = threading.RLock()
         self._runner: asyncio.Runner | None = None
         slot = Slots(1)
-        self.connections = [
-            self._connection(address, worker.new_session(functions, slot)) for address in worker.addresses
-        ]
+        self._batches = [Batch(one, slot) for one in functions if isinstance(one, BatchFunction)]
+        single = [one for one in functions if not isinstance(one, BatchFunction)]
+        self._batch_of: dict[Connection, Batch] = {}
+        self._servers = [self._connections(address, single, slot) for address in worker.addresses]
+        self.connections = [connection for server in self._servers for connection in server]
+        self._single = [connection for connection in self.connections if connection not in self._batch_of]
         self._looked_around_at = time.monotonic()
         self._was_registered = False
-        self.job: AssignedJob | None = None  # the one that runs now
+        self.at_hand: Sequence[AssignedJob] = ()  # what runs now
         self.error: BaseException | None = None
 
     def leave(self) -> None:
@@ -96,7 +103,7 @@ class JobThread(threading.Thread):
     @property
     def is_ready(self) -> bool:
         """Whether at least one job server knows this thread's functions, and it polls or is busy."""
-        is_polling = self.job is not None or time.monotonic() - self._looked_around_at < 3 * HEARTBEAT
+        is_polling = bool(self.at_hand) or time.monotonic() - self._looked_around_at < 3 * HEARTBEAT
         return self._is_registered() and is_polling and self.is_alive()
 
     def run(self) -> None:
@@ -126,22 +133,26 @@ class JobThread(threading.Thread):
                 key.data(events)
             now = self._looked_around_at = time.monotonic()
             deadlines = [connection.tick(now) for connection in self.connections]
+            deadlines += [batch.tick(now) for batch in self._batches]
             self._flush()
         if self._is_registered() != self._was_registered:
             self._was_registered = not self._was_registered
             self._on_change()
         self._work()
+        for batch in self._batches:
+            if batch.is_due:
+                self._do_batch(batch)
         return min((deadline for deadline in deadlines if deadline is not None), default=now + HEARTBEAT)
 
     def _work(self) -> None:
-        """Run what has come. While the answer to a grab is on its way there is room for no other job: it is read as it
-        comes, without a look at what else there is."""
+        """Run the jobs that have come one by one. While the answer to a grab for such a job is on its way there is room
+        for nothing else: it is read as it comes, without a look at what else there is."""
         look_at = self._looked_around_at + LOOK_EVERY
         while True:
             while self._jobs:
                 connection, job = self._jobs.popleft()
                 self._do(connection, job)
-            for connection in self.connections:
+            for connection in self._single:
                 if connection.session.is_grabbing:
                     break
             else:
@@ -154,7 +165,7 @@ class JobThread(threading.Thread):
                     self._flush()
 
     def _is_registered(self) -> bool:
-        return any(connection.session.is_registered for connection in self.connections)
+        return any(all(connection.session.is_registered for connection in server) for server in self._servers)
 
     def _is_idle(self) -> bool:
         return all(connection.is_idle for connection in self.connections)
@@ -162,6 +173,8 @@ class JobThread(threading.Thread):
     def _drain(self) -> None:
         for connection in self.connections:
             connection.session.drain()
+        for batch in self._batches:
+            batch.drain()
 
     def _flush(self) -> None:
         is_done = False
@@ -182,11 +195,25 @@ class JobThread(threading.Thread):
 
     def _read(self, connection: Connection, *, soon: bool = False) -> None:
         """Room to send is used by the flush of every step."""
+        batch = self._batch_of.get(connection)
         for event in connection.read(soon=soon):
             if isinstance(event, ServerError):
                 logger.warning("%s refused something: %s", connection.address, event)
+            elif batch is not None:
+                batch.add(self._attempt(connection, event))
             else:
                 self._jobs.append((connection, event))
+
+    def _connections(self, address: Address, single: Sequence[Function], slot: Slots) -> list[Connection]:
+        """One to ``address`` for the functions of one job, and one for each batch."""
+        connections = []
+        if single or not self._batches:
+            connections.append(self._connection(address, self._worker.new_session(single, slot)))
+        for batch in self._batches:
+            connection = self._connection(address, self._worker.new_session([batch.function], batch.slots))
+            self._batch_of[connection] = batch
+            connections.append(connection)
+        return connections
 
     def _connection(self, address: Address, session: WorkerSession) -> Connection:
         return Connection(
@@ -215,9 +242,9 @@ class JobThread(threading.Thread):
 
         return ready
 
-    # A job.
+    # A job, or many.
 
-    def _do(self, connection: Connection, job: AssignedJob) -> None:
+    def _attempt(self, connection: Connection, job: AssignedJob) -> Attempt:
         session = connection.session
 
         def post(type: int, *arguments: bytes) -> None:
@@ -225,27 +252,44 @@ class JobThread(threading.Thread):
                 session.post(job, type, *arguments)
                 connection.flush_all()
 
-        attempt = Attempt(self._worker, session, job, post)
+        return Attempt(self._worker, session, job, post)
+
+    def _do(self, connection: Connection, job: AssignedJob) -> None:
+        attempt = self._attempt(connection, job)
         if not attempt.begin():
             return
-        self.job = job
+        self.at_hand = (job,)
         with attempt, Around(self._worker.middleware, job):
-            attempt.result = self._perform(attempt.function(), job)
-        self._on_done()
+            function = attempt.function()
+            call = call_async if function.is_async else call_plain
+            attempt.result = self._perform(function, functools.partial(call, function, job))
+        self._end([attempt])
+
+    def _do_batch(self, batch: Batch) -> None:
+        function = batch.function
+        with Run(self._worker, function, batch.take()) as run:
+            self.at_hand = run.jobs
+            if run.jobs:
+                self._perform(function, run.call_async if function.is_async else run.call)
+        self._end(run.attempts)
+
+    def _end(self, attempts: Sequence[Attempt]) -> None:
+        """Say how they ended and, in the same write, ask for more."""
+        for _ in attempts:
+            self._on_done()
         with self._lock:
             if self.is_leaving:
                 self._drain()
-            attempt.end()
+            for attempt in attempts:
+                attempt.end()
             self._flush()
-        self.job = None
+        self.at_hand = ()
 
-    def _perform(self, function: Function, job: AssignedJob) -> bytes:
+    def _perform(self, function: Function, call: Callable[[], Any]) -> Any:
+        """What ``call`` gives, or the coroutine that it gives, within the function's soft limit."""
         limit = function.limits.soft_limit
         if function.is_async:
             if self._runner is None:
                 self._runner = asyncio.Runner()
-            value = call_async(function, job)
-            return self._runner.run(value if limit is None else limited(limit, value))
-        if limit is None:
-            return call_plain(function, job)
-        return self._alarms.call(limit, lambda: call_plain(function, job))
+            return self._runner.run(call() if limit is None else limited(limit, call()))
+        return call() if limit is None else self._alarms.call(limit, call)

@@ -26,7 +26,6 @@ class Grabber:
         raise NotImplementedError
 
 
-@final
 class Slots:
     """Room for ``count`` jobs; slots made ``within`` others (a function's own limit) need a free one there too."""
 
@@ -76,3 +75,33 @@ class Slots:
 
     def __repr__(self) -> str:
         return f"<Slots {self.used} of {self.count} used, {len(self._line)} in line>"
+
+
+@final
+class BatchSlots(Slots):
+    """Room for the jobs of one batch, which together take one slot of those ``within``.
+
+    Once it is closed there is no more room, until all that it has have been given back.
+    """
+
+    def __init__(self, count: int, within: Slots) -> None:
+        super().__init__(count, within)
+        self.is_closed = False
+        self._outer = within
+
+    @property
+    def free(self) -> int:
+        if self.is_closed or not (self.used or self._outer.free):
+            return 0
+        return self.count - self.used
+
+    def give_back(self) -> None:
+        self.used -= 1
+        if not self.used:
+            self.is_closed = False
+            self._outer.give_back()
+
+    def _take(self) -> None:
+        if not self.used:
+            self._outer._take()
+        self.used += 1

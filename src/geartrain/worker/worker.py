@@ -1,4 +1,4 @@
-"""The blocking worker: threads that each grab, run and answer one job at a time."""
+"""The blocking worker: threads that each grab, run and answer one job, or one batch of jobs, at a time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class Worker(BaseWorker):
         """
         self.check(threads)
         grace = options.get("grace", 30.0)
-        self.supervise(lambda process: self._work(process, threads, grace), processes, threads, options)
+        jobs = threads * max(one.size for one in self.functions.values())
+        self.supervise(lambda process: self._work(process, threads, grace), processes, jobs, options)
 
     def _work(self, process: WorkerProcess, threads: int, grace: float) -> None:
         """Work in this process; within a supervised one it is for the supervisor to lose its patience."""
@@ -87,7 +88,7 @@ class Worker(BaseWorker):
             self.stop()
 
     def _give_up(self) -> None:
-        busy = [thread.job for thread in self.threads if thread.is_alive() and thread.job is not None]
+        busy = [job for thread in self.threads if thread.is_alive() for job in thread.at_hand]
         logger.warning("leaving now, giving up %s", busy or "nothing")
         for thread in self.threads:
             thread.give_up()
