@@ -107,18 +107,24 @@ def until(condition: Callable[[], Any], what: str = "", seconds: float = 15) -> 
 
 
 @contextlib.contextmanager
-def working(worker: Worker | AsyncWorker) -> Iterator[None]:
-    """Have either kind work in the background."""
+def working(worker: Worker | AsyncWorker, **options: int) -> Iterator[None]:
+    """Have either kind work in the background; ``options`` are those of its ``start``."""
     if isinstance(worker, Worker):
-        with worker:
+        worker.start(**options)
+        try:
             yield
+        finally:
+            worker.stop()
+            worker.join()
         return
     started, done = threading.Event(), threading.Event()
 
     async def main() -> None:
-        async with worker:
-            started.set()
-            await asyncio.to_thread(done.wait)
+        await worker.start(**options)
+        started.set()
+        await asyncio.to_thread(done.wait)
+        worker.stop()
+        await worker.join()
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()

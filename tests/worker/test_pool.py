@@ -485,3 +485,102 @@ def test_the_number_of_processes_is_checked(run: Run) -> None:
     with run("Worker", "", "processes=0") as program:
         assert program.process.wait(10) == 1
         assert re.search("ValueError: a worker needs at least one process, not 0", program.text())
+
+
+# Batches.
+
+GATHER = """
+@worker.batch("gather", size=4, wait=60.0{options})
+{async_}def gather(jobs):
+    folder = jobs[0].workload.decode()
+    open(folder + "/%d" % os.getpid(), "w").close()
+    while os.path.exists(folder + "/%d" % os.getpid()):
+        {stuck}time.sleep(0.01)
+    return [b"%d" % len(jobs) for _ in jobs]
+"""
+
+
+def gather(kind: str, options: str = "", stuck: str = "") -> str:
+    return GATHER.format(options=options, stuck=stuck, async_="async " if kind == "AsyncWorker" else "")
+
+
+def ends(caller: Caller, count: int) -> list[bytes]:
+    """The results of so many jobs, in the order in which they came."""
+    return [caller.follow()[-1].arguments[1] for _ in range(count)]
+
+
+@pytest.mark.parametrize("how", ["the process", "the worker"])
+def test_a_killed_process_gives_its_whole_batch_back(
+    run: Run, kind: str, server: RunningServer, caller: Caller, tmp_path: Path, how: str
+) -> None:
+    folder = tmp_path / "gathered"
+    folder.mkdir()
+    options = "processes=1" if how == "the process" else ""
+    with run(kind, gather(kind), options) as program:
+        for _ in range(4):
+            caller.submit("gather", str(folder).encode())
+        (started,) = until(lambda: list(folder.iterdir()))
+        assert server.jobs_of("gather") == (4, 4)
+        os.kill(int(started.name), signal.SIGKILL)
+        if how == "the process":
+            handle = caller.handle.decode()
+            until(lambda: f"process {started.name} was killed by SIGKILL while it did gather" in program.text())
+            assert handle in program.text()
+        else:
+            program.process.wait()
+        started.unlink()
+        with run(kind, gather(kind), "") if how == "the worker" else contextlib.nullcontext():
+            (started,) = until(lambda: list(folder.iterdir()))
+            started.unlink()
+            assert ends(caller, 4) == [b"4"] * 4
+
+
+@pytest.mark.parametrize("count", [4, 3])
+def test_sigterm_finishes_a_batch(
+    run: Run, kind: str, server: RunningServer, caller: Caller, tmp_path: Path, count: int
+) -> None:
+    """Also one that is not full."""
+    folder = tmp_path / "gathered"
+    folder.mkdir()
+    with run(kind, gather(kind, ", concurrency=1"), "processes=2") as program:
+        for _ in range(count):
+            caller.submit("gather", str(folder).encode())
+        until(lambda: server.jobs_of("gather") == (count, count))
+        if count == 4:
+            until(lambda: list(folder.iterdir()))
+        program.tell(signal.SIGTERM)
+        (started,) = until(lambda: list(folder.iterdir()))
+        until(lambda: program.children() == {int(started.name)})  # who has nothing to do leaves
+        started.unlink()
+        assert ends(caller, count) == [b"%d" % count] * count
+        assert program.process.wait(10) == 0
+
+
+def test_a_hard_limit_kills_a_batch_that_hangs(run: Run, kind: str, caller: Caller, tmp_path: Path) -> None:
+    folder = tmp_path / "gathered"
+    folder.mkdir()
+    stuck = "while not os.path.exists(folder + '/go'): "
+    with run(kind, gather(kind, ", hard_limit=0.5", stuck), "processes=1") as program:
+        for _ in range(4):
+            caller.submit("gather", str(folder).encode())
+        until(lambda: "is over a hard time limit with gather H:" in program.text())
+        (folder / "go").touch()
+        until(lambda: program.text().count("was killed by SIGKILL") == 1)
+        for path in folder.iterdir():
+            if path.name != "go":
+                path.unlink()
+        other = until(lambda: [path for path in folder.iterdir() if path.name != "go"])
+        other[0].unlink()
+        assert ends(caller, 4) == [b"4"] * 4
+
+
+def test_every_job_of_a_batch_counts(run: Run, kind: str, server: RunningServer) -> None:
+    pids = f"""
+        @worker.batch("pids", size=2, wait=60.0)
+        {"async " if kind == "AsyncWorker" else ""}def pids(jobs):
+            return [b"%d" % os.getpid() for _ in jobs]
+    """
+    with run(kind, pids, "processes=1, max_jobs=4"), Caller(server) as caller:
+        for _ in range(12):
+            caller.submit("pids")
+        assert len(set(ends(caller, 12))) == 3

@@ -386,7 +386,7 @@ def test_type_checkers_know_the_types(tmp_path: Path) -> None:
     program.write_text(
         textwrap.dedent(
             """
-            from collections.abc import AsyncIterator, Generator
+            from collections.abc import AsyncIterator, Generator, Sequence
             from typing import assert_type
             from geartrain.worker import AssignedJob, Worker
 
@@ -417,7 +417,38 @@ def test_type_checkers_know_the_types(tmp_path: Path) -> None:
             def reverse(job: AssignedJob) -> bytes:
                 return job.workload
 
+            @worker.batch()
+            def lengths(texts: list[str]) -> list[int]:
+                return [len(text) for text in texts]
+
+            @worker.batch()
+            async def lengths_later(texts: Sequence[str]) -> list[int | Exception]:
+                return [len(text) for text in texts]
+
+            @worker.batch()
+            def insert(rows: list[tuple[str, int]]) -> None: ...
+
+            @worker.batch()
+            def raw_batch(jobs: list[AssignedJob]) -> list[bytes | Exception]:
+                return [job.workload for job in jobs]
+
+            @worker.batch()
+            def two_lists(x: list[int], y: list[int]) -> list[int]:
+                return x + y
+
             async def main() -> None:
+                assert_type(lengths(["a"]), list[int])
+                assert_type(lengths.submit("a").result(), int)
+                assert_type(await lengths_later(["a"]), list[int | Exception])
+                assert_type(await lengths_later.run_async("a"), int)
+                assert_type(insert.submit(("a", 1)).result(), None)
+                assert_type(raw_batch.submit(b"").result(), bytes)
+                assert_type(two_lists([1], [2]), list[int])
+                two_lists.submit(1, 2)
+                lengths.submit(["a"])  # E
+                lengths("a")  # E
+                raw_batch.submit("a")  # E
+                two_lists([1])  # E
                 assert_type(add(1, y=2), int)
                 assert_type(add.submit(1, y=2).result(), int)
                 assert_type(await add.run_async(1), int)
