@@ -17,7 +17,7 @@ RULES := tests/wire tests/jobserver tests/test_vectors.py tests/test_conversatio
 	$(addprefix tests/daemon/test_,in_process.py limits.py unread_output.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-latency bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-latency bench-batch bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -70,6 +70,9 @@ bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside C
 	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)
 	$(NATIVE)/bin/python bench/tasks/roundtrip.py
 	$(NATIVE)/bin/python bench/tasks/importing.py
+
+bench-batch: $(NATIVE)/.installed services ## rows into PostgreSQL, one job a call and in batches of 64
+	$(NATIVE)/bin/python bench/batch.py $(BENCH)
 
 bench-stores: $(NATIVE)/.installed services ## beside gearmand with the same databases; a million stored jobs; 3 GB of them
 	mkdir -p build
