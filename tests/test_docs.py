@@ -5,8 +5,8 @@
     ```console                       after "$ " a command; below it what it prints, with … for whatever comes
     $ python worker.py &             one that goes on running till the page's end
 
-Each page begins in an empty folder. A page that starts no job server finds one. The ports 8081, 4730 and the like stand
-for free ones, and nothing is installed.
+Each page begins in an empty folder. A page that starts no job server finds one, and one that speaks of DATABASE_URL a
+PostgreSQL. The ports 8081, 4730 and the like stand for free ones, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import yaml  # type: ignore[import-untyped]
 
 from geartrain.wire.packets import LAYOUTS
 from servers import free_port, running_geartrain, wait_until
+from services import PostgreSQL, running
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -66,6 +67,14 @@ class Page:
         return "$ geartrain serve" in self._text
 
     @property
+    def needs_database(self) -> bool:
+        return "DATABASE_URL" in self._text
+
+    def set(self, name: str, value: str) -> None:
+        """Set a variable of the environment."""
+        self._environment[name] = value
+
+    @property
     def port(self) -> int:
         return int(self._free("4730"))
 
@@ -96,7 +105,7 @@ class Page:
             return
         if command.startswith("export "):
             name, _, value = command.removeprefix("export ").partition("=")
-            self._environment[name] = value
+            self.set(name, value)
             return
         if command.endswith(" &"):
             command = "exec " + command.removesuffix(" &")
@@ -146,7 +155,9 @@ def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
         return
     pytest.importorskip("geartrain.daemon.config")
     server = contextlib.nullcontext() if page.serves else running_geartrain("--store=memory:", port=page.port)
-    with server:
+    with server, contextlib.ExitStack() as stack:
+        if page.needs_database:
+            page.set("DATABASE_URL", stack.enter_context(running(PostgreSQL)).url().partition("?")[0])
         try:
             page.follow()
         finally:
