@@ -38,6 +38,10 @@ atexit.register(shutil.rmtree, folder, ignore_errors=True)
 def extension_modules() -> list[Extension]:
     if wanted == "0" or BUILDING.isdisjoint(sys.argv):
         return []
+    transport = []
+    if sys.platform == "linux":
+        flags = ["-fvisibility=hidden"]
+        transport = [Extension("geartrain.daemon._epoll", ["src/geartrain/daemon/_epoll.c"], extra_compile_args=flags)]
     try:
         from mypyc.build import mypycify
 
@@ -50,10 +54,10 @@ def extension_modules() -> list[Extension]:
             # Another compiler's warnings are no reason to do without; what only this library calls may be inlined.
             words = [word for word in extension.extra_compile_args if word != "-Werror"]
             extension.extra_compile_args = [*words, "-fvisibility=hidden"]
-        return extensions
+        return extensions + transport
     except (Exception, SystemExit) as error:  # mypycify leaves the process where it finds a fault
         give_up(error)
-        return []
+        return transport
 
 
 class BuildLayers(build_ext):

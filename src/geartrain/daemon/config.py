@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 from geartrain.daemon.durations import read_seconds
 from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
+from geartrain.daemon.transport import Transport, has_epoll
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
 from geartrain.jobserver.records import LONGEST_NAME
@@ -142,6 +143,12 @@ class Config(BaseSettings):
     )
     keepalive_count: Annotated[int, Ge(1), Le(127), _gearmand_default(3), Flag(_LISTENING, metavar="N")] = Field(
         3, description="Unanswered probes that end a connection."
+    )
+
+    transport: Annotated[Transport, Flag(_LISTENING)] = Field(
+        "auto",
+        description="What carries the connections: epoll, the faster one, which must have been compiled; or asyncio, "
+        "which is there everywhere. auto takes epoll where it is.",
     )
 
     job_retries: Annotated[int, BeforeValidator(_read_retries), Ge(-1), Le(2**31 - 1), Flag(_JOBS, "j", "N")] = Field(
@@ -268,6 +275,13 @@ class Config(BaseSettings):
     syslog: Annotated[bool, Flag(_LOG)] = Field(False, description="Log to the system's log as well.")
 
     _remarks: list[tuple[str, dict[str, object]]] = PrivateAttr(default_factory=list)
+
+    @field_validator("transport")
+    @classmethod
+    def _check_transport(cls, value: Transport) -> Transport:
+        if value == "epoll" and not has_epoll():
+            raise ValueError("is not compiled here: it needs Linux, and a C compiler when geartrain is installed")
+        return value
 
     @field_validator("job_handle_prefix")
     @classmethod

@@ -36,7 +36,7 @@ class Switchboard(Protocol):
 
     def open_iteration(self) -> None: ...
 
-    def on_connect(self, connection: Connection) -> Peer | None: ...
+    def on_connect(self, connection: Connection, connected: socket.socket) -> Peer | None: ...
 
     def on_disconnect(self, connection: Connection, peer: Peer, error: Exception | None) -> None: ...
 
@@ -57,23 +57,29 @@ class Connection(Flow, asyncio.Protocol):
         self.daemon = daemon
         self.peer: Peer | None = None
         self.counted = False  # among the unread output
-        self.watched = False  # counted or ending: there is more to do after a write
+        self.watched = False  # there is more to do at a read, or after a write, than most need
         self.socket: socket.socket | None = None  # borrowed from the transport, for TCP_QUICKACK
 
     # ── what the loop tells ─────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        daemon = self.daemon
-        self.peer = daemon.on_connect(self)
+        its = transport.get_extra_info("socket")
+        borrowed = socket.socket(its.family, socket.SOCK_STREAM, 0, fileno=its.fileno())
+        if self.begin(cast(asyncio.Transport, transport), borrowed) and its.family != socket.AF_UNIX:
+            self.socket = borrowed
+        else:
+            borrowed.detach()
+
+    def begin(self, transport: asyncio.Transport, connected: socket.socket) -> bool:
+        """The connection has come about; False if it is not wanted, and has been closed."""
+        self.transport = transport
+        self.peer = self.daemon.on_connect(self, connected)
         if self.peer is None:
-            return
-        self.transport.set_write_buffer_limits(high=FULL)
-        family = transport.get_extra_info("socket").family
-        if family != socket.AF_UNIX:
-            descriptor = transport.get_extra_info("socket").fileno()
-            self.socket = socket.socket(family, socket.SOCK_STREAM, 0, fileno=descriptor)
-            daemon.tune(self.socket)
+            return False
+        transport.set_write_buffer_limits(high=FULL)
+        if connected.family != socket.AF_UNIX:
+            self.daemon.tune(connected)
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
@@ -93,7 +99,8 @@ class Connection(Flow, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: it gets the answers to what it has asked, then the connection is closed."""
-        self.ending = self.watched = True
+        self.ending = True
+        self.watch()
         return self.peer is not None and self.has_more(self.peer)
 
     def pause_writing(self) -> None:
@@ -144,9 +151,9 @@ class Connection(Flow, asyncio.Protocol):
             else:
                 self.transport.writelines(buffers)
         if peer.is_unsettled or self.watched:
-            self._look_after(peer)
+            self.look_after(peer)
 
-    def _look_after(self, peer: Peer) -> None:
+    def look_after(self, peer: Peer) -> None:
         """What most writes need not do."""
         if self.transport.is_closing():
             return
@@ -203,11 +210,15 @@ class Connection(Flow, asyncio.Protocol):
         """Have what is not read counted, while it is much."""
         assert self.peer is not None
         self.counted = self.full or self.peer.unsent > FULL
-        self.watched = self.counted or self.ending
+        self.watch()
         if self.counted:
             self.daemon.unread.note(self, self.unread)
         else:
             self.daemon.unread.forget(self)
+
+    def watch(self) -> None:
+        """Note whether anything is out of the ordinary."""
+        self.watched = self.counted or self.ending or self.closing
 
     def abort(self) -> None:
         if not self.transport.is_closing():
@@ -222,6 +233,7 @@ class Connection(Flow, asyncio.Protocol):
         while self.peer is not None and (buffers := self.peer.take()):
             self.transport.writelines(buffers)
         self.closing = True
+        self.watch()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.transport.resume_reading()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import socket
 import time
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from geartrain.daemon.config import Config
+    from geartrain.daemon.epoll import EpollLoop
     from geartrain.daemon.outlet import Outlet
+    from geartrain.daemon.transport import Listener
     from geartrain.jobserver import Peer
     from geartrain.jobserver.outbox import Outbox
 
@@ -81,29 +84,24 @@ class Daemon:
         self.drained = asyncio.Event()  # set when, on leaving, no extension owes anything any more
         self.connections: set[Connection] = set()
         self.attached: set[Outlet] = set()  # of the peers that extensions have connected
-        self.listeners: list[asyncio.Server] = []
+        self.listeners: list[Listener] = []
         self.addresses: list[str] = []
         self.stopped = asyncio.Event()
         self.timer: asyncio.TimerHandle | None = None
-        self.timer_at = 0.0
+        self.timer_at = math.inf
         self.accepted = 0
         self.server.tick(clock.monotonic(), clock.time())
+        # The transport follows from the loop: see transport.loop_factory.
+        self._epoll_loop = cast("EpollLoop", self.loop) if hasattr(self.loop, "open_listener") else None
+        if self._epoll_loop is not None:
+            self._epoll_loop.poll.attach(self, bool(self._flushing or self._timed))
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Start the extensions, and only then accept connections at these bound sockets."""
-        backlog = self.config.backlog
         for listener in sockets:
-            if listener.family == socket.AF_UNIX:
-                opened = await self.loop.create_unix_server(
-                    self._connection, sock=listener, backlog=backlog, start_serving=False
-                )
-            else:
-                opened = await self.loop.create_server(
-                    self._connection, sock=listener, backlog=backlog, start_serving=False
-                )
-            self.listeners.append(opened)
+            self.listeners.append(await self._listener(listener))
             self.addresses.append(show_address(listener.getsockname(), listener.family))
         failed = self._tell("start", lambda each: each.start(self))
         if failed:  # one that is missing may be the one that keeps jobs, or says who may connect
@@ -230,11 +228,10 @@ class Daemon:
     def flush(self) -> None:
         """The end of an iteration."""
         self.iteration_open = False
-        server = self.server
-        touched = server.touched
+        touched = self.server.touched
         if touched:
             if len(touched) > FEW:
-                touched = self._first()
+                touched = self.first()
             for peer in touched:
                 outlet = peer.outlet
                 if outlet is not None:  # else its connection is gone
@@ -242,6 +239,11 @@ class Daemon:
                 else:
                     peer.touched = False
             touched.clear()
+        self.settle()
+
+    def settle(self) -> None:
+        """What follows when all has been written."""
+        server = self.server
         for extension in self._flushing:
             try:
                 extension.flush()
@@ -259,7 +261,7 @@ class Daemon:
                 continue
             if its and (not at or its < at):
                 at = its
-        if at and (self.timer is None or at < self.timer_at):
+        if at and at < self.timer_at:
             self._set_timer(at)
         if server.draining:
             if self._is_drained():
@@ -267,7 +269,7 @@ class Daemon:
             if not self.stopped.is_set() and not server.is_running:
                 self.stop("no job is running")
 
-    def _first(self) -> list[Outbox]:
+    def first(self) -> list[Outbox]:
         """Those that are written to in this iteration; the others have to wait for the next one."""
         first = take_first(self.server.output)
         if self.server.touched:
@@ -288,28 +290,48 @@ class Daemon:
 
     def _on_timer(self) -> None:
         self.timer = None
+        self.timer_at = math.inf
         self.open_iteration()
 
     # ── connections ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def _listener(self, listener: socket.socket) -> Listener:
+        """What accepts connections at a bound socket, once it is told to."""
+        backlog = self.config.backlog
+        if self._epoll_loop is not None:
+            return self._epoll_loop.open_listener(self, listener, backlog)
+        if listener.family == socket.AF_UNIX:
+            return await self.loop.create_unix_server(
+                self._connection, sock=listener, backlog=backlog, start_serving=False
+            )
+        return await self.loop.create_server(self._connection, sock=listener, backlog=backlog, start_serving=False)
+
     def _connection(self) -> Connection:
         return Connection(self)
 
-    def on_connect(self, connection: Connection) -> Peer | None:
+    def failed(self, error: BaseException) -> None:
+        """What ought not to be raised has been, on behalf of one connection, which is dropped."""
+        self.loop.call_exception_handler({"message": "a connection failed", "exception": error})
+
+    def on_connect(self, connection: Connection, connected: socket.socket) -> Peer | None:
         """A new connection's peer; None if there are too many, or an extension refuses it, and it has been closed."""
         self.accepted += 1
         transport = connection.transport
-        name = transport.get_extra_info("peername")
-        host = name[0] if isinstance(name, tuple) else "unix"
+        host = "unix"
+        if connected.family != socket.AF_UNIX:
+            try:
+                host = connected.getpeername()[0]
+            except OSError:  # it is gone already
+                transport.abort()
+                return None
         limit = self.config.max_connections
-        own = transport.get_extra_info("sockname")
-        if not (_is_loopback(host) or host == own[0]):
+        if not (_is_loopback(host) or host == connected.getsockname()[0]):
             limit -= min(self.config.reserved_connections, limit // 2)
         if len(self.connections) >= limit:
             transport.abort()
             log.warning("connection_refused", extra={"fields": {"host": host, "limit": limit}})
             return None
-        origin = Origin(host, transport.get_extra_info("socket").fileno())
+        origin = Origin(host, connected.fileno())
         if not self._admits(origin):
             transport.abort()
             return None

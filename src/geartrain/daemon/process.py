@@ -8,7 +8,6 @@ SIGHUP            open the log file again; make a store that was taken away agai
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import logging
 import os
 import pwd
@@ -24,6 +23,7 @@ from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
 from geartrain.daemon.notifier import Notifier
 from geartrain.daemon.pid_file import pid_file
+from geartrain.daemon.transport import choose, loop_factory
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
 from geartrain.store.default import default_url, make_state_folder, state_folder
@@ -51,7 +51,7 @@ def serve(config: Config) -> None:
     code = 1
     try:
         keep_freed_memory()
-        with asyncio.Runner(loop_factory=_uvloop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory(choose(config.transport))) as runner:
             runner.run(_run(config, log_output, user, ready))
         code = 0
     except ConfigError as error:
@@ -155,19 +155,11 @@ def _introduction(config: Config) -> dict[str, object]:
         "version": VERSION,
         "pid": os.getpid(),
         "core": "compiled" if COMPILED else "interpreted",
+        "transport": choose(config.transport),
         "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
         "max_connections": config.max_connections,
         "max_memory": config.max_memory.human_readable() if config.max_memory else "unlimited",
     }
-
-
-def _uvloop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where it is installed; None means asyncio's own."""
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 def _find_user(name: str) -> pwd.struct_passwd:

@@ -217,6 +217,13 @@ class JobServer(State):
         """When tick() has something to do at the latest, in monotonic seconds; 0 if nothing is planned."""
         return self.agenda.next_at()
 
+    def has_news(self, timer_at: float) -> bool:
+        """Whether there is more to see to than output: events, a drain, or a deadline before ``timer_at``."""
+        if self.events or self.draining:
+            return True
+        at = self.agenda.next_at()
+        return 0 < at < timer_at
+
     def lost(self, peer: Peer) -> None:
         """A connection is gone: its jobs go back to their queues, jobs that only it waited for are dropped."""
         if peer.gone:
