@@ -10,6 +10,7 @@
  * which the protocol sets, the protocol is not asked for each read and write; all that is rare goes through it.
  */
 
+#define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
@@ -19,6 +20,7 @@
 #include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -33,26 +35,31 @@ enum {
     READ_SIZE = 256 * 1024,  /* at most from one socket in a turn */
     MOST_BUFFERS = 64,       /* in one write */
     LARGE_READ = 16 * 1024,  /* after such a one the next goes into bytes of its own, without a copy */
-    FEW = 16,                /* peers whose output is written without a look at how much it is */
+    STALLED = 1,             /* what JobServer.receive tells; see there */
+    UNANSWERED = 2,
 };
 
 /* What is asked of other objects, made once. */
-static PyObject *str_touched, *str_stalled, *str_outlet, *str_transport, *str_take, *str_is_unsettled, *str_write,
-    *str_iteration_open, *str_timer_at, *str_look_after, *str_data_received, *str_eof_received, *str_pause_writing,
-    *str_resume_writing, *str_connection_lost, *str_call_soon, *str_settle, *str_first, *str_failed, *str_has_news;
+static PyObject *str_write, *str_timer_at, *str_look_after, *str_data_received, *str_eof_received, *str_pause_writing,
+    *str_resume_writing, *str_connection_lost, *str_call_soon, *str_settle, *str_failed, *str_open_iteration;
+
+#define SPIN_SECONDS 20e-6
 
 struct socket;
 
 typedef struct {
     PyObject_HEAD
+    bool spins;              /* see wait_for_events */
+    int skip, failures;
     int fd;                  /* of the epoll; the selector's, which closes it */
-    bool open;               /* whether an iteration is open, as far as it was opened here */
+    char open;               /* whether an iteration is open, whoever opened it */
+    bool served;             /* a socket of ours has something to do with it */
     bool interrupted;        /* asyncio has something to do */
     bool always_settle;      /* there are extensions that want to be called in each iteration */
     struct socket **sockets; /* by descriptor */
     int room;                /* in sockets */
-    PyObject *daemon, *loop, *server, *touched;
-    PyObject *receive, *tick, *monotonic, *time, *has_news;
+    PyObject *daemon, *loop, *output, *touched;
+    PyObject *take_ready, *receive, *tick, *monotonic, *time, *has_news;
     struct epoll_event events[MOST_EVENTS];
     char buffer[READ_SIZE];
 } Poll;
@@ -81,6 +88,8 @@ static PyTypeObject Poll_type, Socket_type;
 
 /* ── sockets ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
+static bool is_over(Socket *self) { return self->fd < 0 || self->poll->sockets[self->fd] != self; }
+
 /* Have the epoll look for what is wanted of a socket. Where that is nothing it must not know the socket at all, since
  * it tells of errors and hang-ups unasked. */
 static void watch(Socket *self) {
@@ -102,7 +111,7 @@ static void watch(Socket *self) {
 /* The connection is over: the protocol hears of it soon, and the descriptor is closed then. */
 static void lose(Socket *self, PyObject *error) {
     Poll *poll = self->poll;
-    if (self->fd < 0 || poll->sockets[self->fd] != self)
+    if (is_over(self))
         return;
     Py_CLEAR(self->unsent);
     self->unsent_size = self->cut = 0;
@@ -147,12 +156,14 @@ static bool failed(Socket *self) {
     return true;
 }
 
-static bool tell(Socket *self, PyObject *method) {
-    if (self->protocol == NULL)
-        return true;
-    PyObject *done = PyObject_CallMethodNoArgs(self->protocol, method);
+static bool call(PyObject *of, PyObject *method) {
+    PyObject *done = PyObject_CallMethodNoArgs(of, method);
     Py_XDECREF(done);
     return done != NULL;
+}
+
+static bool tell(Socket *self, PyObject *method) {
+    return self->protocol == NULL || call(self->protocol, method);
 }
 
 /* When all is sent, carry out what waited for that. */
@@ -168,11 +179,6 @@ static void finish(Socket *self) {
 /* Send as much of the buffers as the kernel takes; -1 with errno set if the connection is broken. */
 static Py_ssize_t send_buffers(int fd, PyObject *buffers, Py_ssize_t cut) {
     Py_ssize_t count = PyList_GET_SIZE(buffers);
-    if (count == 1 && PyBytes_CheckExact(PyList_GET_ITEM(buffers, 0))) {
-        PyObject *only = PyList_GET_ITEM(buffers, 0);
-        ssize_t sent = send(fd, PyBytes_AS_STRING(only) + cut, PyBytes_GET_SIZE(only) - cut, MSG_NOSIGNAL);
-        return sent >= 0 ? sent : errno == EAGAIN || errno == EINTR ? 0 : -1;
-    }
     Py_buffer views[MOST_BUFFERS];
     struct iovec pieces[MOST_BUFFERS];
     int used = 0;
@@ -219,47 +225,78 @@ static bool drop_sent(Socket *self, Py_ssize_t sent) {
     return true;
 }
 
-/* Send, or keep, a list of buffers. False if something has raised. */
-static bool put(Socket *self, PyObject *buffers) {
-    if (self->fd < 0 || self->poll->sockets[self->fd] != self || PyList_GET_SIZE(buffers) == 0)
-        return true;
+/* Keep what the kernel has not taken, behind what it took before; `sent` bytes of it are gone. */
+static bool keep(Socket *self, PyObject *buffers, Py_ssize_t sent) {
     if (self->unsent == NULL) {
-        Py_ssize_t total = 0, count = PyList_GET_SIZE(buffers);
-        for (Py_ssize_t at = 0; at < count; at++) {
-            Py_ssize_t size = PyObject_Size(PyList_GET_ITEM(buffers, at));
-            if (size < 0)
-                return false;
-            total += size;
-        }
-        Py_ssize_t sent = send_buffers(self->fd, buffers, 0);
-        if (sent == total)
-            return true;
-        if (sent < 0) {
-            lose_by_errno(self, errno);
-            return true;
-        }
-        self->unsent = PyList_GetSlice(buffers, 0, count);
+        self->unsent = PyList_New(0);
+        self->unsent_size = self->cut = 0;
         if (self->unsent == NULL)
             return false;
-        self->unsent_size = total;
-        self->cut = 0;
-        if (!drop_sent(self, sent))
-            return false;
-    } else {
-        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(buffers); at++) {
-            PyObject *buffer = PyList_GET_ITEM(buffers, at);
-            Py_ssize_t size = PyObject_Size(buffer);
-            if (size < 0 || PyList_Append(self->unsent, buffer) < 0)
-                return false;
-            self->unsent_size += size;
-        }
     }
+    for (Py_ssize_t at = 0; at < PyList_GET_SIZE(buffers); at++) {
+        PyObject *buffer = PyList_GET_ITEM(buffers, at);
+        Py_ssize_t size = PyObject_Size(buffer);
+        if (size < 0 || PyList_Append(self->unsent, buffer) < 0)
+            return false;
+        self->unsent_size += size;
+    }
+    if (!drop_sent(self, sent))
+        return false;
     watch(self);
     if (self->unsent_size > self->high && !self->full) {
         self->full = 1;
         return tell(self, str_pause_writing);
     }
     return true;
+}
+
+/* Send, or keep, a list of buffers. False if something has raised. */
+static bool put_list(Socket *self, PyObject *buffers) {
+    if (is_over(self) || PyList_GET_SIZE(buffers) == 0)
+        return true;
+    Py_ssize_t sent = 0;
+    if (self->unsent == NULL) {
+        Py_ssize_t total = 0;
+        for (Py_ssize_t at = 0; at < PyList_GET_SIZE(buffers); at++) {
+            Py_ssize_t size = PyObject_Size(PyList_GET_ITEM(buffers, at));
+            if (size < 0)
+                return false;
+            total += size;
+        }
+        sent = send_buffers(self->fd, buffers, 0);
+        if (sent == total)
+            return true;
+        if (sent < 0) {
+            lose_by_errno(self, errno);
+            return true;
+        }
+    }
+    return keep(self, buffers, sent);
+}
+
+/* The same for one buffer, as most are. */
+static bool put_one(Socket *self, PyObject *buffer) {
+    if (is_over(self))
+        return true;
+    ssize_t sent = 0;
+    bool is_plain = PyBytes_CheckExact(buffer) && self->unsent == NULL;
+    if (is_plain) {
+        sent = send(self->fd, PyBytes_AS_STRING(buffer), (size_t)PyBytes_GET_SIZE(buffer), MSG_NOSIGNAL);
+        if (sent == PyBytes_GET_SIZE(buffer))
+            return true;
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            lose_by_errno(self, errno);
+            return true;
+        }
+    }
+    PyObject *buffers = PyList_New(1);
+    if (buffers == NULL)
+        return false;
+    Py_INCREF(buffer);
+    PyList_SET_ITEM(buffers, 0, buffer);
+    bool fine = is_plain ? keep(self, buffers, sent > 0 ? sent : 0) : put_list(self, buffers);
+    Py_DECREF(buffers);
+    return fine;
 }
 
 /* The kernel takes more. */
@@ -276,7 +313,7 @@ static bool send_more(Socket *self) {
         if (!tell(self, str_resume_writing))
             return false;
     }
-    if (self->poll->sockets[self->fd] != self)
+    if (is_over(self))
         return true;
     watch(self);
     finish(self);
@@ -285,28 +322,12 @@ static bool send_more(Socket *self) {
 
 /* ── a turn ──────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static bool is_true_attribute(PyObject *of, PyObject *name, bool *answer) {
-    PyObject *found = PyObject_GetAttr(of, name);
-    if (found == NULL)
-        return false;
-    int truth = found == Py_True ? 1 : found == Py_False ? 0 : PyObject_IsTrue(found);
-    Py_DECREF(found);
-    *answer = truth > 0;
-    return truth >= 0;
-}
-
 /* The time is told once in each iteration, before anything is applied. */
 static bool open_iteration(Poll *self) {
-    bool is_open;
+    self->served = true;
     if (self->open)
         return true;
-    if (!is_true_attribute(self->daemon, str_iteration_open, &is_open))
-        return false;
-    self->open = true;
-    if (is_open)
-        return true;
-    if (PyObject_SetAttr(self->daemon, str_iteration_open, Py_True) < 0)
-        return false;
+    self->open = 1;
     PyObject *now = PyObject_CallNoArgs(self->monotonic);
     PyObject *wall = now ? PyObject_CallNoArgs(self->time) : NULL;
     PyObject *done = wall ? PyObject_CallFunctionObjArgs(self->tick, now, wall, NULL) : NULL;
@@ -378,19 +399,16 @@ static bool read_once(Socket *self) {
         return false;
     }
     PyObject *arguments[] = {NULL, self->peer, data};
-    PyObject *done = PyObject_Vectorcall(poll->receive, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *answer = PyObject_Vectorcall(poll->receive, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(data);
-    if (done == NULL)
+    if (answer == NULL)
         return false;
-    Py_DECREF(done);
-    bool stalled, touched;
-    if (!is_true_attribute(self->peer, str_stalled, &stalled) || !is_true_attribute(self->peer, str_touched, &touched))
-        return false;
-    if (stalled)
+    long came_to = PyLong_AsLong(answer);
+    Py_DECREF(answer);
+    if (came_to == STALLED) {
         self->reading = 0; /* the epoll is told only if it comes to that */
-    if (!touched && self->is_tcp && self->fd >= 0) {
-        /* Nothing will be written back that could carry the acknowledgement, and a peer that left Nagle's algorithm on
-         * sends its next packet only when this one has been acknowledged. */
+    } else if (came_to == UNANSWERED && self->is_tcp && self->fd >= 0) {
+        /* A peer that left Nagle's algorithm on sends its next packet only when this one has been acknowledged. */
         int on = 1;
         setsockopt(self->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     }
@@ -402,7 +420,7 @@ static bool serve_socket(Socket *self, uint32_t events) {
     bool fine = true;
     if (events & ~(uint32_t)EPOLLIN && self->unsent != NULL)
         fine = send_more(self);
-    if (fine && self->fd >= 0 && self->poll->sockets[self->fd] == self && events & ~(uint32_t)EPOLLOUT) {
+    if (fine && !is_over(self) && events & ~(uint32_t)EPOLLOUT) {
         if (self->reading && !self->closing && !self->at_end)
             fine = read_once(self);
         else
@@ -414,65 +432,37 @@ static bool serve_socket(Socket *self, uint32_t events) {
     return fine;
 }
 
-/* Write what one peer is to get. */
-static bool write_peer(Poll *self, PyObject *peer) {
-    PyObject *outlet = PyObject_GetAttr(peer, str_outlet);
-    if (outlet == NULL)
-        return false;
-    if (outlet == Py_None) { /* its connection is gone */
-        Py_DECREF(outlet);
-        return PyObject_SetAttr(peer, str_touched, Py_False) == 0;
+/* Write what one peer is to get, by three items of JobServer.take_ready. */
+static bool write_peer(PyObject *where, PyObject *what, PyObject *unsettled) {
+    if (!Py_IS_TYPE(where, &Socket_type)) { /* an outlet of another kind, or a connection out of the ordinary */
+        PyObject *done = PyObject_CallMethodNoArgs(where, str_write);
+        Py_XDECREF(done);
+        return done != NULL;
     }
-    PyObject *transport = PyObject_GetAttr(outlet, str_transport);
-    if (transport == NULL)
-        PyErr_Clear();
-    bool fine;
-    if (transport != NULL && Py_IS_TYPE(transport, &Socket_type) && ((Socket *)transport)->direct) {
-        Socket *its = (Socket *)transport;
-        PyObject *buffers = PyObject_CallMethodNoArgs(peer, str_take);
-        fine = buffers != NULL && put(its, buffers);
-        Py_XDECREF(buffers);
-        bool unsettled;
-        fine = fine && is_true_attribute(peer, str_is_unsettled, &unsettled);
-        if (fine && unsettled) {
-            PyObject *done = PyObject_CallMethodOneArg(outlet, str_look_after, peer);
-            Py_XDECREF(done);
-            fine = done != NULL;
-        }
-        if (!fine)
-            fine = failed(its);
-    } else {
-        PyObject *done = PyObject_CallMethodNoArgs(outlet, str_write);
+    Socket *self = (Socket *)where;
+    bool fine = PyList_CheckExact(what) ? put_list(self, what) : put_one(self, what);
+    if (fine && unsettled != Py_None && self->protocol != NULL) {
+        PyObject *done = PyObject_CallMethodOneArg(self->protocol, str_look_after, unsettled);
         Py_XDECREF(done);
         fine = done != NULL;
     }
-    Py_XDECREF(transport);
-    Py_DECREF(outlet);
-    return fine;
+    return fine || failed(self);
 }
 
 /* The end of an iteration: all that peers are to get is written, then the daemon sees to the rest. */
 static bool close_iteration(Poll *self) {
-    self->open = false;
-    if (PyObject_SetAttr(self->daemon, str_iteration_open, Py_False) < 0)
-        return false;
-    PyObject *peers = self->touched;
-    Py_INCREF(peers);
-    if (PyList_GET_SIZE(peers) > FEW)
-        Py_SETREF(peers, PyObject_CallMethodNoArgs(self->daemon, str_first));
-    if (peers == NULL)
-        return false;
-    bool fine = PyList_Check(peers);
-    for (Py_ssize_t at = 0; fine && at < PyList_GET_SIZE(peers); at++) {
-        PyObject *peer = PyList_GET_ITEM(peers, at);
-        Py_INCREF(peer);
-        fine = write_peer(self, peer);
-        Py_DECREF(peer);
+    self->open = 0;
+    if (PyList_GET_SIZE(self->touched) > 0) {
+        PyObject *ready = PyObject_CallOneArg(self->take_ready, self->output);
+        if (ready == NULL)
+            return false;
+        bool fine = true;
+        for (Py_ssize_t at = 0; fine && at + 2 < PyList_GET_SIZE(ready); at += 3)
+            fine = write_peer(PyList_GET_ITEM(ready, at), PyList_GET_ITEM(ready, at + 1), PyList_GET_ITEM(ready, at + 2));
+        Py_DECREF(ready);
+        if (!fine || (PyList_GET_SIZE(self->touched) > 0 && !call(self->daemon, str_open_iteration)))
+            return false;
     }
-    fine = fine && PyList_SetSlice(peers, 0, PyList_GET_SIZE(peers), NULL) == 0;
-    Py_DECREF(peers);
-    if (!fine)
-        return false;
     int settle = self->always_settle;
     if (!settle) {
         PyObject *timer_at = PyObject_GetAttr(self->daemon, str_timer_at);
@@ -481,14 +471,7 @@ static bool close_iteration(Poll *self) {
         Py_XDECREF(timer_at);
         Py_XDECREF(news);
     }
-    if (settle < 0)
-        return false;
-    if (settle) {
-        PyObject *done = PyObject_CallMethodNoArgs(self->daemon, str_settle);
-        Py_XDECREF(done);
-        return done != NULL;
-    }
-    return true;
+    return settle < 0 ? false : settle ? call(self->daemon, str_settle) : true;
 }
 
 static double monotonic_seconds(void) {
@@ -496,6 +479,33 @@ static double monotonic_seconds(void) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
+
+/* Wait for something to be ready, without Python's lock.
+ *
+ * To fall asleep and be woken costs more than a peer that is already running needs for its answer, so at first it is
+ * only asked again and again, for a shorter time than that costs. Where this leads to nothing it is left off for more
+ * and more waits: a quiet job server uses no processor time for it. With one processor nobody else runs meanwhile. */
+static int wait_for_events(Poll *self, int milliseconds) {
+    int count = 0;
+    Py_BEGIN_ALLOW_THREADS
+    if (self->skip > 0) {
+        self->skip--;
+    } else if (self->spins) {
+        double end = monotonic_seconds() + SPIN_SECONDS;
+        do
+            count = epoll_wait(self->fd, self->events, MOST_EVENTS, 0);
+        while (count == 0 && monotonic_seconds() < end);
+        if (count != 0)
+            self->failures = 0;
+        else
+            self->skip = self->failures = self->failures < 64 ? 2 * self->failures + 1 : self->failures;
+    }
+    if (count == 0)
+        count = epoll_wait(self->fd, self->events, MOST_EVENTS, milliseconds);
+    Py_END_ALLOW_THREADS
+    return count;
+}
+
 
 PyDoc_STRVAR(select_doc, "select(timeout) -> list of (descriptor, events)\n\n"
 "Serve the sockets until a descriptor of asyncio is ready, asyncio has been given something to do, or so many seconds\n"
@@ -522,9 +532,7 @@ static PyObject *Poll_select(Poll *self, PyObject *timeout) {
         if (milliseconds == 0) {
             count = epoll_wait(self->fd, self->events, MOST_EVENTS, 0);
         } else {
-            Py_BEGIN_ALLOW_THREADS
-            count = epoll_wait(self->fd, self->events, MOST_EVENTS, milliseconds);
-            Py_END_ALLOW_THREADS
+            count = wait_for_events(self, milliseconds);
         }
         if (count < 0) {
             if (errno != EINTR) {
@@ -550,8 +558,11 @@ static PyObject *Poll_select(Poll *self, PyObject *timeout) {
             }
             Py_DECREF(pair);
         }
-        if (self->open && !close_iteration(self))
-            goto bad;
+        if (self->served) {
+            self->served = false;
+            if (!close_iteration(self))
+                goto bad;
+        }
         if (PyList_GET_SIZE(ready) > 0 || self->interrupted || count == 0)
             break;
         if (ends) {
@@ -568,31 +579,34 @@ bad:
 
 /* ── the objects ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-PyDoc_STRVAR(attach_doc, "attach(daemon, always_settle)\n\nServe the sockets of this daemon.");
+static bool learn(PyObject **where, PyObject *of, const char *name) {
+    PyObject *found = PyObject_GetAttrString(of, name);
+    Py_XSETREF(*where, found);
+    return found != NULL;
+}
+
+PyDoc_STRVAR(attach_doc, "attach(daemon, take_ready, always_settle)\n\nServe the sockets of this daemon.");
 
 static PyObject *Poll_attach(Poll *self, PyObject *arguments) {
-    PyObject *daemon;
+    PyObject *daemon, *take_ready;
     int always;
-    if (!PyArg_ParseTuple(arguments, "Op", &daemon, &always))
+    if (!PyArg_ParseTuple(arguments, "OOp", &daemon, &take_ready, &always))
         return NULL;
     self->always_settle = always;
     Py_INCREF(daemon);
     Py_XSETREF(self->daemon, daemon);
-    Py_XSETREF(self->loop, PyObject_GetAttrString(daemon, "loop"));
-    Py_XSETREF(self->server, PyObject_GetAttrString(daemon, "server"));
+    Py_INCREF(take_ready);
+    Py_XSETREF(self->take_ready, take_ready);
+    PyObject *server = PyObject_GetAttrString(daemon, "server");
     PyObject *clock = PyObject_GetAttrString(daemon, "clock");
-    if (self->loop == NULL || self->server == NULL || clock == NULL) {
-        Py_XDECREF(clock);
-        return NULL;
-    }
-    Py_XSETREF(self->touched, PyObject_GetAttr(self->server, str_touched));
-    Py_XSETREF(self->receive, PyObject_GetAttrString(self->server, "receive"));
-    Py_XSETREF(self->tick, PyObject_GetAttrString(self->server, "tick"));
-    Py_XSETREF(self->has_news, PyObject_GetAttr(self->server, str_has_news));
-    Py_XSETREF(self->monotonic, PyObject_GetAttrString(clock, "monotonic"));
-    Py_XSETREF(self->time, PyObject_GetAttrString(clock, "time"));
-    Py_DECREF(clock);
-    if (!self->touched || !self->receive || !self->tick || !self->has_news || !self->monotonic || !self->time)
+    bool fine = server != NULL && clock != NULL && learn(&self->loop, daemon, "loop") &&
+                learn(&self->output, server, "output") && learn(&self->touched, self->output, "touched") &&
+                learn(&self->receive, server, "receive") && learn(&self->tick, server, "tick") &&
+                learn(&self->has_news, server, "has_news") && learn(&self->monotonic, clock, "monotonic") &&
+                learn(&self->time, clock, "time");
+    Py_XDECREF(server);
+    Py_XDECREF(clock);
+    if (!fine)
         return NULL;
     if (!PyList_CheckExact(self->touched)) {
         PyErr_SetString(PyExc_TypeError, "the touched peers are to be in a list");
@@ -647,7 +661,8 @@ static PyObject *Poll_add(Poll *self, PyObject *arguments) {
 static int Poll_traverse(Poll *self, visitproc visit, void *arg) {
     Py_VISIT(self->daemon);
     Py_VISIT(self->loop);
-    Py_VISIT(self->server);
+    Py_VISIT(self->output);
+    Py_VISIT(self->take_ready);
     Py_VISIT(self->touched);
     Py_VISIT(self->receive);
     Py_VISIT(self->tick);
@@ -664,7 +679,8 @@ static int Poll_clear(Poll *self) {
         Py_CLEAR(self->sockets[fd]);
     Py_CLEAR(self->daemon);
     Py_CLEAR(self->loop);
-    Py_CLEAR(self->server);
+    Py_CLEAR(self->output);
+    Py_CLEAR(self->take_ready);
     Py_CLEAR(self->touched);
     Py_CLEAR(self->receive);
     Py_CLEAR(self->tick);
@@ -690,6 +706,8 @@ static PyObject *Poll_new(PyTypeObject *type, PyObject *arguments, PyObject *key
         return NULL;
     memset((char *)self + sizeof(PyObject), 0, offsetof(Poll, events) - sizeof(PyObject));
     self->fd = fd;
+    cpu_set_t processors;
+    self->spins = sched_getaffinity(0, sizeof processors, &processors) != 0 || CPU_COUNT(&processors) > 1;
     PyObject_GC_Track(self);
     return (PyObject *)self;
 }
@@ -702,6 +720,11 @@ static PyMethodDef Poll_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef Poll_members[] = {
+    {"open", T_BOOL, offsetof(Poll, open), 0, "whether an iteration is open"},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyTypeObject Poll_type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "geartrain.daemon._epoll.Poll",
     .tp_doc = PyDoc_STR("Poll(epoll)\n\nThe sockets of one daemon, beside what asyncio watches with the same epoll."),
@@ -712,6 +735,7 @@ static PyTypeObject Poll_type = {
     .tp_traverse = (traverseproc)Poll_traverse,
     .tp_clear = (inquiry)Poll_clear,
     .tp_methods = Poll_methods,
+    .tp_members = Poll_members,
 };
 
 PyDoc_STRVAR(start_doc, "start(protocol, peer)\n\nBegin to read, for this protocol and its peer.");
@@ -730,14 +754,7 @@ static PyObject *Socket_start(Socket *self, PyObject *arguments) {
 }
 
 static PyObject *Socket_write(Socket *self, PyObject *buffer) {
-    PyObject *buffers = PyList_New(1);
-    if (buffers == NULL)
-        return NULL;
-    Py_INCREF(buffer);
-    PyList_SET_ITEM(buffers, 0, buffer);
-    bool fine = put(self, buffers);
-    Py_DECREF(buffers);
-    if (!fine)
+    if (!put_one(self, buffer))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -747,7 +764,7 @@ static PyObject *Socket_writelines(Socket *self, PyObject *buffers) {
         PyErr_SetString(PyExc_TypeError, "writelines takes a list of buffers");
         return NULL;
     }
-    if (!put(self, buffers))
+    if (!put_list(self, buffers))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -886,14 +903,7 @@ PyMODINIT_FUNC PyInit__epoll(void) {
         PyObject **where;
         const char *text;
     } names[] = {
-        {&str_touched, "touched"},
-        {&str_stalled, "stalled"},
-        {&str_outlet, "outlet"},
-        {&str_transport, "transport"},
-        {&str_take, "take"},
-        {&str_is_unsettled, "is_unsettled"},
         {&str_write, "write"},
-        {&str_iteration_open, "iteration_open"},
         {&str_timer_at, "timer_at"},
         {&str_look_after, "look_after"},
         {&str_data_received, "data_received"},
@@ -903,9 +913,8 @@ PyMODINIT_FUNC PyInit__epoll(void) {
         {&str_connection_lost, "connection_lost"},
         {&str_call_soon, "call_soon"},
         {&str_settle, "settle"},
-        {&str_first, "first"},
         {&str_failed, "failed"},
-        {&str_has_news, "has_news"},
+        {&str_open_iteration, "open_iteration"},
     };
     for (size_t at = 0; at < sizeof names / sizeof *names; at++)
         if ((*names[at].where = PyUnicode_InternFromString(names[at].text)) == NULL)

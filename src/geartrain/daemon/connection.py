@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from geartrain.daemon.flow import DRAIN, END, FULL, GO_ON, Flow, UnreadOutput
+from geartrain.jobserver.server import STALLED, UNANSWERED
 
 if TYPE_CHECKING:
     from geartrain.jobserver import Peer
@@ -24,15 +25,24 @@ _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
 _UNACKNOWLEDGED: Final = getattr(termios, "TIOCOUTQ", None)  # asks how many bytes sent are not acknowledged yet
 
 
+class Iteration:
+    """Whether one is open: the time has been told, and what comes of it is written at its end."""
+
+    __slots__ = ("open",)
+
+    def __init__(self) -> None:
+        self.open = False
+
+
 class Switchboard(Protocol):
     """What a connection needs of the daemon, which is what it gives to extensions (``Host``), and more."""
 
     loop: asyncio.AbstractEventLoop
-    iteration_open: bool
+    iteration: Iteration
     unread: UnreadOutput
 
     @property
-    def receive(self) -> Callable[[Peer, bytes], None]: ...
+    def receive(self) -> Callable[[Peer, bytes], int]: ...
 
     def open_iteration(self) -> None: ...
 
@@ -85,14 +95,14 @@ class Connection(Flow, asyncio.Protocol):
         if self.closing:
             return
         daemon = self.daemon
-        if not daemon.iteration_open:
+        if not daemon.iteration.open:
             daemon.open_iteration()
         peer = self.peer
         assert peer is not None
-        daemon.receive(peer, data)
-        if peer.stalled:
+        came_to = daemon.receive(peer, data)
+        if came_to == STALLED:
             self.transport.pause_reading()
-        if not peer.pieces and self.socket is not None and _QUICKACK is not None:
+        elif came_to == UNANSWERED and self.socket is not None and _QUICKACK is not None:
             # Nothing will be written back that could carry the acknowledgement, and a peer that left Nagle's
             # algorithm on sends its next packet only when this one has been acknowledged.
             self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from geartrain.daemon.connection import Connection
+from geartrain.daemon.connection import Connection, Iteration
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
-from geartrain.jobserver.outbox import take_first
+from geartrain.jobserver.outbox import FEW, take_first, take_ready
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 _GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
-FEW: Final = 16  # peers whose output is written without a look at how much it is
 
 
 class Clock(Protocol):
@@ -79,7 +78,7 @@ class Daemon:
         self._tick, self._next_deadline = self.server.tick, self.server.next_deadline
         self._monotonic, self._time = clock.monotonic, clock.time
         self.unread = UnreadOutput(config.max_unsent, config.max_unsent_total)
-        self.iteration_open = False
+        self.iteration: Iteration = Iteration()
         self.leaving = False
         self.drained = asyncio.Event()  # set when, on leaving, no extension owes anything any more
         self.connections: set[Connection] = set()
@@ -94,7 +93,8 @@ class Daemon:
         # The transport follows from the loop: see transport.loop_factory.
         self._epoll_loop = cast("EpollLoop", self.loop) if hasattr(self.loop, "open_listener") else None
         if self._epoll_loop is not None:
-            self._epoll_loop.poll.attach(self, bool(self._flushing or self._timed))
+            self.iteration = self._epoll_loop.poll
+            self._epoll_loop.poll.attach(self, take_ready, bool(self._flushing or self._timed))
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,14 +220,14 @@ class Daemon:
 
     def open_iteration(self) -> None:
         """Tell the job server the time, and have ``flush`` run when this iteration's input has been applied."""
-        if not self.iteration_open:
-            self.iteration_open = True
+        if not self.iteration.open:
+            self.iteration.open = True
             self._tick(self._monotonic(), self._time())
             self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """The end of an iteration."""
-        self.iteration_open = False
+        self.iteration.open = False
         touched = self.server.touched
         if touched:
             if len(touched) > FEW:

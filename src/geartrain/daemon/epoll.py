@@ -84,7 +84,10 @@ class EpollConnection(Connection):
 
     def watch(self) -> None:
         super().watch()
-        cast(Socket, self.transport).direct = not (self.watched or self.full)
+        direct = not (self.watched or self.full)
+        cast(Socket, self.transport).direct = direct
+        if self.peer is not None:
+            self.peer.socket = self.transport if direct else None
 
 
 class EpollListener:
@@ -135,4 +138,6 @@ class EpollListener:
         wanted = connection.begin(cast(asyncio.Transport, transport), connected)
         connected.detach()  # the transport closes it
         if wanted:
-            transport.start(connection, cast("Peer", connection.peer))
+            peer = cast("Peer", connection.peer)
+            peer.socket = transport
+            transport.start(connection, peer)

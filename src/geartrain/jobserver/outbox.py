@@ -18,6 +18,8 @@ SHARED_PIECE: Final = 2 * 1024  # the same for a piece that several connections 
 PIECE_COST: Final = 64  # bytes that a piece takes beside its own
 MAX_UNREAD_OUTPUT: Final = 1024 * 1024  # a peer's own requests wait while so many bytes are to be written to it
 
+FEW: Final = 16  # outboxes that are taken without a look at how much it is
+
 # What is written in one iteration, so that nobody waits long for it.
 WRITTEN_PEERS: Final = 1000
 WRITTEN_BYTES: Final = 8 * 1024 * 1024
@@ -57,6 +59,7 @@ class Outbox:
     def __init__(self, output: Output) -> None:
         self.output: Output = output
         self.outlet: Any = None  # for the driver: what writes this output
+        self.socket: Any = None  # set by the driver: what take_ready gives it for this one, if that may take for it
         self.pieces: list[bytes] = []
         self.unsent: i64 = 0  # bytes in pieces that have not been taken
         self.first_deferred: DeferredReply | None = None  # nothing from it on may be written yet
@@ -102,6 +105,11 @@ class Outbox:
         if not self.touched:
             self.touched = True
             self.output.touched.append(self)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether there is more to do once what may be written has been."""
+        return self.unsent > 0 or self.closing
 
     @property
     def held(self) -> i64:
@@ -274,6 +282,33 @@ def take_first(output: Output) -> list[Outbox]:
             output.fresh += size
     touched[:] = later
     return first
+
+
+def take_ready(output: Output) -> list[Any]:
+    """What is to be written in this iteration, three items for each outbox: where to, what, and whom to look after.
+
+    Where the driver has set a ``socket`` these are that, a buffer or a list of them, and the outbox if it is not
+    settled, else None. Otherwise they are the outlet, which is to write by itself, and twice None.
+    """
+    ready: list[Any] = []
+    touched = output.touched
+    if len(touched) > FEW:
+        touched = take_first(output)
+    for outbox in touched:
+        socket = outbox.socket
+        if socket is not None:
+            ready.append(socket)
+            buffers = outbox.take()
+            ready.append(buffers[0] if len(buffers) == 1 else buffers)
+            ready.append(outbox if outbox.is_unsettled else None)
+        elif outbox.outlet is not None:
+            ready.append(outbox.outlet)
+            ready.append(None)
+            ready.append(None)
+        else:  # its connection is gone
+            outbox.touched = False
+    touched.clear()
+    return ready
 
 
 def _writable(outbox: Outbox) -> i64:

@@ -79,6 +79,10 @@ from geartrain.wire.parser import LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# What ``receive`` tells its driver.
+STALLED: Final = 1  # whole messages wait
+UNANSWERED: Final = 2
+
 _WORDS: Final = b"This is a Gearman job server. It does not speak HTTP.\n"
 _NO_WEB_SERVER: Final = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
@@ -116,13 +120,14 @@ class JobServer(State):
         peer.place = self.peer_roll.enter(peer)
         return peer
 
-    def receive(self, peer: Peer, data: bytes) -> None:
+    def receive(self, peer: Peer, data: bytes) -> i64:
         """Apply what a peer sent, as far as its output and fairness to others allow.
 
-        The rest follows when called again with no data, once the output has been taken (``peer.stalled``).
+        STALLED: the rest follows when called again with no data, once the output has been taken. UNANSWERED: nothing
+        that is to be written would acknowledge what came, and the peer may be waiting for that.
         """
         if peer.closing or peer.gone:
-            return
+            return 0
         parser = peer.parser
         if data:
             if not peer.greeted and parser.size == 0:
@@ -162,7 +167,7 @@ class JobServer(State):
                         foreign = foreign_start(parser.data[parser.at])
                         if foreign:
                             self._refuse_foreign(peer, foreign)
-                            return
+                            return 0
                     break
                 if type == LINE:
                     line = parser.data[parser.body : parser.end]
@@ -170,13 +175,13 @@ class JobServer(State):
                         foreign = foreign_line(line)
                         if foreign:
                             self._refuse_foreign(peer, foreign)
-                            return
+                            return 0
                         peer.greeted = bool(line.strip()) or (parser.waiting and parser.data[parser.at] == 0)
                     answer(self, peer, line)
                 elif type != TOO_LARGE or not report_too_large(self, peer):
                     self._break_off(peer)
                 if peer.closing:
-                    return
+                    return 0
             elif parser.magic != REQUEST_MAGIC:
                 peer.send_error(b"INVALID_MAGIC", b"Request magic expected")
             elif restricted:
@@ -200,6 +205,10 @@ class JobServer(State):
         peer.produced = output.fresh - fresh_before
         if (parser.waiting or peer.half_sent_since > 0) and not watch_half_sent(self, peer, whole):
             hang_up(self, peer)
+        if peer.stalled:
+            return STALLED
+        # A worker that sleeps says no more until it is woken.
+        return 0 if peer.pieces or peer.sleeping else UNANSWERED
 
     def tick(self, now: float, wall: float) -> None:
         """Tell the time (monotonic seconds, Unix time), begin a new iteration, and do what is due.
