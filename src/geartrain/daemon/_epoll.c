@@ -108,7 +108,7 @@ static void watch(Socket *self) {
     self->watched = wanted;
 }
 
-/* The connection is over: the protocol hears of it soon, and the descriptor is closed then. */
+/* The connection is over: the protocol hears of it soon, and the descriptor, by which logs name it, is closed then. */
 static void lose(Socket *self, PyObject *error) {
     Poll *poll = self->poll;
     if (is_over(self))
@@ -119,12 +119,18 @@ static void lose(Socket *self, PyObject *error) {
     self->direct = 0;
     watch(self);
     poll->sockets[self->fd] = NULL;
-    PyObject *close = PyObject_GetAttrString((PyObject *)self, "_lost");
-    PyObject *done = close ? PyObject_CallMethodObjArgs(poll->loop, str_call_soon, close, error, NULL) : NULL;
+    if (self->protocol == NULL) { /* it was not wanted; its descriptor may be the last one */
+        close(self->fd);
+        self->fd = -1;
+        Py_DECREF(self);
+        return;
+    }
+    PyObject *later = PyObject_GetAttrString((PyObject *)self, "_lost");
+    PyObject *done = later ? PyObject_CallMethodObjArgs(poll->loop, str_call_soon, later, error, NULL) : NULL;
     if (done == NULL)
         PyErr_WriteUnraisable((PyObject *)self);
     Py_XDECREF(done);
-    Py_XDECREF(close);
+    Py_XDECREF(later);
     Py_DECREF(self); /* the table's */
 }
 

@@ -19,6 +19,7 @@ from geartrain.jobserver.server import STALLED, UNANSWERED
 if TYPE_CHECKING:
     from geartrain.jobserver import Peer
 
+UNIX: Final = "unix"  # the host of a peer at a Unix socket
 CLOSE_SECONDS: Final = 2.0  # a connection closed by us is read and forgotten so long, so that the last words arrive
 
 _QUICKACK: Final = getattr(socket, "TCP_QUICKACK", None)
@@ -253,6 +254,7 @@ class Connection(Flow, asyncio.Protocol):
         """Whether all that was written has arrived at the peer's machine, as far as ours can tell."""
         if self.transport.get_write_buffer_size():
             return False
-        if self.socket is None or _UNACKNOWLEDGED is None:
+        peer = self.peer
+        if peer is None or peer.host == UNIX or _UNACKNOWLEDGED is None:
             return True
-        return not any(fcntl.ioctl(self.socket.fileno(), _UNACKNOWLEDGED, bytes(4)))
+        return not any(fcntl.ioctl(peer.fd, _UNACKNOWLEDGED, bytes(4)))

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from geartrain.daemon.connection import Connection, Iteration
+from geartrain.daemon.connection import UNIX, Connection, Iteration
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
 from geartrain.errors import ConfigError
@@ -317,7 +317,7 @@ class Daemon:
         """A new connection's peer; None if there are too many, or an extension refuses it, and it has been closed."""
         self.accepted += 1
         transport = connection.transport
-        host = "unix"
+        host = UNIX
         if connected.family != socket.AF_UNIX:
             try:
                 host = connected.getpeername()[0]
@@ -404,7 +404,7 @@ def _extension_failed(extension: Extension, method: str) -> None:
 
 def _is_loopback(host: str) -> bool:
     """Whether a peer has come by loopback or a Unix socket."""
-    return host in ("unix", "::1") or host.startswith(("127.", "::ffff:127."))
+    return host in (UNIX, "::1") or host.startswith(("127.", "::ffff:127."))
 
 
 def show_address(name: object, family: int) -> str:

@@ -136,7 +136,7 @@ class EpollListener:
         connection = EpollConnection(self._daemon)
         transport = self._loop.poll.add(connected.fileno(), connected.family != socket.AF_UNIX)
         wanted = connection.begin(cast(asyncio.Transport, transport), connected)
-        connected.detach()  # the transport closes it
+        connected.detach()  # the transport closes it, or has closed it
         if wanted:
             peer = cast("Peer", connection.peer)
             peer.socket = transport
