@@ -56,6 +56,7 @@ typedef struct {
     bool served;             /* a socket of ours has something to do with it */
     bool interrupted;        /* asyncio has something to do */
     bool always_settle;      /* there are extensions that want to be called in each iteration */
+    struct socket *serving;  /* the one whose events are being dealt with */
     struct socket **sockets; /* by descriptor */
     int room;                /* in sockets */
     PyObject *daemon, *loop, *output, *touched;
@@ -68,6 +69,7 @@ typedef struct socket {
     PyObject_HEAD
     Poll *poll;
     PyObject *protocol, *peer;
+    PyObject *error;         /* what the protocol is to hear of the end */
     PyObject *unsent;        /* a list of buffers that the kernel has not taken; NULL: none */
     Py_ssize_t unsent_size;  /* bytes of them */
     Py_ssize_t cut;          /* bytes of the first one that it has taken */
@@ -108,7 +110,8 @@ static void watch(Socket *self) {
     self->watched = wanted;
 }
 
-/* The connection is over: the protocol hears of it soon, and the descriptor, by which logs name it, is closed then. */
+/* The connection is over. The protocol hears of it when what is going on now has come to its end, and the descriptor,
+ * by which logs name it, is closed then. */
 static void lose(Socket *self, PyObject *error) {
     Poll *poll = self->poll;
     if (is_over(self))
@@ -122,6 +125,12 @@ static void lose(Socket *self, PyObject *error) {
     if (self->protocol == NULL) { /* it was not wanted; its descriptor may be the last one */
         close(self->fd);
         self->fd = -1;
+        Py_DECREF(self);
+        return;
+    }
+    if (poll->serving == self) {
+        Py_INCREF(error);
+        Py_XSETREF(self->error, error);
         Py_DECREF(self);
         return;
     }
@@ -421,8 +430,11 @@ static bool read_once(Socket *self) {
     return true;
 }
 
+static PyObject *Socket_lost(Socket *self, PyObject *error);
+
 static bool serve_socket(Socket *self, uint32_t events) {
     Py_INCREF(self);
+    self->poll->serving = self;
     bool fine = true;
     if (events & ~(uint32_t)EPOLLIN && self->unsent != NULL)
         fine = send_more(self);
@@ -434,6 +446,12 @@ static bool serve_socket(Socket *self, uint32_t events) {
     }
     if (!fine)
         fine = failed(self);
+    self->poll->serving = NULL;
+    if (fine && self->error != NULL) {
+        PyObject *done = Socket_lost(self, self->error);
+        Py_XDECREF(done);
+        fine = done != NULL || failed(self);
+    }
     Py_DECREF(self);
     return fine;
 }
@@ -842,6 +860,7 @@ static int Socket_traverse(Socket *self, visitproc visit, void *arg) {
     Py_VISIT(self->poll);
     Py_VISIT(self->protocol);
     Py_VISIT(self->peer);
+    Py_VISIT(self->error);
     Py_VISIT(self->unsent);
     return 0;
 }
@@ -849,6 +868,7 @@ static int Socket_traverse(Socket *self, visitproc visit, void *arg) {
 static int Socket_clear(Socket *self) {
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->peer);
+    Py_CLEAR(self->error);
     Py_CLEAR(self->unsent);
     return 0;
 }
