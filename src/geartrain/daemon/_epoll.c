@@ -34,14 +34,17 @@ enum {
     MOST_EVENTS = 1024,
     READ_SIZE = 256 * 1024,  /* at most from one socket in a turn */
     MOST_BUFFERS = 64,       /* in one write */
-    LARGE_READ = 16 * 1024,  /* after such a one the next goes into bytes of its own, without a copy */
+    FIRST_READ = 20 * 1024,  /* behind a packet that was read into place: enough of the next one to make it a place */
+    MOST_PLACES = 64 * 1024 * 1024, /* bytes allocated for packets that are read into place, of all sockets together */
     STALLED = 1,             /* what JobServer.receive tells; see there */
     UNANSWERED = 2,
+    COLLECTING = 3,
 };
 
 /* What is asked of other objects, made once. */
 static PyObject *str_write, *str_timer_at, *str_look_after, *str_data_received, *str_eof_received, *str_pause_writing,
-    *str_resume_writing, *str_connection_lost, *str_call_soon, *str_settle, *str_failed, *str_open_iteration;
+    *str_resume_writing, *str_connection_lost, *str_call_soon, *str_settle, *str_failed, *str_open_iteration,
+    *str_parser, *str_wanted, *str_begun, *str_came, *str_complete;
 
 #define SPIN_SECONDS 20e-6
 
@@ -49,6 +52,7 @@ struct socket;
 
 typedef struct {
     PyObject_HEAD
+    Py_ssize_t places;       /* bytes of all packets that are being read into place */
     bool spins;              /* see wait_for_events */
     int skip, failures;
     int fd;                  /* of the epoll; the selector's, which closes it */
@@ -69,6 +73,8 @@ typedef struct socket {
     PyObject_HEAD
     Poll *poll;
     PyObject *protocol, *peer;
+    PyObject *place;         /* the last argument of a large packet, as bytes that are being read into place */
+    Py_ssize_t filled;       /* bytes of it that have come */
     PyObject *error;         /* what the protocol is to hear of the end */
     PyObject *unsent;        /* a list of buffers that the kernel has not taken; NULL: none */
     Py_ssize_t unsent_size;  /* bytes of them */
@@ -83,7 +89,7 @@ typedef struct socket {
     char closing;            /* nothing is read or given to the protocol any more */
     char eof;                /* our side is to be shut when all is sent */
     char full;               /* the protocol has been told to pause */
-    char reads_large;        /* the last read was a large one */
+    char was_large;          /* the last packet was read into place */
 } Socket;
 
 static PyTypeObject Poll_type, Socket_type;
@@ -110,6 +116,8 @@ static void watch(Socket *self) {
     self->watched = wanted;
 }
 
+static void leave_place(Socket *self);
+
 /* The connection is over. The protocol hears of it when what is going on now has come to its end, and the descriptor,
  * by which logs name it, is closed then. */
 static void lose(Socket *self, PyObject *error) {
@@ -118,6 +126,7 @@ static void lose(Socket *self, PyObject *error) {
         return;
     Py_CLEAR(self->unsent);
     self->unsent_size = self->cut = 0;
+    leave_place(self);
     self->closing = 1;
     self->direct = 0;
     watch(self);
@@ -352,29 +361,73 @@ static bool open_iteration(Poll *self) {
     return done != NULL;
 }
 
-static PyObject *read_bytes(Socket *self, ssize_t *size) {
-    Poll *poll = self->poll;
-    if (self->reads_large) {
-        PyObject *data = PyBytes_FromStringAndSize(NULL, READ_SIZE);
-        if (data == NULL)
-            return NULL;
-        *size = recv(self->fd, PyBytes_AS_STRING(data), READ_SIZE, 0);
-        self->reads_large = *size >= LARGE_READ;
-        if (*size <= 0) {
-            int error = errno;
-            Py_DECREF(data);
-            errno = error;
-            return NULL;
+/* The packet that was read into place is whole, or will never be. */
+static void leave_place(Socket *self) {
+    if (self->place == NULL)
+        return;
+    self->poll->places -= PyBytes_GET_SIZE(self->place);
+    Py_CLEAR(self->place);
+}
+
+/* Make a place for the packet that the parser collects, while not too much is taken by such. */
+static bool make_place(Socket *self) {
+    PyObject *parser = PyObject_GetAttr(self->peer, str_parser);
+    PyObject *wanted = parser ? PyObject_GetAttr(parser, str_wanted) : NULL;
+    PyObject *begun = wanted ? PyObject_GetAttr(parser, str_begun) : NULL;
+    bool fine = begun != NULL;
+    if (fine) {
+        Py_ssize_t size = PyLong_AsSsize_t(wanted);
+        fine = PyBytes_CheckExact(begun) && !PyErr_Occurred();
+        if (fine && self->poll->places + size <= MOST_PLACES && PyBytes_GET_SIZE(begun) < size) {
+            self->place = PyBytes_FromStringAndSize(NULL, size);
+            if (self->place == NULL) {
+                PyErr_Clear(); /* then it is collected in pieces */
+            } else {
+                self->filled = PyBytes_GET_SIZE(begun);
+                memcpy(PyBytes_AS_STRING(self->place), PyBytes_AS_STRING(begun), (size_t)self->filled);
+                self->poll->places += size;
+            }
         }
-        if (*size < READ_SIZE)
-            _PyBytes_Resize(&data, *size);
-        return data;
     }
-    *size = recv(self->fd, poll->buffer, READ_SIZE, 0);
+    Py_XDECREF(parser);
+    Py_XDECREF(wanted);
+    Py_XDECREF(begun);
+    return fine;
+}
+
+/* So many bytes more are in their place. */
+static bool fill_place(Socket *self, ssize_t size) {
+    PyObject *parser = PyObject_GetAttr(self->peer, str_parser);
+    PyObject *count = parser ? PyLong_FromSsize_t(size) : NULL;
+    PyObject *done = count ? PyObject_CallMethodOneArg(parser, str_came, count) : NULL;
+    bool fine = done != NULL;
+    self->filled += size;
+    if (fine && self->filled == PyBytes_GET_SIZE(self->place)) {
+        Py_SETREF(done, PyObject_CallMethodOneArg(parser, str_complete, self->place));
+        fine = done != NULL;
+        leave_place(self);
+        self->was_large = 1;
+    }
+    Py_XDECREF(parser);
+    Py_XDECREF(count);
+    Py_XDECREF(done);
+    return fine;
+}
+
+/* What a socket has, as bytes; empty if they went into place. NULL: nothing, and `size` says why. */
+static PyObject *read_bytes(Socket *self, ssize_t *size) {
+    if (self->place != NULL) {
+        *size = recv(self->fd, PyBytes_AS_STRING(self->place) + self->filled,
+                     (size_t)(PyBytes_GET_SIZE(self->place) - self->filled), 0);
+        if (*size <= 0 || !fill_place(self, *size))
+            return NULL;
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
+    *size = recv(self->fd, self->poll->buffer, self->was_large ? FIRST_READ : READ_SIZE, 0);
     if (*size <= 0)
         return NULL;
-    self->reads_large = *size >= LARGE_READ;
-    return PyBytes_FromStringAndSize(poll->buffer, *size);
+    self->was_large = 0;
+    return PyBytes_FromStringAndSize(self->poll->buffer, *size);
 }
 
 /* One read, applied at once. */
@@ -420,9 +473,11 @@ static bool read_once(Socket *self) {
         return false;
     long came_to = PyLong_AsLong(answer);
     Py_DECREF(answer);
+    if (came_to == COLLECTING && self->place == NULL && !make_place(self))
+        return false;
     if (came_to == STALLED) {
         self->reading = 0; /* the epoll is told only if it comes to that */
-    } else if (came_to == UNANSWERED && self->is_tcp && self->fd >= 0) {
+    } else if (came_to >= UNANSWERED && self->is_tcp && self->fd >= 0) {
         /* A peer that left Nagle's algorithm on sends its next packet only when this one has been acknowledged. */
         int on = 1;
         setsockopt(self->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
@@ -869,6 +924,7 @@ static int Socket_clear(Socket *self) {
     Py_CLEAR(self->protocol);
     Py_CLEAR(self->peer);
     Py_CLEAR(self->error);
+    Py_CLEAR(self->place);
     Py_CLEAR(self->unsent);
     return 0;
 }
@@ -941,6 +997,11 @@ PyMODINIT_FUNC PyInit__epoll(void) {
         {&str_settle, "settle"},
         {&str_failed, "failed"},
         {&str_open_iteration, "open_iteration"},
+        {&str_parser, "parser"},
+        {&str_wanted, "wanted"},
+        {&str_begun, "begun"},
+        {&str_came, "came"},
+        {&str_complete, "complete"},
     };
     for (size_t at = 0; at < sizeof names / sizeof *names; at++)
         if ((*names[at].where = PyUnicode_InternFromString(names[at].text)) == NULL)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from geartrain.daemon.flow import DRAIN, END, FULL, GO_ON, Flow, UnreadOutput
-from geartrain.jobserver.server import STALLED, UNANSWERED
+from geartrain.jobserver.server import COLLECTING, STALLED, UNANSWERED
 
 if TYPE_CHECKING:
     from geartrain.jobserver import Peer
@@ -103,7 +103,7 @@ class Connection(Flow, asyncio.Protocol):
         came_to = daemon.receive(peer, data)
         if came_to == STALLED:
             self.transport.pause_reading()
-        elif came_to == UNANSWERED and self.socket is not None and _QUICKACK is not None:
+        elif came_to in (UNANSWERED, COLLECTING) and self.socket is not None and _QUICKACK is not None:
             # Nothing will be written back that could carry the acknowledgement, and a peer that left Nagle's
             # algorithm on sends its next packet only when this one has been acknowledged.
             self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
 # What ``receive`` tells its driver.
 STALLED: Final = 1  # whole messages wait
 UNANSWERED: Final = 2
+COLLECTING: Final = 3
 
 _WORDS: Final = b"This is a Gearman job server. It does not speak HTTP.\n"
 _NO_WEB_SERVER: Final = (
@@ -124,7 +125,8 @@ class JobServer(State):
         """Apply what a peer sent, as far as its output and fairness to others allow.
 
         STALLED: the rest follows when called again with no data, once the output has been taken. UNANSWERED: nothing
-        that is to be written would acknowledge what came, and the peer may be waiting for that.
+        that is to be written would acknowledge what came, and the peer may be waiting for that. COLLECTING: the same, and
+        the rest of a large packet may be read into place (see the parser).
         """
         if peer.closing or peer.gone:
             return 0
@@ -207,6 +209,8 @@ class JobServer(State):
             hang_up(self, peer)
         if peer.stalled:
             return STALLED
+        if parser.wanted > 0:
+            return COLLECTING
         # A worker that sleeps says no more until it is woken.
         return 0 if peer.pieces or peer.sleeping else UNANSWERED
 

@@ -5,7 +5,9 @@ for a packet: the job server's rules read ``type``, ``body`` and ``end`` and cut
 ``next_packet`` is the comfortable way for everybody else.
 
 A body longer than ``LARGE`` is collected in the pieces in which it arrived and put together once, when its last
-argument is asked for. An announced length allocates nothing: only bytes that came are kept.
+argument is asked for. An announced length allocates nothing: only bytes that came are kept. A driver that bounds what
+it allocates may read the last argument into place instead: while ``wanted`` is not 0 it puts ``begun`` and what follows
+into one object of that size, tells of what has come by ``came``, and in the end gives it by ``complete``.
 
 A body above the limit ends the stream, unless the packet is about a job: then its first arguments are given out, so
 that the job can be failed by name, and ``skip`` drops the rest as it comes.
@@ -38,6 +40,7 @@ BROKEN: Final = -3  # the stream can't be followed any more: see trouble_code an
 TOO_LARGE: Final = -4  # the same, unless skip() is called: a packet about a job, all but its last argument is here
 
 LARGE: Final = 16 * 1024  # all arguments but the last fit in this; only larger bodies are collected in pieces
+WORTH_A_PLACE: Final = 128 * 1024  # bytes of a last argument from which on it may be read into place
 _SMALL_PIECE: Final = 64 * 1024  # smaller pieces are joined, so that a trickle costs no more than its bytes
 
 DEFAULT_MAX_BODY: Final = 256 * 1024 * 1024
@@ -87,6 +90,9 @@ class Parser:
         self.end: i64 = 0  # ... and, if end > size, goes on in the pieces
         self.pieces: list[bytes] | None = None
         self.missing: i64 = 0  # bytes of the packet in pieces that have not come; negative: bytes behind it
+        self.wanted: i64 = 0  # bytes of the last argument of the packet in pieces, if it may be read into place ...
+        self.start: i64 = 0  # ... and where it starts in data
+        self.whole: bytes | None = None  # that argument, read into place
         self.skipping: bool = False  # what comes of the packet in pieces is not kept
         self.trouble_code = ""
         self.trouble = ""
@@ -103,6 +109,7 @@ class Parser:
             else:
                 pieces.append(data)
             self.missing -= len(data)
+            self.wanted = 0
             return
         if pieces is not None:
             self._leave_pieces()
@@ -111,6 +118,20 @@ class Parser:
         self.data = data
         self.size = len(data)
         self.at = 0
+
+    @property
+    def begun(self) -> bytes:
+        """What has come of the last argument that is ``wanted``."""
+        return self.data[self.start :]
+
+    def came(self, count: i64) -> None:
+        """So many more bytes of the last argument have been read into place."""
+        self.missing -= count
+
+    def complete(self, whole: bytes) -> None:
+        """All of the last argument has been read into place."""
+        self.whole = whole
+        self.wanted = 0
 
     @property
     def waiting(self) -> bool:
@@ -158,7 +179,24 @@ class Parser:
         if left >= LARGE:
             self.pieces = []
             self.missing = end - self.size
+            if length >= WORTH_A_PLACE:
+                self._want()
         return MORE
+
+    def _want(self) -> None:
+        """Say how much of the packet in pieces may be read into place, if its other arguments are all here."""
+        layout = LAYOUTS.get(int(self.type))
+        start: i64 = self.body
+        if layout is not None:
+            names: i64 = len(layout[2]) - 1
+            while names > 0:
+                nul: i64 = self.argument_end(start)
+                if nul < 0:
+                    return
+                start = nul + 1
+                names -= 1
+        self.start = start
+        self.wanted = self.end - start
 
     def skip(self) -> None:
         """Go on behind the packet that is TOO_LARGE; what is still to come of it is dropped."""
@@ -184,6 +222,11 @@ class Parser:
         pieces = self.pieces
         if pieces is None:
             return self.data[start : self.end]
+        in_place = self.whole
+        if in_place is not None:
+            if start == self.start:
+                return in_place
+            return self.data[start : self.start] + in_place if start < self.start else in_place[start - self.start :]
         whole: list[bytes | memoryview] = [memoryview(self.data)[start:]]
         whole.extend(pieces)
         if self.missing < 0:
@@ -251,6 +294,8 @@ class Parser:
         assert pieces is not None
         data = pieces[-1][self.missing :] if self.missing < 0 else b""
         self.pieces = None
+        self.whole = None
+        self.wanted = 0
         self.skipping = False
         self.missing = 0
         self.data = data
