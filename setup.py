@@ -2,6 +2,7 @@
 
 Where that can't be done the same files are installed as they are. They run interpreted where there is no C compiler,
 where compiling fails, in an editable install, and with GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
+What is written in C (``by_hand``) is left out there.
 
 On Linux, with a Python that has a shared library, bin/geartrain is a compiled launcher (packaging/launcher.c), so that
 init scripts find the daemon by its file; elsewhere, and where it can't be compiled, it is the usual script.
@@ -38,10 +39,6 @@ atexit.register(shutil.rmtree, folder, ignore_errors=True)
 def extension_modules() -> list[Extension]:
     if wanted == "0" or BUILDING.isdisjoint(sys.argv):
         return []
-    transport = []
-    if sys.platform == "linux":
-        flags = ["-fvisibility=hidden"]
-        transport = [Extension("geartrain.daemon._epoll", ["src/geartrain/daemon/_epoll.c"], extra_compile_args=flags)]
     try:
         from mypyc.build import mypycify
 
@@ -54,10 +51,19 @@ def extension_modules() -> list[Extension]:
             # Another compiler's warnings are no reason to do without; what only this library calls may be inlined.
             words = [word for word in extension.extra_compile_args if word != "-Werror"]
             extension.extra_compile_args = [*words, "-fvisibility=hidden"]
-        return extensions + transport
+        return [*extensions, *by_hand()]
     except (Exception, SystemExit) as error:  # mypycify leaves the process where it finds a fault
         give_up(error)
-        return transport
+        return []
+
+
+def by_hand() -> list[Extension]:
+    """What is written in C, on systems that can use it; all of it has a form in Python as well."""
+    if sys.platform != "linux":
+        return []
+    flags = ["-fvisibility=hidden"]
+    source = "src/geartrain/daemon/_epoll.c"
+    return [Extension("geartrain.daemon._epoll", [source], extra_compile_args=flags, optional=wanted != "1")]
 
 
 class BuildLayers(build_ext):

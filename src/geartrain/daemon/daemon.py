@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from geartrain.daemon.connection import UNIX, Connection, Iteration
 from geartrain.daemon.extension import Extension
@@ -93,7 +93,7 @@ class Daemon:
         # The transport follows from the loop: see transport.loop_factory.
         self._epoll_loop = cast("EpollLoop", self.loop) if hasattr(self.loop, "open_listener") else None
         if self._epoll_loop is not None:
-            self.iteration = self._epoll_loop.poll
+            self.iteration = cast(Iteration, self._epoll_loop.poll)
             self._epoll_loop.poll.attach(self, take_ready, bool(self._flushing or self._timed))
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,7 @@ import selectors
 import socket
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVarTuple, cast
 
 from geartrain.daemon._epoll import Poll, Socket
 from geartrain.daemon.connection import Connection, Switchboard
@@ -30,6 +30,7 @@ log = logging.getLogger("geartrain.daemon")
 
 ACCEPTED_AT_ONCE: Final = 100  # connections, before others have their turn
 RETRY_SECONDS: Final = 1.0  # until it is tried again to accept connections for which there was no room
+_Arguments = TypeVarTuple("_Arguments")
 _NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -66,12 +67,14 @@ class EpollLoop(asyncio.SelectorEventLoop):
         """What accepts connections at a bound socket, once it is told to."""
         return EpollListener(self, daemon, listener, backlog)
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
         self.poll.interrupt()
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
     ) -> asyncio.TimerHandle:
         self.poll.interrupt()
         return super().call_at(when, callback, *args, context=context)
