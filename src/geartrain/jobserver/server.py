@@ -125,8 +125,8 @@ class JobServer(State):
         """Apply what a peer sent, as far as its output and fairness to others allow.
 
         STALLED: the rest follows when called again with no data, once the output has been taken. UNANSWERED: nothing
-        that is to be written would acknowledge what came, and the peer may be waiting for that. COLLECTING: the same, and the
-        rest of a large packet may be read into place (see the parser).
+        that is to be written would acknowledge what came, and the peer may be waiting for that. COLLECTING: the same,
+        and the rest of a large packet may be read into place (see the parser).
         """
         if peer.closing or peer.gone:
             return 0
