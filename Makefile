@@ -8,6 +8,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 
 SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
 BENCH ?=
+JOBS ?= 6000000
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
 TESTS ?= tests
@@ -17,7 +18,7 @@ RULES := tests/wire tests/jobserver tests/test_vectors.py tests/test_conversatio
 	$(addprefix tests/daemon/test_,in_process.py limits.py unread_output.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-latency bench-batch bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-day bench-latency bench-batch bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -62,6 +63,11 @@ bench: $(NATIVE)/.installed ## our job server beside gearmand; BENCH="--only dra
 	mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
 	$(PYTHON) bench/compare.py --python $(NATIVE)/bin/python $(BENCH)
+
+bench-day: $(NATIVE)/.installed ## six million stored jobs, submitted, run and removed: a minute or two; JOBS=1000000 for fewer
+	mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(PYTHON) bench/day.py --python $(NATIVE)/bin/python --jobs $(JOBS) $(BENCH)
 
 bench-latency: $(NATIVE)/.installed ## how long others wait beside the longest works that a peer can ask for
 	$(PYTHON) bench/latency.py --python $(NATIVE)/bin/python $(BENCH)

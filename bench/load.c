@@ -22,13 +22,12 @@
 
 #include "peers.h"
 
-enum { TIME_LIMIT = 300 };      /* seconds for a whole run; a job can be lost while everybody goes on talking */
-
 struct plan {
     uint64_t port;
     uint64_t clients, outstanding, refill, workers, silent;
     uint64_t jobs, size, backlog, seconds;
     uint64_t queued, grabs, rounds;
+    uint64_t progress, limit;
     bool background, uniques, marks;
 };
 
@@ -48,6 +47,8 @@ static const char usage[] =
     "  --queued N       fill the queue with N background jobs before the timed part, instead of --jobs\n"
     "  --grabs N        jobs the workers take and complete in a round (all that are queued)\n"
     "  --rounds N       rounds; between them the queue is filled up again, untimed (1)\n"
+    "  --progress N     every N seconds of a run end to end, print how many jobs were created and assigned\n"
+    "  --limit N        seconds for the whole run; a job can be lost while everybody goes on talking (300)\n"
     "  --marks          print 'start' before and 'stop' after the timed part, and wait for a line on standard input\n"
     "                   after each, so that another process can look at the server at these moments\n";
 
@@ -62,11 +63,11 @@ static uint64_t read_count(const char *option, const char *text)
 
 static struct plan read_options(int argc, char **argv)
 {
-    struct plan plan = {.clients = 1, .outstanding = 1, .refill = 1, .size = 100, .rounds = 1};
+    struct plan plan = {.clients = 1, .outstanding = 1, .refill = 1, .size = 100, .rounds = 1, .limit = 300};
     int background = 0, uniques = 0, marks = 0;
     uint64_t *const counts[] = {&plan.port, &plan.clients, &plan.outstanding, &plan.refill, &plan.workers,
                                 &plan.silent, &plan.jobs, &plan.backlog, &plan.seconds, &plan.size, &plan.queued,
-                                &plan.grabs, &plan.rounds};
+                                &plan.grabs, &plan.rounds, &plan.progress, &plan.limit};
     const struct option options[] = {
         {"port", required_argument, NULL, 0}, {"clients", required_argument, NULL, 0},
         {"outstanding", required_argument, NULL, 0}, {"refill", required_argument, NULL, 0},
@@ -74,7 +75,8 @@ static struct plan read_options(int argc, char **argv)
         {"jobs", required_argument, NULL, 0}, {"backlog", required_argument, NULL, 0},
         {"seconds", required_argument, NULL, 0}, {"size", required_argument, NULL, 0},
         {"queued", required_argument, NULL, 0}, {"grabs", required_argument, NULL, 0},
-        {"rounds", required_argument, NULL, 0}, {"background", no_argument, &background, 1},
+        {"rounds", required_argument, NULL, 0}, {"progress", required_argument, NULL, 0},
+        {"limit", required_argument, NULL, 0}, {"background", no_argument, &background, 1},
         {"uniques", no_argument, &uniques, 1}, {"marks", no_argument, &marks, 1}, {"help", no_argument, NULL, 'h'}, {0},
     };
     int index, found;
@@ -149,17 +151,33 @@ static void submit_all(uint64_t jobs)
         turn("JOB_CREATED");
 }
 
-static void run_end_to_end(void)
+static void show_progress(uint64_t every)
+{
+    static uint64_t next;
+    uint64_t now = now_ns();
+    if (!every || now < next)
+        return;
+    if (next) {
+        printf("progress %" PRIu64 " %" PRIu64 "\n", traffic.created, traffic.assigned);
+        fflush(stdout);
+    }
+    next = now + every * 1000000000u;
+}
+
+static void run_end_to_end(uint64_t progress)
 {
     start_clients();
     if (traffic.background) {
         while (traffic.created < traffic.job_limit || traffic.assigned < traffic.job_limit || traffic.questions) {
             turn("jobs for the workers");
             start_clients();    /* those that a full backlog held back */
+            show_progress(progress);
         }
     } else {
-        while (traffic.answered < traffic.job_limit)
+        while (traffic.answered < traffic.job_limit) {
             turn("results for the clients");
+            show_progress(progress);
+        }
     }
 }
 
@@ -184,8 +202,8 @@ static uint64_t run_rounds(const struct plan *plan)
 static void run_out_of_time(int signal_number)
 {
     (void)signal_number;
-    give_up("no end after %d seconds: %" PRIu64 " jobs submitted, %" PRIu64 " created, %" PRIu64 " done, %" PRIu64
-            " answered", TIME_LIMIT, traffic.submitted, traffic.created, traffic.assigned, traffic.answered);
+    give_up("no end within the time limit: %" PRIu64 " jobs submitted, %" PRIu64 " created, %" PRIu64 " done, %" PRIu64
+            " answered", traffic.submitted, traffic.created, traffic.assigned, traffic.answered);
 }
 
 static double cpu_seconds(void)
@@ -221,7 +239,7 @@ static uint64_t run_timed(const struct plan *plan)
         traffic.deadline = start + plan->seconds * 1000000000u;
     traffic.job_limit = plan->jobs;
     if (plan->workers)
-        run_end_to_end();
+        run_end_to_end(plan->progress);
     else
         submit_all(plan->jobs);
     return now_ns() - start;
@@ -232,7 +250,7 @@ int main(int argc, char **argv)
     struct plan plan = read_options(argc, argv);
     check_plan(&plan);
     signal(SIGALRM, run_out_of_time);
-    alarm(TIME_LIMIT);
+    alarm((unsigned)plan.limit);
     uint64_t grabs = plan.rounds * (plan.grabs ? plan.grabs : plan.queued);
     uint64_t most = plan.queued ? plan.queued + grabs : plan.jobs;
     open_ledger(most, plan.size, plan.uniques);

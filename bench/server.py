@@ -86,6 +86,11 @@ class Server:
         self._process.wait()
         self._folder.cleanup()
 
+    @property
+    def folder(self) -> Path:
+        """The server's folder, ``{dir}``."""
+        return Path(self._folder.name)
+
     def output(self) -> str:
         """The last lines of what the server printed."""
         lines = self._log.read_text(errors="replace").splitlines()
