@@ -6,7 +6,7 @@ NATIVE := .venv-native
 TASKS := build/bench-tasks-venv
 PIP := -m pip install --quiet --disable-pip-version-check
 
-SOURCES := $(shell find src -name '*.py') setup.py pyproject.toml
+SOURCES := $(shell find src -name '*.py' -o -name '*.c') setup.py pyproject.toml
 BENCH ?=
 JOBS ?= 6000000
 FUZZ_SECONDS ?= 60

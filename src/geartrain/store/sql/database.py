@@ -32,6 +32,11 @@ CONNECT_TIMEOUT: Final = 10
 LOCKED_TIMEOUT: Final = 10  # a row or table that somebody else has locked
 NUMBERS_AT_ONCE: Final = 10_000
 
+# What became of a commit by the shorter way.
+COMMITTED: Final = 0
+UNTOUCHED: Final = 1  # all is as it was
+UNSURE: Final = 2  # it may be committed
+
 
 Step = Callable[[Connection], object]
 """Part of a batch, which is given the connection in a transaction."""
@@ -100,6 +105,19 @@ class Database(ABC):
         ``former`` is the number of our connection that held it before; the database may not know yet that it is lost.
         Raises StoreInUseError, naming the user if the database knows.
         """
+
+    def open_committer(self, question: str) -> None:  # most have nothing to do
+        """Make ready for ``commit_alone``; ``question`` asks for the owner, and whether the job ``?`` is there."""
+
+    def commit_alone(
+        self, added: list[StoredJob], removed: list[int], user: str, witness: int | None, find_witness: bool
+    ) -> tuple[int, int | None]:
+        """Commit what is added and removed by a shorter way than the steps, and verify it, if there is one.
+
+        The outcome (if it is not ``COMMITTED``, the steps must do it again), and the witness, another one if it was to
+        be found.
+        """
+        return UNTOUCHED, None
 
     def before_close(self) -> None:  # most have nothing to do
         """The connections are about to be closed."""

@@ -32,35 +32,35 @@ class FileLock:
         with _guard:
             if identity(path) in _held:
                 raise BlockingIOError(0, f"process {os.getpid()} on {socket.gethostname()}, which is this one")
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
-            status = os.fstat(self._descriptor)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o600)
+            status = os.fstat(self.descriptor)
             self.identity = (status.st_dev, status.st_ino)
             self.mode = status.st_mode & 0o777
             self.names = status.st_nlink
             try:
-                _lock(self._descriptor)
+                _lock(self.descriptor)
             except (BlockingIOError, PermissionError):  # POSIX allows either where another one has the lock
-                os.close(self._descriptor)
+                os.close(self.descriptor)
                 raise BlockingIOError(0, _holder(self.identity)) from None
             except OSError:  # such as a file system without locks
-                os.close(self._descriptor)
+                os.close(self.descriptor)
                 raise
             _held.add(self.identity)
 
     def read_start(self, count: int) -> bytes:
         """The first ``count`` bytes of the file that is held; it must not be opened again to be read."""
-        return os.pread(self._descriptor, count, 0)
+        return os.pread(self.descriptor, count, 0)
 
     def keep_from_being_locked(self, first: int, size: int) -> None:
         """From now on nobody may lock these bytes of the file for writing; nobody may have done so."""
         if hasattr(fcntl, "F_OFD_SETLK"):
-            _lock(self._descriptor, fcntl.F_RDLCK, first, size)
+            _lock(self.descriptor, fcntl.F_RDLCK, first, size)
 
     def release(self) -> None:
         """Give the file up; whatever else this process has open of it must be closed by then."""
         with _guard:
             _held.discard(self.identity)
-            os.close(self._descriptor)
+            os.close(self.descriptor)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

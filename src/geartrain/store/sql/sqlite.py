@@ -15,16 +15,19 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, event
 
 from geartrain.jobserver.records import StoredJob
 from geartrain.store.base import REBUILD, Abilities, StoreError, StoreFullError
-from geartrain.store.sql.database import COLUMNS, BusyError, Database, Step, fields
+from geartrain.store.sql.database import COLUMNS, UNTOUCHED, BusyError, Database, Step, fields
 from geartrain.store.sql.file_lock import FileLock, identity
 from geartrain.store.sql.tables import Tables
+
+if TYPE_CHECKING:
+    from geartrain.store.sql.sqlite_commit import Committer
 
 log = logging.getLogger("geartrain.store")
 
@@ -45,6 +48,8 @@ SURVIVES: Final = {
     "FULL": "a crash of the job server, of the machine, and a power cut",
     "NORMAL": "a crash of the job server; a power cut or a crash of the machine may take the last moments",
 }
+BESIDE: Final = ("-wal", "-shm")  # the log and its index, after the file's name
+EMPTIED: Final = 3  # what a Committer may say beside the outcomes
 FULL: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}
 BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL}
 
@@ -63,6 +68,7 @@ class SQLite(Database):
         if not url.database or url.database == ":memory:":
             raise StoreError("an SQLite store needs a file: sqlite:////absolute/path or sqlite:///relative/path")
         self.path = Path(url.database)
+        self.uri = f"file:{quote(str(self.path.absolute()))}?mode=rw"
         self.lock: FileLock | None = None
         self.beside: list[tuple[int, int] | None] = []  # which files the log and its index are
         self.log: int | None = None  # a descriptor of the log
@@ -73,6 +79,7 @@ class SQLite(Database):
         self.remedy = f"put it back; or move {self.path}, its -wal and its -shm away, and {REBUILD}"
         self.abilities = Abilities("SQLite", SURVIVES[self.synchronous], max_workload=1_000_000_000 - (1 << 20))
         self._insertions: dict[int, str] = {}
+        self._committer: Committer | None = None
         event.listen(self.engine, "do_connect", self._name_file)
 
     def connect_arguments(self) -> dict[str, Any]:
@@ -81,17 +88,22 @@ class SQLite(Database):
 
     def _name_file(self, _dialect: Any, _record: Any, words: list[Any], named: dict[str, Any]) -> None:
         """Never make the file: it is there when it is held, and one that has been taken away stays away."""
-        words[:] = [f"file:{quote(str(self.path.absolute()))}?mode=rw"]
+        words[:] = [self.uri]
         named["uri"] = True
 
+    @property
+    def greeting(self) -> tuple[str, ...]:
+        """What is said first on each connection."""
+        return (
+            "PRAGMA journal_mode = WAL",
+            f"PRAGMA synchronous = {self.synchronous}",
+            "PRAGMA cache_size = -16384",  # KiB
+            f"PRAGMA journal_size_limit = {64 << 20}",  # what a burst has made longer is given back
+        )
+
     def greet(self, connection: Any) -> None:
-        for pragma in (
-            "journal_mode = WAL",
-            f"synchronous = {self.synchronous}",
-            "cache_size = -16384",  # KiB
-            f"journal_size_limit = {64 << 20}",  # what a burst has made longer is given back
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        for pragma in self.greeting:
+            connection.execute(pragma)
         # An old SQLite takes 999 values in a statement.
         while self.most_rows * len(COLUMNS) > connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER):
             self.most_rows //= 2
@@ -129,6 +141,42 @@ class SQLite(Database):
         cursor.execute(question)
         return cursor.fetchone()
 
+    def open_committer(self, question: str) -> None:
+        assert self.lock is not None
+        queries = (
+            question,
+            f"INSERT INTO {self.jobs_sql} ({self.columns_sql}) VALUES ({', '.join('?' * len(COLUMNS))})",
+            f"DELETE FROM {self.jobs_sql} WHERE number BETWEEN ? AND ?",
+            f"SELECT coalesce(max(number), -1) FROM {self.jobs_sql}",
+        )
+        # Where it was not compiled, or SQLite is a part of the interpreter, all goes the ordinary way.
+        with suppress(ImportError, AttributeError, OSError):
+            import _sqlite3
+
+            from geartrain.store.sql.sqlite_commit import Committer
+
+            self._committer = Committer(
+                _sqlite3.__file__,
+                self.uri,
+                "; ".join(self.greeting),
+                queries,
+                [os.fsencode(f"{self.path}{suffix}") for suffix in ("", *BESIDE)],
+                [self.lock.identity, *self.beside],
+                self.lock.descriptor,
+                -1 if self.log is None else self.log,
+            )
+
+    def commit_alone(
+        self, added: list[StoredJob], removed: list[int], user: str, witness: int | None, find_witness: bool
+    ) -> tuple[int, int | None]:
+        if self._committer is None or self.is_emptied:
+            return UNTOUCHED, None
+        outcome, latest, self.log_salts, self.log_size = self._committer.commit(
+            added, removed, user, -1 if witness is None else witness, find_witness, self.log_salts, self.log_size
+        )
+        self.is_emptied = outcome == EMPTIED
+        return outcome, latest if latest >= 0 else None
+
     def before_close(self) -> None:
         # At the end of a file's last connection SQLite writes its log back and removes it, by its name. It sees to it
         # that the name still means the file, but looks at the inode alone, which a file on another disk may share.
@@ -136,6 +184,9 @@ class SQLite(Database):
             self.lock.keep_from_being_locked(SHARED_FIRST, SHARED_SIZE)
 
     def let_go(self) -> None:
+        if self._committer is not None:
+            self._committer.close()
+            self._committer = None
         if self.log is not None:
             os.close(self.log)
             self.log = None
@@ -145,7 +196,7 @@ class SQLite(Database):
 
     def verify(self) -> None:
         assert self.lock is not None
-        beside = [identity(self.path.with_name(self.path.name + suffix)) for suffix in ("-wal", "-shm")]
+        beside = [identity(self.path.with_name(self.path.name + suffix)) for suffix in BESIDE]
         if not self.beside:
             self.beside = beside
             with suppress(FileNotFoundError):  # some file systems can't have one
@@ -183,12 +234,12 @@ class SQLite(Database):
 
     def may_be_rebuilt(self) -> None:
         # SQLite would take an old log that was left for the new file's.
-        for path in (self.path.with_name(self.path.name + suffix) for suffix in ("", "-wal", "-shm")):
+        for path in (self.path.with_name(self.path.name + suffix) for suffix in ("", *BESIDE)):
             if path.exists():
                 raise StoreError(f"the store {self.shown}: there is still a file {path}: move it away first")
 
     def remove_files(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", *BESIDE):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:

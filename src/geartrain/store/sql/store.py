@@ -50,7 +50,7 @@ from geartrain.store.base import (
 from geartrain.store.options import UNREADABLE, Options
 from geartrain.store.record import NUMBERS_END, latest, log_unreadable_record, record_of, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
-from geartrain.store.sql.database import Database, Step, bare, known_numbers
+from geartrain.store.sql.database import COMMITTED, UNSURE, Database, Step, bare, known_numbers
 from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
@@ -108,6 +108,7 @@ class SqlStore(Store):
             self._writer.use(lambda connection: None)
             self._reader.use(lambda connection: None)  # now, since a file can be read after it has been taken away
             self._database.verify()
+            self._database.open_committer(self._asking.format(witness="?"))
         except BaseException:
             self._database.let_go()
             raise
@@ -163,8 +164,9 @@ class SqlStore(Store):
                 job.number,
                 f"the store {self._database.shown} takes workloads of up to {limit} bytes, and this one has {job.size}",
             )
-        self._writer.use(lambda connection: self._commit(connection, batch))
-        self._database.verify()
+        if not self._writer.use(lambda _: self._commit_alone(batch)):
+            self._writer.use(lambda connection: self._commit(connection, batch))
+            self._database.verify()
         self._next_number = max(self._next_number, batch.next_number)
 
     def rebuild(self, jobs: Iterable[StoredJob], next_number: int, records: Iterable[Record] = ()) -> int:
@@ -296,6 +298,31 @@ class SqlStore(Store):
             raise self._database.in_use("it came while the tables were away")
         self._write_signature(connection)
 
+    def _commit_alone(self, batch: Batch) -> bool:
+        """Whether the batch has been committed and verified by the database's shorter way, for the plain ones."""
+        if not self._is_signed or batch.changed or batch.records or batch.next_number > self._next_number:
+            return False
+        before = self._witness
+        after, find_another = self._next_witness(batch.added, batch.removed)
+        outcome, found = self._database.commit_alone(batch.added, batch.removed, self._user, before, find_another)
+        if outcome == COMMITTED:
+            self._witness = found if find_another else after
+        elif outcome == UNSURE and after != before:
+            self._witness = None
+        return outcome == COMMITTED
+
+    def _next_witness(self, added: Sequence[StoredJob], removed: Collection[int]) -> tuple[int | None, bool]:
+        """Who is witness after such a commit, or whether another one is to be looked for.
+
+        One stays witness as long as it may, since a DELETE leaves what is committed while it runs.
+        """
+        witness = self._witness
+        if witness is not None and witness not in removed:
+            return witness, False
+        if added and added[-1].number not in removed:
+            return added[-1].number, False
+        return None, witness is not None or bool(added)
+
     def _commit(self, connection: Connection, batch: Batch) -> None:
         try:
             self._carry_out(connection, self._steps(batch, batch.added), batch.added, batch.removed)
@@ -363,15 +390,11 @@ class SqlStore(Store):
                 self._write_signature(connection)
             for step in steps:
                 step(connection)
-            # One stays witness as long as it may, since a DELETE leaves what is committed while it runs.
-            witness = self._witness
-            if witness is None and added:
-                witness = added[-1].number
-            if witness in removed:
+            witness, find_another = self._next_witness(added, removed)
+            if witness != self._witness:
                 self._witness = None  # until it is known whether the commit was done
-                witness = added[-1].number if added else None
-                if witness is None or witness in removed:
-                    witness = connection.execute(self._looking_for_witness).scalar()
+            if find_another:
+                witness = connection.execute(self._looking_for_witness).scalar()
             cursor.execute("COMMIT")
             self._is_signed = True
             self._witness = witness
