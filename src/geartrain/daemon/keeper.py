@@ -31,6 +31,10 @@ PROGRESS_EVERY: Final = 2.0  # seconds between lines while jobs are loaded
 # The writer's and the loop's threads take turns at the interpreter; at Python's own 5 ms each statement waits long.
 SWITCH_INTERVAL: Final = 0.0005
 GATHERED_AT_ONCE: Final = 5000  # jobs
+# Where much is submitted and done at the same time, the store rests after a commit. Then all who were acknowledged are
+# in the next batch, where without a rest half of them are in each of two; and what ends meanwhile is never written.
+REST: Final = 0.003  # seconds
+MUCH: Final = 64  # jobs that a batch adds and removes
 
 
 class Keeper(Extension):
@@ -43,6 +47,8 @@ class Keeper(Extension):
         self.writer: Writer[Read] | None = None
         self.enter: Callable[[], None] = lambda: None
         self.post: Callable[..., object] = lambda *_: None
+        self.later: Callable[..., object] = lambda *_: None
+        self.resting = False
 
     def load(self, progress: Callable[[int, int], None] = lambda jobs, of: None) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
@@ -87,6 +93,7 @@ class Keeper(Extension):
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.enter = host.open_iteration
         self.post = host.loop.call_soon_threadsafe
+        self.later = host.loop.call_later
         self.writer = Writer(self.store, self, self.post, self.timeout)
 
     def flush(self) -> None:
@@ -94,7 +101,7 @@ class Keeper(Extension):
         server = self.server
         writer = self.writer
         assert writer is not None
-        batch = server.take_batch()
+        batch = None if self.resting else server.take_batch()
         if batch is not None:
             writer.commit(batch)
         if server.store.wanted:
@@ -140,6 +147,13 @@ class Keeper(Extension):
     def written(self, batch: Batch) -> None:
         self.enter()
         self.server.written(batch)
+        if batch.added and batch.removed and len(batch.added) + len(batch.removed) >= MUCH:
+            self.resting = True
+            self.later(REST, self._go_on)
+
+    def _go_on(self) -> None:
+        self.resting = False
+        self.enter()
 
     def too_large(self, batch: Batch, number: int, reason: str) -> None:
         self.enter()
