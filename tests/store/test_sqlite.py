@@ -10,16 +10,18 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from databases import NewNamespace, SqlitePlace, disk_over
-from place import NO_LIMIT, batch, job, kept, numbers, opened, records_of
+from place import NO_LIMIT, batch, fields, job, kept, numbers, opened, records_of
 from sql_contract import SqlContract
 
 from geartrain.jobserver.records import Record, StoredJob
 from geartrain.store import Store, StoreDownError, StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from geartrain.store.sql import SqlStore, file_lock, sqlite
+from geartrain.store.sql.database import COMMITTED, UNTOUCHED
 
 HOLDS = """
 import sys
@@ -42,6 +44,10 @@ def held(file: Path) -> Iterator[int | None]:
         assert other.stdout is not None
         yield other.pid if other.stdout.readline() == "held\n" else None
         other.communicate("")
+
+
+# Compiled, plain batches are committed in one go (sqlite_commit.c).
+one_go = pytest.mark.skipif(find_spec("geartrain.store.sql.sqlite_commit") is None, reason="it is not compiled")
 
 
 def numbers_at(url: str) -> list[int]:
@@ -116,6 +122,58 @@ class TestSQLite(SqlContract):
             assert store._writer.use(lambda it: it.exec_driver_sql("PRAGMA synchronous").scalar()) == synchronous
             assert store._writer.use(lambda it: it.exec_driver_sql("PRAGMA journal_mode").scalar()) == "wal"
             assert ("take the last moments" in store.abilities.survives) == (synchronous == 1)
+
+    @one_go
+    @pytest.mark.parametrize(("option", "synchronous"), [("", 2), ("&synchronous=full", 2), ("&synchronous=normal", 1)])
+    def test_what_commits_in_one_go_waits_for_the_disk_as_well(
+        self, place: SqlitePlace, option: str, synchronous: int
+    ) -> None:
+        with opened(place.url + option) as store:
+            assert isinstance(store, SqlStore)
+            store._database.open_committer(
+                "SELECT synchronous || journal_mode, ? FROM pragma_synchronous, pragma_journal_mode"
+            )
+            assert store._database.commit_alone([], [], "another", None, False)[0] == UNTOUCHED
+            assert store._database.commit_alone([], [], f"{synchronous}wal", None, False)[0] == COMMITTED
+
+    @one_go
+    def test_plain_batches_are_committed_in_one_go(self, place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1), next_number=1000))  # numbers are put by, and that goes the ordinary way
+            monkeypatch.setattr(SqlStore, "_commit", None)
+            store.commit(batch(*[job(n) for n in range(2, 100)]))
+            gone = [5, 1, 7, 6, 3, 99, 3, 500]  # ranges, alone, twice, never there
+            store.commit(batch(job(100), removed=tuple(gone)))
+            store.commit(batch(removed=(100,)))
+            assert numbers(store) == [n for n in range(1, 100) if n not in gone]
+            store.commit(batch(removed=tuple(range(1, 100))))
+            last = job(
+                101,
+                b"w\0\xff",
+                position=7,
+                function=b"f\xff",
+                unique=b"",
+                priority=2,
+                due=1.5,
+                reducer=b"r",
+                attempts=3,
+            )
+            store.commit(batch(last))
+            assert kept(store) == [fields(last)]
+
+    @one_go
+    def test_what_fails_in_one_go_is_done_the_ordinary_way(self, place: SqlitePlace) -> None:
+        with opened(place.url) as store:
+            store.commit(batch(job(1), next_number=1000))
+            both = batch(job(1), job(2))
+            store.commit(both)  # of which one is there
+            assert numbers(store) == [1, 2]
+            with contextlib.closing(sqlite3.connect(place.file, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(StoreDownError, match="locked"):
+                    store.commit(batch(job(3)))
+            store.commit(batch(job(3)))
+            assert numbers(store) == [1, 2, 3]
 
     def test_two_servers_on_one_file_are_too_many(self, place: SqlitePlace, store: Store) -> None:
         with pytest.raises(StoreInUseError):
@@ -386,3 +444,13 @@ class TestSQLite(SqlContract):
         place.sql("UPDATE {meta} SET version = 1")
         with opened(place.url) as store:
             assert kept(store) == []
+
+
+@one_go
+class TestSQLiteStatementByStatement(SqlContract):
+    """As where nothing is compiled."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path, new_namespace: NewNamespace, monkeypatch: pytest.MonkeyPatch) -> SqlitePlace:
+        monkeypatch.setattr(sqlite.SQLite, "open_committer", lambda self, question: None)
+        return SqlitePlace(tmp_path / "jobs.sqlite", new_namespace)
