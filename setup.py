@@ -59,11 +59,21 @@ def extension_modules() -> list[Extension]:
 
 def by_hand() -> list[Extension]:
     """What is written in C, on systems that can use it; all of it has a form in Python as well."""
-    if sys.platform != "linux":
-        return []
-    flags = ["-fvisibility=hidden"]
-    source = "src/geartrain/daemon/_epoll.c"
-    return [Extension("geartrain.daemon._epoll", [source], extra_compile_args=flags, optional=wanted != "1")]
+    modules = []
+    if sys.platform != "win32":
+        modules.append(("geartrain.store.sql.sqlite_commit", "store/sql/sqlite_commit.c", ["dl"]))
+    if sys.platform == "linux":
+        modules.append(("geartrain.daemon._epoll", "daemon/_epoll.c", []))
+    return [
+        Extension(
+            name,
+            [f"src/geartrain/{source}"],
+            libraries=libraries,
+            extra_compile_args=["-fvisibility=hidden"],
+            optional=wanted != "1",
+        )
+        for name, source, libraries in modules
+    ]
 
 
 class BuildLayers(build_ext):

@@ -13,7 +13,11 @@ from geartrain.jobserver import JobServer
 
 
 def within(
-    act: Callable[[Daemon, int], Awaitable[None]], *extensions: Extension, durable: bool = False, **options: str
+    act: Callable[[Daemon, int], Awaitable[None]],
+    *extensions: Extension,
+    durable: bool = False,
+    server: JobServer | None = None,
+    **options: str,
 ) -> None:
     """A daemon at a port, and what is to be done with it. If ``durable``, it waits for a store that never answers."""
 
@@ -21,7 +25,7 @@ def within(
         config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1"} | options)
         settings = config.rules()
         settings.durable = durable
-        daemon = Daemon(config, JobServer(settings), extensions)
+        daemon = Daemon(config, server or JobServer(settings), extensions)
         sockets: list[socket.socket] = config.sockets()
         await daemon.start(sockets)
         serving = asyncio.create_task(daemon.run())
