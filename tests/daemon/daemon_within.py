@@ -13,19 +13,22 @@ from geartrain.jobserver import JobServer
 
 
 def within(
-    act: Callable[[Daemon, int], Awaitable[None]],
-    *extensions: Extension,
-    durable: bool = False,
-    server: JobServer | None = None,
-    **options: str,
+    act: Callable[[Daemon, int], Awaitable[None]], *extensions: Extension, durable: bool = False, **options: str
 ) -> None:
     """A daemon at a port, and what is to be done with it. If ``durable``, it waits for a store that never answers."""
+    config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1"} | options)
+    settings = config.rules()
+    settings.durable = durable
+    within_with(JobServer(settings), config, act, *extensions)
+
+
+def within_with(
+    server: JobServer, config: Config, act: Callable[[Daemon, int], Awaitable[None]], *extensions: Extension
+) -> None:
+    """As ``within``, with this job server."""
 
     async def run() -> None:
-        config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": "memory:", "stop_timeout": "0.1"} | options)
-        settings = config.rules()
-        settings.durable = durable
-        daemon = Daemon(config, server or JobServer(settings), extensions)
+        daemon = Daemon(config, server, extensions)
         sockets: list[socket.socket] = config.sockets()
         await daemon.start(sockets)
         serving = asyncio.create_task(daemon.run())

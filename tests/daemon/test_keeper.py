@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from daemon_within import within
+from daemon_within import within_with
 
 from geartrain.daemon.config import Config
 from geartrain.daemon.daemon import Daemon
@@ -23,8 +23,8 @@ HALF = MUCH // 2
 class WatchedKeeper(Keeper):
     """Notes each batch: how many jobs it added and removed, and whether the store rests after it."""
 
-    def __init__(self, server: JobServer, file: Path) -> None:
-        super().__init__(server, engine(f"sqlite:///{file}"), 10)
+    def __init__(self, server: JobServer, url: str) -> None:
+        super().__init__(server, engine(url), 10)
         self.seen: list[tuple[int, int, bool]] = []
 
     def written(self, batch: Batch) -> None:
@@ -33,9 +33,9 @@ class WatchedKeeper(Keeper):
 
 
 def test_the_store_rests_where_much_is_submitted_and_done_at_the_same_time(tmp_path: Path) -> None:
-    settings = Config.load({"store": f"sqlite:///{tmp_path}/jobs.sqlite"}).rules()
-    server = JobServer(settings)
-    keeper = WatchedKeeper(server, tmp_path / "jobs.sqlite")
+    config = Config.load({"listen": ["127.0.0.1"], "port": 0, "store": f"sqlite:///{tmp_path}/jobs.sqlite"})
+    server = JobServer(config.rules())
+    keeper = WatchedKeeper(server, config.store)
     server.tick(time.monotonic(), time.time())
     keeper.load()
     submission = pack_request(p.SUBMIT_JOB_BG, b"f", b"", b"x")
@@ -59,4 +59,4 @@ def test_the_store_rests_where_much_is_submitted_and_done_at_the_same_time(tmp_p
         await acknowledged(1)
         assert keeper.seen == [(MUCH, 0, False), (HALF, HALF, True), (1, 0, False)]
 
-    within(act, keeper, server=server)
+    within_with(server, config, act, keeper)
