@@ -14,8 +14,11 @@ CRASH ?= --store all --kill both
 TESTS ?= tests
 # What runs a second time with the newest Python, and what does with the rules interpreted: all that is made of them.
 CORE := tests/wire tests/jobserver tests/client tests/worker tests/test_conversations.py
-RULES := tests/wire tests/jobserver tests/test_vectors.py tests/test_conversations.py $(wildcard tests/daemon/test_hostile_*.py) \
+RULES := tests/wire tests/jobserver tests/test_vectors.py tests/test_conversations.py \
 	$(addprefix tests/daemon/test_,in_process.py limits.py unread_output.py)
+# What runs a second time with the transport of asyncio, since what is compiled brings the other one.
+TRANSPORT := tests/test_conversations.py $(filter-out %_store.py,$(wildcard tests/daemon/test_hostile_*.py)) \
+	$(addprefix tests/daemon/test_,in_process.py limits.py transport.py unread_output.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-day bench-latency bench-batch bench-tasks bench-stores docs conversations
@@ -32,6 +35,7 @@ test: test-compiled test-interpreted test-newest ## install what the tests need,
 test-compiled: $(NATIVE)/.installed services
 	$(NATIVE)/bin/geartrain version
 	$(NATIVE)/bin/python -m pytest $(TESTS)
+	GEARTRAIN_TRANSPORT=asyncio $(NATIVE)/bin/python -m pytest $(TRANSPORT)
 
 test-interpreted: $(VENV)/.dev services
 	$(VENV)/bin/python -m pytest $(RULES)

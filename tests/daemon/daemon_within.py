@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from geartrain.daemon.config import Config
 from geartrain.daemon.daemon import Daemon
 from geartrain.daemon.extension import Extension
+from geartrain.daemon.transport import choose, loop_factory
 from geartrain.jobserver import JobServer
 
 
@@ -38,4 +39,5 @@ def within_with(
             daemon.stop("the test is over")
             await asyncio.wait_for(serving, 10)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop_factory(choose(config.transport))) as runner:
+        runner.run(run())
