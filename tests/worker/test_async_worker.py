@@ -78,6 +78,10 @@ def test_functions_of_every_kind(server: RunningServer, caller: Caller) -> None:
     async def boom(job: AssignedJob) -> bytes:
         raise ValueError("no such thing")
 
+    @worker.function()
+    def in_vain(job: AssignedJob) -> bytes:
+        return next(iter(()))  # StopIteration, which no future carries
+
     def play() -> None:
         for workload in (b"", b"hel\0lo", bytes(range(256)) * 4096):
             assert caller.run("later", workload) == workload[::-1]
@@ -85,11 +89,12 @@ def test_functions_of_every_kind(server: RunningServer, caller: Caller) -> None:
         assert [packet.type for packet in said] == [WORK_STATUS, WORK_COMPLETE]
         assert said[1].arguments[1].startswith(b"geartrain job")
         assert caller.run("add", b"[2,3]") == b"5"
-        error = caller.error("boom")
-        assert error.endswith("ValueError: no such thing")
-        assert "geartrain" not in error
-        if server.kind == "perl":
-            assert caller.hear().type == WORK_FAIL
+        for function, told in (("boom", "ValueError: no such thing"), ("in_vain", "StopIteration")):
+            error = caller.error(function)
+            assert error.endswith(told)
+            assert "geartrain" not in error
+            if server.kind == "perl":
+                assert caller.hear().type == WORK_FAIL
 
     while_working(worker, play)
 

@@ -183,8 +183,9 @@ def test_each_job_ends_in_its_own_way(server: RunningServer, kind: type[AnyWorke
         (lambda jobs: b"four", "TypeError: bulk gave bytes b'four'; a batch function gives a list, or None"),
         (lambda jobs: dict.fromkeys(jobs)[None], "KeyError: None"),
         (lambda jobs: exec("raise SystemExit(3)"), "SystemExit: 3"),
+        (lambda jobs: next(iter(())), "StopIteration"),
     ],
-    ids=["too few", "too many", "no list", "it raises", "it wants to leave"],
+    ids=["too few", "too many", "no list", "it raises", "it wants to leave", "it asks an iterator in vain"],
 )
 def test_a_call_that_fails_fails_them_all(
     our_server: RunningServer, kind: type[AnyWorker], way: Way, gives: Callable[[Jobs], Any], told: str

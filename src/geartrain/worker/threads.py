@@ -43,6 +43,9 @@ class Threads:
             future, function = call
             try:
                 result = function()
+            except StopIteration as error:  # which no future carries; a coroutine turns it into the same
+                told = RuntimeError("function raised StopIteration").with_traceback(error.__traceback__)
+                self._tell(future, told, None)
             except BaseException as error:
                 self._tell(future, error, None)
             else:
