@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sqlite3
 import subprocess
@@ -109,7 +110,7 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="the interpreter whose geartrain is measured")
     parser.add_argument("--load", type=Path, default=Path(__file__).parents[1] / "build" / "load")
     options = parser.parse_args()
-    with Server(SERVE.format(python=shlex.quote(options.python))) as server:
+    with Server(SERVE.format(python=shlex.quote(os.path.abspath(options.python)))) as server:
         load = [str(options.load.resolve()), "--port", str(server.port), *LOAD.split()]
         for name in ("jobs", "size", "outstanding", "refill", "backlog"):
             load += [f"--{name}", str(getattr(options, name))]
