@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -30,7 +31,7 @@ WORDS_PROGRAM = Path(__file__).with_name("words.py")
 WORKERS = ("ada", "bob")
 FILES_A_JOB = 25
 OFTEN = 50  # times that a word must occur to be sent to the shell command
-LONGEST = ["sh", "-c", "awk '{ print length, $0 }' | sort -rn | head -n 5"]
+LONGEST = ["sh", "-c", r'awk "{ print length, \$0 }" | sort -rn | head -n 5']
 
 Found = TypeVar("Found")
 
@@ -59,7 +60,7 @@ def main() -> None:
         summaries.mkdir()
         write_summaries(client, admin, summaries)
 
-        say("A shell command as worker:", f"geartrain work longest_words -- {' '.join(LONGEST)}")
+        say("A shell command as worker:", f"geartrain work longest_words -- {shlex.join(LONGEST)}")
         command = [sys.executable, "-m", "geartrain", "work", "--quiet", "longest_words", "--", *LONGEST]
         with process("longest_words", command, address):
             await_workers(admin, "longest_words", 1)
