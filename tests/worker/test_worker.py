@@ -57,6 +57,19 @@ def test_a_function_is_called_in_a_test_as_the_ordinary_function_it_is() -> None
     assert reverse.__doc__ == "Turn it round."
 
 
+def test_what_a_job_made_by_hand_says_is_kept_as_bytes() -> None:
+    job, data = AssignedJob(), bytearray(b"part")
+    job.send(data)
+    job.warn(memoryview(data)[1:])
+    data[:] = b"else"
+    said = [packet.arguments[1] for packet in job.sent]
+    assert said == [b"part", b"art"]
+    assert {type(one) for one in said} == {bytes}
+    for wrong in (5, "text", None):
+        with pytest.raises(TypeError):
+            job.send(wrong)  # type: ignore[arg-type]
+
+
 def test_jobs_of_any_size_come_and_go(server: RunningServer, caller: Caller) -> None:
     worker = make_worker(server)
     worker.function("reverse")(lambda job: job.workload[::-1])
@@ -74,13 +87,20 @@ def test_what_a_function_says_on_its_way(server: RunningServer, caller: Caller) 
     def talk(job: AssignedJob) -> bytes:
         job.progress(1, 2)
         job.send(b"pa\0rt")
-        job.warn(b"careful")
+        job.send(memoryview(b"another")[2:])
+        job.warn(bytearray(b"careful"))
         return b"done"
 
     with worker:
         said = caller.packets("talk")
-    assert [packet.type for packet in said] == [WORK_STATUS, WORK_DATA, WORK_WARNING, WORK_COMPLETE]
-    assert [packet.arguments[1:] for packet in said] == [(b"1", b"2"), (b"pa\0rt",), (b"careful",), (b"done",)]
+    assert [packet.type for packet in said] == [WORK_STATUS, WORK_DATA, WORK_DATA, WORK_WARNING, WORK_COMPLETE]
+    assert [packet.arguments[1:] for packet in said] == [
+        (b"1", b"2"),
+        (b"pa\0rt",),
+        (b"other",),
+        (b"careful",),
+        (b"done",),
+    ]
 
 
 def test_generators_and_coroutines(server: RunningServer, caller: Caller) -> None:

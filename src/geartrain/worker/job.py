@@ -53,16 +53,21 @@ class AssignedJob:
         """
         self.post(WORK_STATUS, b"%d" % numerator, b"%d" % denominator)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send a part of the result while the job goes on (WORK_DATA, section 3.7)."""
-        self.post(WORK_DATA, data)
+        self.post(WORK_DATA, _bytes_of(data))
 
-    def warn(self, data: bytes) -> None:
+    def warn(self, data: bytes | bytearray | memoryview) -> None:
         """Send a warning; the job goes on (WORK_WARNING, section 3.7)."""
-        self.post(WORK_WARNING, data)
+        self.post(WORK_WARNING, _bytes_of(data))
 
     def _keep(self, type: int, *arguments: bytes) -> None:
         self.sent.append(Packet(type, (self.handle, *arguments)))
 
     def __repr__(self) -> str:
         return f"<AssignedJob {self.handle.decode(errors='replace')} of {self.function}>"
+
+
+def _bytes_of(data: bytes | bytearray | memoryview) -> bytes:
+    """As ``bytes``, which would take a number as well."""
+    return b"".join((data,))
