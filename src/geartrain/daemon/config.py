@@ -280,7 +280,7 @@ class Config(BaseSettings):
     @classmethod
     def _check_transport(cls, value: Transport) -> Transport:
         if value == "epoll" and not has_epoll():
-            raise ValueError("is not compiled here: it needs Linux, and a C compiler when geartrain is installed")
+            raise ValueError("needs Linux, and a C compiler when geartrain is installed")
         return value
 
     @field_validator("job_handle_prefix")
