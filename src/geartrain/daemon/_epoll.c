@@ -16,7 +16,6 @@
 #include <structmember.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -24,7 +23,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -98,6 +96,17 @@ static PyTypeObject Poll_type, Socket_type;
 
 static bool is_over(Socket *self) { return self->fd < 0 || self->poll->sockets[self->fd] != self; }
 
+static void leave_place(Socket *self);
+static void lose(Socket *self, PyObject *error);
+
+static void lose_by_errno(Socket *self, int number) {
+    PyObject *error = PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
+    if (error == NULL)
+        PyErr_Clear();
+    lose(self, error ? error : Py_None);
+    Py_XDECREF(error);
+}
+
 /* Have the epoll look for what is wanted of a socket. Where that is nothing it must not know the socket at all, since
  * it tells of errors and hang-ups unasked. */
 static void watch(Socket *self) {
@@ -115,8 +124,6 @@ static void watch(Socket *self) {
     epoll_ctl(self->poll->fd, operation, self->fd, &event);
     self->watched = wanted;
 }
-
-static void leave_place(Socket *self);
 
 /* The connection is over. The protocol hears of it when what is going on now has come to its end, and the descriptor,
  * by which logs name it, is closed then. */
@@ -152,16 +159,9 @@ static void lose(Socket *self, PyObject *error) {
     Py_DECREF(self); /* the table's */
 }
 
-static void lose_by_errno(Socket *self, int number) {
-    PyObject *error = PyObject_CallFunction(PyExc_OSError, "is", number, strerror(number));
-    if (error == NULL)
-        PyErr_Clear();
-    lose(self, error ? error : Py_None);
-    Py_XDECREF(error);
-}
-
-/* Something has raised on behalf of a socket. False if it is to end all. */
-static bool failed(Socket *self) {
+/* Something has raised on behalf of a socket, of an outlet of another kind, or of nobody: the daemon is told, and whose
+ * fault it was is dropped. False if it is to end all. */
+static bool failed(Poll *self, PyObject *whose) {
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit))
         return false;
     PyObject *type, *value, *traceback;
@@ -169,11 +169,13 @@ static bool failed(Socket *self) {
     PyErr_NormalizeException(&type, &value, &traceback);
     if (traceback != NULL)
         PyException_SetTraceback(value, traceback);
-    PyObject *told = PyObject_CallMethodObjArgs(self->poll->daemon, str_failed, value, NULL);
+    bool is_socket = Py_IS_TYPE(whose, &Socket_type);
+    PyObject *told = PyObject_CallMethodObjArgs(self->daemon, str_failed, value, is_socket ? Py_None : whose, NULL);
     if (told == NULL)
-        PyErr_WriteUnraisable((PyObject *)self);
+        PyErr_WriteUnraisable(whose);
     Py_XDECREF(told);
-    lose(self, value);
+    if (is_socket)
+        lose((Socket *)whose, value);
     Py_XDECREF(type);
     Py_XDECREF(value);
     Py_XDECREF(traceback);
@@ -500,24 +502,24 @@ static bool serve_socket(Socket *self, uint32_t events) {
             watch(self);
     }
     if (!fine)
-        fine = failed(self);
+        fine = failed(self->poll, (PyObject *)self);
     self->poll->serving = NULL;
-    if (fine && self->error != NULL) {
-        PyObject *done = Socket_lost(self, self->error);
+    PyObject *error = self->error;
+    if (fine && error != NULL) {
+        self->error = NULL;
+        PyObject *done = Socket_lost(self, error);
+        Py_DECREF(error);
         Py_XDECREF(done);
-        fine = done != NULL || failed(self);
+        fine = done != NULL || failed(self->poll, (PyObject *)self);
     }
     Py_DECREF(self);
     return fine;
 }
 
 /* Write what one peer is to get, by three items of JobServer.take_ready. */
-static bool write_peer(PyObject *where, PyObject *what, PyObject *unsettled) {
-    if (!Py_IS_TYPE(where, &Socket_type)) { /* an outlet of another kind, or a connection out of the ordinary */
-        PyObject *done = PyObject_CallMethodNoArgs(where, str_write);
-        Py_XDECREF(done);
-        return done != NULL;
-    }
+static bool write_peer(Poll *poll, PyObject *where, PyObject *what, PyObject *unsettled) {
+    if (!Py_IS_TYPE(where, &Socket_type)) /* an outlet of another kind, or a connection out of the ordinary */
+        return call(where, str_write) || failed(poll, where);
     Socket *self = (Socket *)where;
     bool fine = PyList_CheckExact(what) ? put_list(self, what) : put_one(self, what);
     if (fine && unsettled != Py_None && self->protocol != NULL) {
@@ -525,7 +527,7 @@ static bool write_peer(PyObject *where, PyObject *what, PyObject *unsettled) {
         Py_XDECREF(done);
         fine = done != NULL;
     }
-    return fine || failed(self);
+    return fine || failed(poll, where);
 }
 
 /* The end of an iteration: all that peers are to get is written, then the daemon sees to the rest. */
@@ -537,7 +539,8 @@ static bool close_iteration(Poll *self) {
             return false;
         bool fine = true;
         for (Py_ssize_t at = 0; fine && at + 2 < PyList_GET_SIZE(ready); at += 3)
-            fine = write_peer(PyList_GET_ITEM(ready, at), PyList_GET_ITEM(ready, at + 1), PyList_GET_ITEM(ready, at + 2));
+            fine = write_peer(self, PyList_GET_ITEM(ready, at), PyList_GET_ITEM(ready, at + 1),
+                              PyList_GET_ITEM(ready, at + 2));
         Py_DECREF(ready);
         if (!fine || (PyList_GET_SIZE(self->touched) > 0 && !call(self->daemon, str_open_iteration)))
             return false;
@@ -639,7 +642,7 @@ static PyObject *Poll_select(Poll *self, PyObject *timeout) {
         }
         if (self->served) {
             self->served = false;
-            if (!close_iteration(self))
+            if (!close_iteration(self) && !failed(self, Py_None))
                 goto bad;
         }
         if (PyList_GET_SIZE(ready) > 0 || self->interrupted || count == 0)

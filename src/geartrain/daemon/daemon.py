@@ -235,7 +235,10 @@ class Daemon:
             for peer in touched:
                 outlet = peer.outlet
                 if outlet is not None:  # else its connection is gone
-                    outlet.write()
+                    try:
+                        outlet.write()
+                    except Exception as error:
+                        self.failed(error, outlet)
                 else:
                     peer.touched = False
             touched.clear()
@@ -309,9 +312,14 @@ class Daemon:
     def _connection(self) -> Connection:
         return Connection(self)
 
-    def failed(self, error: BaseException) -> None:
-        """What ought not to be raised has been, on behalf of one connection, which is dropped."""
+    def failed(self, error: BaseException, outlet: Outlet | None = None) -> None:
+        """What ought not to be raised has been; if on behalf of one outlet, that is dropped."""
         self.loop.call_exception_handler({"message": "a connection failed", "exception": error})
+        if outlet is not None:
+            try:
+                outlet.abort()
+            except Exception as another:
+                self.failed(another)
 
     def on_connect(self, connection: Connection, connected: socket.socket) -> Peer | None:
         """A new connection's peer; None if there are too many, or an extension refuses it, and it has been closed."""

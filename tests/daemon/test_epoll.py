@@ -1,0 +1,85 @@
+"""The transport around epoll, where it is a matter of that: what fails within it, and what many connections leave.
+
+What holds for both transports is tried with both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from daemon_within import within
+
+from geartrain.daemon.daemon import Daemon
+from geartrain.daemon.extension import Host
+from geartrain.daemon.transport import has_epoll
+from geartrain.jobserver import Origin
+from geartrain.wire.packets import ECHO_REQ, ECHO_RES, pack_request, pack_response
+
+EPOLL = pytest.param("epoll", marks=pytest.mark.skipif(not has_epoll(), reason="_epoll.c is not compiled here"))
+both = pytest.mark.parametrize("transport", [EPOLL, "asyncio"])
+
+
+async def echo(port: int, text: bytes) -> bytes:
+    """What a new connection gets for it; nothing if it is closed at once."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(pack_request(ECHO_REQ, text))
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(), 5)
+    except OSError:
+        return b""
+    finally:
+        writer.close()
+
+
+class Broken:
+    """An outlet that can't write."""
+
+    unread = 0
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.peer = host.connect(self, Origin("broken", -1))
+        self.dropped = asyncio.Event()
+
+    def write(self) -> None:
+        raise RuntimeError("this outlet is broken")
+
+    def abort(self) -> None:
+        self.host.lost(self.peer)
+        self.dropped.set()
+
+    def drain_close(self, seconds: float) -> None:
+        self.host.lost(self.peer)
+
+
+@both
+def test_an_outlet_that_fails_is_dropped_and_the_others_have_their_output(transport: str) -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        complaints: list[dict[str, Any]] = []
+        daemon.loop.set_exception_handler(lambda loop, context: complaints.append(context))
+        for _ in range(3):
+            broken = Broken(daemon)
+            daemon.open_iteration()
+            daemon.receive(broken.peer, pack_request(ECHO_REQ, b"never heard"))
+            assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
+            await asyncio.wait_for(broken.dropped.wait(), 5)
+        assert [str(each["exception"]) for each in complaints] == ["this outlet is broken"] * 3
+
+    within(act, transport=transport)
+
+
+@both
+def test_an_error_at_the_end_of_an_iteration_is_told_and_the_job_server_goes_on(transport: str) -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        complaints: list[dict[str, Any]] = []
+        daemon.loop.set_exception_handler(lambda loop, context: complaints.append(context))
+        for _ in range(3):
+            daemon.server.event("an event that no table knows", None, {})
+            assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
+            assert await echo(port, b"again") == pack_response(ECHO_RES, b"again")
+        assert [type(each["exception"]) for each in complaints] == [KeyError] * 3
+
+    within(act, transport=transport)
