@@ -6,6 +6,7 @@ What holds for both transports is tried with both.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -81,5 +82,27 @@ def test_an_error_at_the_end_of_an_iteration_is_told_and_the_job_server_goes_on(
             assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
             assert await echo(port, b"again") == pack_response(ECHO_RES, b"again")
         assert [type(each["exception"]) for each in complaints] == [KeyError] * 3
+
+    within(act, transport=transport)
+
+
+@both
+def test_a_connection_that_cannot_be_begun_is_closed_and_its_descriptor_is_free(transport: str) -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        complaints: list[dict[str, Any]] = []
+        daemon.loop.set_exception_handler(lambda loop, context: complaints.append(context))
+        tune = daemon.tune
+
+        def fail(connected: socket.socket) -> None:
+            raise RuntimeError("this connection can't be tuned")
+
+        daemon.tune = fail  # type: ignore[method-assign]
+        for _ in range(5):
+            assert await echo(port, b"unheard") == b""
+        assert [str(each["exception"]) for each in complaints] == ["this connection can't be tuned"] * 5
+        daemon.tune = tune  # type: ignore[method-assign]
+        assert not daemon.connections
+        for _ in range(5):
+            assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
 
     within(act, transport=transport)

@@ -57,6 +57,8 @@ class Switchboard(Protocol):
 
     def tune(self, connected: socket.socket) -> None: ...
 
+    def failed(self, error: BaseException) -> None: ...
+
 
 class Connection(Flow, asyncio.Protocol):
     """The driver of one peer."""
@@ -74,12 +76,18 @@ class Connection(Flow, asyncio.Protocol):
     # ── what the loop tells ─────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, transport)
         its = transport.get_extra_info("socket")
         borrowed = socket.socket(its.family, socket.SOCK_STREAM, 0, fileno=its.fileno())
-        if self.begin(cast(asyncio.Transport, transport), borrowed) and its.family != socket.AF_UNIX:
-            self.socket = borrowed
-        else:
-            borrowed.detach()
+        try:
+            if self.begin(transport, borrowed) and its.family != socket.AF_UNIX:
+                self.socket = borrowed
+        except Exception:
+            transport.abort()
+            raise
+        finally:
+            if self.socket is None:
+                borrowed.detach()
 
     def begin(self, transport: asyncio.Transport, connected: socket.socket) -> bool:
         """The connection has come about; False if it is not wanted, and has been closed."""

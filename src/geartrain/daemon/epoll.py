@@ -18,13 +18,10 @@ import selectors
 import socket
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, TypeVarTuple, cast
+from typing import Final, TypeVarTuple, cast
 
 from geartrain.daemon._epoll import Poll, Socket
 from geartrain.daemon.connection import Connection, Switchboard
-
-if TYPE_CHECKING:
-    from geartrain.jobserver import Peer
 
 log = logging.getLogger("geartrain.daemon")
 
@@ -138,9 +135,16 @@ class EpollListener:
         connected.setblocking(False)
         connection = EpollConnection(self._daemon)
         transport = self._loop.poll.add(connected.fileno(), connected.family != socket.AF_UNIX)
-        wanted = connection.begin(cast(asyncio.Transport, transport), connected)
+        failure = None
+        try:
+            connection.begin(cast(asyncio.Transport, transport), connected)
+        except Exception as error:
+            failure = error
         connected.detach()  # the transport closes it, or has closed it
-        if wanted:
-            peer = cast("Peer", connection.peer)
+        peer = connection.peer
+        if peer is not None:
             peer.socket = transport
             transport.start(connection, peer)
+        if failure is not None:
+            self._daemon.failed(failure)
+            transport.abort()
