@@ -17,6 +17,7 @@ from geartrain.daemon.extension import Host
 from geartrain.daemon.transport import has_epoll
 from geartrain.jobserver import Origin
 from geartrain.wire.packets import ECHO_REQ, ECHO_RES, pack_request, pack_response
+from servers import running_geartrain
 
 EPOLL = pytest.param("epoll", marks=pytest.mark.skipif(not has_epoll(), reason="_epoll.c is not compiled here"))
 both = pytest.mark.parametrize("transport", [EPOLL, "asyncio"])
@@ -106,3 +107,10 @@ def test_a_connection_that_cannot_be_begun_is_closed_and_its_descriptor_is_free(
             assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
 
     within(act, transport=transport)
+
+
+@both
+def test_the_longest_times_of_keepalive_are_as_good_as_any(transport: str) -> None:
+    options = ("--keepalive-idle=32767", "--keepalive-interval=32767", "--keepalive-count=127")
+    with running_geartrain(f"--transport={transport}", *options) as server:
+        assert asyncio.run(echo(server.port, b"heard")) == pack_response(ECHO_RES, b"heard")

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("geartrain.daemon")
 
 _GLANCE = 0.01  # seconds between looks at what has arrived, on leaving
+_LONGEST_TIMEOUT_MS = 2**31 - 1  # that the kernel takes
 
 
 class Clock(Protocol):
@@ -391,7 +392,7 @@ class Daemon:
                 ("TCP_KEEPINTVL", config.keepalive_interval),
                 ("TCP_KEEPCNT", config.keepalive_count),
                 # Data that a dead host never acknowledges keeps keepalive from probing; this bounds it as well.
-                ("TCP_USER_TIMEOUT", 1000 * patience),
+                ("TCP_USER_TIMEOUT", min(1000 * patience, _LONGEST_TIMEOUT_MS)),
             ):
                 if hasattr(socket, option):
                     connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
