@@ -6,7 +6,9 @@ What holds for both transports is tried with both.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import tempfile
 from typing import Any
 
 import pytest
@@ -114,3 +116,28 @@ def test_the_longest_times_of_keepalive_are_as_good_as_any(transport: str) -> No
     options = ("--keepalive-idle=32767", "--keepalive-interval=32767", "--keepalive-count=127")
     with running_geartrain(f"--transport={transport}", *options) as server:
         assert asyncio.run(echo(server.port, b"heard")) == pack_response(ECHO_RES, b"heard")
+
+
+@pytest.mark.skipif(not has_epoll(), reason="_epoll.c is not compiled here")
+def test_what_the_epoll_does_not_take_is_lost_at_once() -> None:
+    """A file stands for a socket for which the kernel has no room."""
+
+    class Protocol:
+        lost: Exception | None = None
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.lost = error
+
+    async def act(daemon: Daemon, port: int) -> None:
+        protocol = Protocol()
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+        loop: Any = daemon.loop
+        loop.poll.add(descriptor, False).start(protocol, object())
+        await asyncio.sleep(0)
+        assert isinstance(protocol.lost, PermissionError)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+        assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
+
+    within(act, transport="epoll")

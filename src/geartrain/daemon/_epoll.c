@@ -121,8 +121,11 @@ static void watch(Socket *self) {
         return;
     struct epoll_event event = {.events = wanted, .data.fd = self->fd};
     int operation = !wanted ? EPOLL_CTL_DEL : self->watched ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    epoll_ctl(self->poll->fd, operation, self->fd, &event);
-    self->watched = wanted;
+    int failed = epoll_ctl(self->poll->fd, operation, self->fd, &event);
+    if (failed && wanted) /* the kernel has no room for it: nothing would be heard of it any more */
+        lose_by_errno(self, errno);
+    else
+        self->watched = wanted;
 }
 
 /* The connection is over. The protocol hears of it when what is going on now has come to its end, and the descriptor,
