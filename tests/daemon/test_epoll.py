@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import tempfile
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from daemon_within import within
@@ -19,10 +22,14 @@ from geartrain.daemon.extension import Host
 from geartrain.daemon.transport import has_epoll
 from geartrain.jobserver import Origin
 from geartrain.wire.packets import ECHO_REQ, ECHO_RES, pack_request, pack_response
-from servers import running_geartrain
+from servers import PATIENCE, running_geartrain
 
-EPOLL = pytest.param("epoll", marks=pytest.mark.skipif(not has_epoll(), reason="_epoll.c is not compiled here"))
-both = pytest.mark.parametrize("transport", [EPOLL, "asyncio"])
+if TYPE_CHECKING:
+    from geartrain.daemon._epoll import Poll
+    from geartrain.daemon.epoll import EpollLoop
+
+only_epoll = pytest.mark.skipif(not has_epoll(), reason="_epoll.c is not compiled here")
+both = pytest.mark.parametrize("transport", [pytest.param("epoll", marks=only_epoll), "asyncio"])
 
 
 async def echo(port: int, text: bytes) -> bytes:
@@ -36,6 +43,11 @@ async def echo(port: int, text: bytes) -> bytes:
         return b""
     finally:
         writer.close()
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.close()
 
 
 class Broken:
@@ -118,7 +130,7 @@ def test_the_longest_times_of_keepalive_are_as_good_as_any(transport: str) -> No
         assert asyncio.run(echo(server.port, b"heard")) == pack_response(ECHO_RES, b"heard")
 
 
-@pytest.mark.skipif(not has_epoll(), reason="_epoll.c is not compiled here")
+@only_epoll
 def test_what_the_epoll_does_not_take_is_lost_at_once() -> None:
     """A file stands for a socket for which the kernel has no room."""
 
@@ -132,12 +144,79 @@ def test_what_the_epoll_does_not_take_is_lost_at_once() -> None:
         protocol = Protocol()
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-        loop: Any = daemon.loop
-        loop.poll.add(descriptor, False).start(protocol, object())
+        cast("EpollLoop", daemon.loop).poll.add(descriptor, False).start(protocol, object())
         await asyncio.sleep(0)
         assert isinstance(protocol.lost, PermissionError)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
         assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
+
+    within(act, transport="epoll")
+
+
+MIB = 1 << 20
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Return as soon as ``condition()`` holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        await asyncio.sleep(0.01)
+
+
+@only_epoll
+def test_a_place_is_free_again_however_its_packet_is_given_up() -> None:
+    packet = pack_request(ECHO_REQ, bytes(MIB))
+
+    async def begin(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(packet[: 100 * 1024])
+        return reader, writer
+
+    async def act(daemon: Daemon, port: int) -> None:
+        poll = cast("EpollLoop", daemon.loop).poll
+
+        # The peer closes its side, all of it, or resets it.
+        for end in (asyncio.StreamWriter.write_eof, asyncio.StreamWriter.close, reset):
+            _, writer = await begin(port)
+            await until(lambda: poll.places == MIB, "a place")
+            end(writer)
+            await until(lambda: poll.places == 0, "no place")
+            writer.close()
+        # It is too slow, and goes on after it was told so.
+        reader, writer = await begin(port)
+        await until(lambda: poll.places == MIB, "a place")
+        assert b"TIMEOUT" in await reader.read()
+        writer.write(packet[100 * 1024 :])
+        await until(lambda: poll.places == 0, "no place")
+        writer.close()
+        # The job server stops: see below.
+        polls.append(poll)
+        kept.append(await begin(port))
+        await until(lambda: poll.places == MIB, "a place")
+
+    polls: list[Poll] = []
+    kept: list[object] = []
+    within(act, transport="epoll", packet_timeout="1")
+    assert [poll.places for poll in polls] == [0]
+
+
+@only_epoll
+def test_when_all_places_are_taken_packets_come_in_pieces() -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        poll = cast("EpollLoop", daemon.loop).poll
+        packets = [pack_request(ECHO_REQ, bytes([number]) * 3 * MIB) for number in range(30)]
+        peers = [await asyncio.open_connection("127.0.0.1", port) for _ in packets]
+        for (_, writer), packet in zip(peers, packets, strict=True):
+            writer.write(packet[:MIB])
+            await writer.drain()
+        await until(lambda: poll.places == 21 * 3 * MIB, "as many as there may be")
+        for (reader, writer), packet in zip(peers, packets, strict=True):
+            writer.write(packet[MIB:])
+            answer = await reader.readexactly(len(packet))
+            assert answer == pack_response(ECHO_RES, packet[12:])
+            writer.close()
+        assert poll.places == 0
 
     within(act, transport="epoll")

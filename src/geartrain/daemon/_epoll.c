@@ -807,6 +807,7 @@ static PyMethodDef Poll_methods[] = {
 
 static PyMemberDef Poll_members[] = {
     {"open", T_BOOL, offsetof(Poll, open), 0, "whether an iteration is open"},
+    {"places", T_PYSSIZET, offsetof(Poll, places), READONLY, "bytes of packets that are being read into place"},
     {NULL, 0, 0, 0, NULL},
 };
 
