@@ -102,6 +102,23 @@ def test_an_error_at_the_end_of_an_iteration_is_told_and_the_job_server_goes_on(
 
 
 @both
+def test_an_iteration_that_cannot_be_opened_well_ends_all_the_same(transport: str) -> None:
+    async def act(daemon: Daemon, port: int) -> None:
+        tick = daemon._tick
+
+        def fail(now: float, wall: float) -> None:
+            daemon._tick = tick
+            raise RuntimeError("what is due can't be done")
+
+        daemon._tick = fail
+        with pytest.raises(RuntimeError, match="what is due"):
+            daemon.open_iteration()
+        assert await echo(port, b"heard") == pack_response(ECHO_RES, b"heard")
+
+    within(act, transport=transport)
+
+
+@both
 def test_a_connection_that_cannot_be_begun_is_closed_and_its_descriptor_is_free(transport: str) -> None:
     async def act(daemon: Daemon, port: int) -> None:
         complaints: list[dict[str, Any]] = []

@@ -591,7 +591,6 @@ static int wait_for_events(Poll *self, int milliseconds) {
     return count;
 }
 
-
 PyDoc_STRVAR(select_doc, "select(timeout) -> list of (descriptor, events)\n\n"
 "Serve the sockets until a descriptor of asyncio is ready, asyncio has been given something to do, or so many seconds\n"
 "are over; None: however long that takes.");

@@ -223,8 +223,8 @@ class Daemon:
         """Tell the job server the time, and have ``flush`` run when this iteration's input has been applied."""
         if not self.iteration.open:
             self.iteration.open = True
+            self.loop.call_soon(self.flush)  # whatever becomes of what is due
             self._tick(self._monotonic(), self._time())
-            self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """The end of an iteration."""
