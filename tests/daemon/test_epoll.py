@@ -18,7 +18,7 @@ import pytest
 from daemon_within import within
 
 from geartrain.daemon.daemon import Daemon
-from geartrain.daemon.extension import Host
+from geartrain.daemon.extension import Extension, Host
 from geartrain.daemon.transport import has_epoll
 from geartrain.jobserver import Origin
 from geartrain.wire.packets import ECHO_REQ, ECHO_RES, pack_request, pack_response
@@ -68,7 +68,7 @@ class Broken:
         self.dropped.set()
 
     def drain_close(self, seconds: float) -> None:
-        self.host.lost(self.peer)
+        raise RuntimeError("this outlet can't be closed")
 
 
 @both
@@ -85,6 +85,25 @@ def test_an_outlet_that_fails_is_dropped_and_the_others_have_their_output(transp
         assert [str(each["exception"]) for each in complaints] == ["this outlet is broken"] * 3
 
     within(act, transport=transport)
+
+
+@both
+def test_an_outlet_that_cannot_be_closed_does_not_keep_the_job_server_from_leaving(transport: str) -> None:
+    class LastWord(Extension):
+        stopped = False
+
+        def stop(self, seconds: float) -> None:
+            self.stopped = True
+
+    async def act(daemon: Daemon, port: int) -> None:
+        daemon.loop.set_exception_handler(lambda loop, context: None)
+        broken.append(Broken(daemon))
+
+    broken: list[Broken] = []
+    extension = LastWord()
+    within(act, extension, transport=transport)
+    assert broken[0].dropped.is_set()
+    assert extension.stopped
 
 
 @both

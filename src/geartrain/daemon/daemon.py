@@ -161,7 +161,10 @@ class Daemon:
         deadline = self.loop.time() + self.config.stop_timeout
         attached = list(self.attached)
         for outlet in (*self.connections, *attached):
-            outlet.drain_close(self.config.stop_timeout)
+            try:
+                outlet.drain_close(self.config.stop_timeout)
+            except Exception as error:
+                self.failed(error, outlet)
         while (self.connections or any(each.unread for each in attached)) and self.loop.time() < deadline:
             for connection in self.connections:
                 if connection.is_delivered():
