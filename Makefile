@@ -63,10 +63,12 @@ types: $(VENV)/.dev ## mypy, strict
 
 check: lint types test ## what CI runs: lint, types, tests
 
-bench: $(NATIVE)/.installed ## our job server beside gearmand; BENCH="--only drain --pairs 5" narrows it
+bench: $(NATIVE)/.installed ## our job server beside gearmand, with each transport, and Python workers; BENCH="--only drain" narrows it
 	mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
 	$(PYTHON) bench/compare.py --python $(NATIVE)/bin/python $(BENCH)
+	$(PYTHON) bench/compare.py --python $(NATIVE)/bin/python --ours-name asyncio --ours-options '--transport asyncio' $(BENCH)
+	$(if $(BENCH),,@$(MAKE) --no-print-directory bench-tasks)
 
 bench-day: $(NATIVE)/.installed ## six million stored jobs, submitted, run and removed: a minute or two; JOBS=1000000 for fewer
 	mkdir -p build

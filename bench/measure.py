@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -118,8 +119,14 @@ class Bench:
         label = f"{name} (base)" if own_base and side == 0 else name
         if not workload.is_size:
             self._wait_for_quiet()
-        with Server(command) as server:
-            run = self._drive(server, label, options, workload.units(self._quick))
+        processors = os.sched_getaffinity(0)  # the server and the load generator inherit them
+        if workload.one_core:
+            os.sched_setaffinity(0, {min(processors)})
+        try:
+            with Server(command) as server:
+                run = self._drive(server, label, options, workload.units(self._quick))
+        finally:
+            os.sched_setaffinity(0, processors)
         note = ""
         if run.disturbed and not workload.is_size:
             note = f"  (others used {run.others_cpu:.2f} s of processor time)"

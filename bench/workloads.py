@@ -27,6 +27,7 @@ class Workload:
     count: int = 0  # how many of these
     quick_count: int = 0
     base_load: str = ""  # given: our own server under this load is the other side
+    one_core: bool = False  # server and load generator share a core; else they have what there is
     on_request: bool = False  # measured only when named
 
     @property
@@ -55,20 +56,35 @@ def _foreground(size: str, target: float, bytes_: int, outstanding: int = 16) ->
 
 
 WORKLOADS = (
-    _foreground("100B", 1.15, 100),
+    _foreground("100B", 1.6, 100),
     Workload(
         "foreground-32x1",
-        "foreground, 32 clients x 1, 16 workers, 100B",
-        f"--clients 32 --outstanding 1 --workers 16 {_WHOLE_TIME}",
+        "foreground, 32 clients x 1, 32 workers, 100B",
+        f"--clients 32 --outstanding 1 --workers 32 {_WHOLE_TIME}",
         "--seconds 1",
-        0.95,
+        1.3,
+    ),
+    Workload(
+        "foreground-1x1",
+        "foreground, 1 client x 1, 1 worker, two cores",
+        f"--clients 1 --outstanding 1 --workers 1 {_WHOLE_TIME}",
+        "--seconds 1",
+        1.1,
+    ),
+    Workload(
+        "one-core-1x1",
+        "foreground, 1 client x 1, 1 worker, one core",
+        f"--clients 1 --outstanding 1 --workers 1 {_WHOLE_TIME}",
+        "--seconds 1",
+        1.15,
+        one_core=True,
     ),
     Workload(
         "background",
         "background end to end, 4 x 64, 16 workers, all at once",
         "--background --clients 4 --outstanding 64 --workers 16 --jobs 100000",
         "--jobs 50000",
-        1.7,
+        2.2,
     ),
     Workload(
         "background-steady",
@@ -82,32 +98,32 @@ WORKLOADS = (
         "background submit, pipelined",
         f"--background {_PIPELINED} --jobs 1000000",
         "--jobs 300000",
-        1.2,
+        2.45,
     ),
     Workload(
         "uniques",
         "submit, 200,000 different uniques",
         f"--background --uniques {_PIPELINED} --jobs 200000",
         "",
-        12,
+        18.9,
     ),
     Workload(
         "drain",
         "drain of 20,000 by 16 workers",
         f"{_PIPELINED} --workers 16 --queued 20000 --rounds 8",
         "--rounds 3",
-        0.85,
+        1.4,
     ),
     Workload(
         "sleepers",
         "one job at a time, 1,000 sleeping workers",
         f"--clients 1 --outstanding 1 --workers 1000 {_WHOLE_TIME}",
         "--seconds 1",
-        40,
+        139,
     ),
     _foreground("4KiB", 1.1, 4 << 10),
-    _foreground("64KiB", 0.8, 64 << 10),
-    _foreground("1MiB", 0.8, 1 << 20, outstanding=4),
+    _foreground("64KiB", 1.15, 64 << 10),
+    _foreground("1MiB", 1.1, 1 << 20, outstanding=4),
     Workload(
         "grabs",
         "grabs at 3,000,000 queued, to own at 1,000",
