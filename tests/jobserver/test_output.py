@@ -22,6 +22,7 @@ from geartrain.jobserver.outbox import (
     Outbox,
     Output,
     take_first,
+    take_ready,
 )
 
 
@@ -400,3 +401,48 @@ def test_everybody_has_a_turn(sizes: list[int]) -> None:
         assert first == [each for each in waiting if each in first]
         waiting = [each for each in waiting if each not in first]
         assert output.touched == waiting
+
+
+class Outlet:
+    """Stands where the driver's outlet does."""
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["socket", "outlet", "gone"]), max_size=40),
+    pieces=st.lists(st.sampled_from([1, 100, SHARED_PIECE, BIG_PIECE]), max_size=5),
+)
+def test_a_driver_gets_all_that_is_ready_in_one_list(kinds: list[str], pieces: list[int]) -> None:
+    output = Output()
+    boxes = [Outbox(output) for _ in kinds]
+    for kind, box in zip(kinds, boxes, strict=True):
+        box.outlet = None if kind == "gone" else Outlet()
+        box.socket = object() if kind == "socket" else None
+        for size in pieces:
+            box.send(bytes(size))
+        box.touch()
+    ready = take_ready(output)
+    assert not output.touched
+    triples = list(zip(ready[::3], ready[1::3], ready[2::3], strict=True))
+    expected = [box for kind, box in zip(kinds, boxes, strict=True) if kind != "gone"]
+    assert len(triples) == len(expected)
+    for box, (where, what, unsettled) in zip(expected, triples, strict=True):
+        if box.socket is None:
+            assert (where, what, unsettled) == (box.outlet, None, None)
+            assert box.unsent == sum(pieces), "it takes by itself"
+        else:
+            assert where is box.socket
+            assert unsettled is None
+            assert b"".join([what] if isinstance(what, bytes) else what) == bytes(sum(pieces))
+            assert box.unsent == 0
+    assert not any(box.touched for kind, box in zip(kinds, boxes, strict=True) if kind != "outlet")
+
+
+def test_who_is_not_settled_is_looked_after() -> None:
+    output = Output()
+    closing, waiting = Outbox(output), Outbox(output)
+    for box in (closing, waiting):
+        box.socket = object()
+        box.send(b"last words")
+    closing.close()
+    waiting.defer()
+    assert take_ready(output) == [closing.socket, b"last words", closing, waiting.socket, [], waiting]

@@ -26,12 +26,13 @@ from geartrain.wire.packets import (
     LENIENT,
     NOOP,
     SUBMIT_JOB,
+    SUBMIT_REDUCE_JOB,
     TO_SERVER,
     WORK_COMPLETE,
     WORK_DATA,
     WORK_STATUS,
 )
-from geartrain.wire.parser import BROKEN, LARGE, LINE, MORE, TOO_LARGE
+from geartrain.wire.parser import BROKEN, LARGE, LINE, MORE, TOO_LARGE, WORTH_A_PLACE
 
 EVERY_TYPE = pytest.mark.parametrize("number", LAYOUTS, ids=packet_name)
 Message = tuple[object, ...]
@@ -463,3 +464,57 @@ def test_a_packet_shows_its_name_and_equals_its_like() -> None:
     assert len({status, Packet(WORK_STATUS, (b"H:t:1", b"1", b"2"))}) == 1
     assert status != Packet(WORK_STATUS, (b"H:t:1", b"1", b"3"))
     assert status != "WORK_STATUS"
+
+
+def read_into_place(parser: Parser, stream: bytes, cut: Callable[[int], int]) -> list[Packet]:
+    """The packets of a stream, read as a driver does that makes a place for the last argument of a large one."""
+    found: list[Packet] = []
+    at = 0
+    while at < len(stream):
+        if parser.wanted:
+            place = bytearray(parser.begun)
+            size = parser.wanted
+            while len(place) < size:
+                count = min(cut(size - len(place)), size - len(place))
+                place += stream[at : at + count]
+                at += count
+                parser.came(count)
+                assert parser.waiting
+                if len(place) < size:
+                    assert parser.advance() == MORE
+            parser.complete(bytes(place))
+        else:
+            count = cut(len(stream) - at)
+            parser.feed(stream[at : at + count])
+            at += count
+        while (packet := parser.next_packet()) is not None:
+            found.append(packet)
+    return found
+
+
+@given(
+    packets=st.lists(
+        st.tuples(
+            st.sampled_from([ECHO_REQ, SUBMIT_JOB, SUBMIT_REDUCE_JOB, WORK_COMPLETE]),
+            st.sampled_from([0, 100, LARGE, WORTH_A_PLACE - 20, WORTH_A_PLACE, WORTH_A_PLACE + 1, 2 * WORTH_A_PLACE]),
+        ),
+        max_size=5,
+    ),
+    cuts=st.lists(st.sampled_from([1, 100, LARGE - 1, LARGE + 50, WORTH_A_PLACE, 1 << 20]), min_size=1, max_size=5),
+)
+@settings(max_examples=50)
+def test_a_last_argument_may_be_read_into_place(packets: list[tuple[int, int]], cuts: list[int]) -> None:
+    expected = [
+        Packet(type, (*(b"name",) * (len(LAYOUTS[type][2]) - 1), bytes([1 + at]) * size))
+        for at, (type, size) in enumerate(packets)
+    ]
+    stream = b"".join(pack_request(each.type, *each.arguments) for each in expected)
+    sizes = iter(range(1 << 30))
+    assert read_into_place(Parser(), stream, lambda _: cuts[next(sizes) % len(cuts)]) == expected
+
+
+def test_a_packet_whose_names_never_end_is_not_read_into_place() -> None:
+    parser = Parser()
+    parser.feed(packet(SUBMIT_JOB, b"x" * WORTH_A_PLACE)[: 2 * LARGE])
+    assert parser.advance() == MORE
+    assert parser.wanted == 0
