@@ -57,7 +57,7 @@ def test_the_version_and_the_log_say_which_it_is() -> None:
 def test_one_that_is_not_there_is_named_with_what_it_needs() -> None:
     done = geartrain("serve", "--check-args", "--transport", "epoll")
     assert done.returncode == 1
-    assert "--transport is 'epoll': is not compiled here: it needs Linux" in done.stderr
+    assert "--transport is 'epoll': needs Linux, and a C compiler" in done.stderr
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
