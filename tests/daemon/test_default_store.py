@@ -92,8 +92,8 @@ def test_the_folder_is_the_users_that_the_server_becomes() -> None:
         os.chmod(folder, 0o755)
         state = Path(folder, "state")
         with serving(state, "--user=nobody"):
-            assert state.stat().st_uid == pwd.getpwnam("nobody").pw_uid
             wait_until((state / "queue.sqlite").exists, "the store")
+            assert state.stat().st_uid == pwd.getpwnam("nobody").pw_uid
 
 
 def test_gearmands_word_for_memory_alone_is_taken_at_its_word(tmp_path: Path) -> None:
