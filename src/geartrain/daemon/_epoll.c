@@ -519,7 +519,7 @@ static bool serve_socket(Socket *self, uint32_t events) {
     return fine;
 }
 
-/* Write what one peer is to get, by three items of JobServer.take_ready. */
+/* Write what one peer is to get, by three items of outbox.take_ready. */
 static bool write_peer(Poll *poll, PyObject *where, PyObject *what, PyObject *unsettled) {
     if (!Py_IS_TYPE(where, &Socket_type)) /* an outlet of another kind, or a connection out of the ordinary */
         return call(where, str_write) || failed(poll, where);
@@ -569,7 +569,8 @@ static double monotonic_seconds(void) {
  *
  * To fall asleep and be woken costs more than a peer that is already running needs for its answer, so at first it is
  * only asked again and again, for a shorter time than that costs. Where this leads to nothing it is left off for more
- * and more waits: a quiet job server uses no processor time for it. With one processor nobody else runs meanwhile. */
+ * and more waits, in the end for all but one of 128: a quiet job server uses no processor time for it. With one
+ * processor nobody else runs meanwhile. */
 static int wait_for_events(Poll *self, int milliseconds) {
     int count = 0;
     Py_BEGIN_ALLOW_THREADS

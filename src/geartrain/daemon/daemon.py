@@ -235,7 +235,7 @@ class Daemon:
         touched = self.server.touched
         if touched:
             if len(touched) > FEW:
-                touched = self.first()
+                touched = self._first()
             for peer in touched:
                 outlet = peer.outlet
                 if outlet is not None:  # else its connection is gone
@@ -276,7 +276,7 @@ class Daemon:
             if not self.stopped.is_set() and not server.is_running:
                 self.stop("no job is running")
 
-    def first(self) -> list[Outbox]:
+    def _first(self) -> list[Outbox]:
         """Those that are written to in this iteration; the others have to wait for the next one."""
         first = take_first(self.server.output)
         if self.server.touched:
