@@ -19,7 +19,7 @@ SOURCE = Path(geartrain.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 EVERY_MODULE = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 
-LEAVES = ("errors", "native", "redaction", "systemd", "version")
+LEAVES = ("errors", "native", "redaction", "systemd", "units", "version")
 """Modules beside the layers that anyone may import, and that import nothing of ours."""
 
 ARROWS: dict[str, tuple[str, ...]] = {

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from geartrain.jobserver import JobServer, Settings
+from geartrain.jobserver import JobServer, Origin, Peer, Settings
+from geartrain.jobserver.changes import MAX_BATCH
 from geartrain.jobserver.records import Batch, Record
+from geartrain.wire.packets import SUBMIT_JOB_BG, pack_request
+
+SUBMITTED = pack_request(SUBMIT_JOB_BG, b"f", b"", b"w")
 
 
 def durable(**limits: int) -> JobServer:
@@ -16,6 +20,11 @@ def durable(**limits: int) -> JobServer:
     server = JobServer(settings)
     server.tick(1.0, 1000.0)
     return server
+
+
+def a_server() -> tuple[JobServer, Peer]:
+    server = durable()
+    return server, server.connect(Origin("127.0.0.1", 1))
 
 
 def taken(server: JobServer) -> Batch:
@@ -127,3 +136,63 @@ def test_without_a_store_records_are_kept_in_memory_alone() -> None:
     assert server.keep(Record("a", b"k", b"v"))
     assert value_of(server, "a", b"k") == b"v"
     assert not server.changes.waiting
+
+
+def test_a_record_is_committed_with_its_job() -> None:
+    """However much gathers before it: both are in one batch."""
+    server, peer = a_server()
+    for _ in range(MAX_BATCH):
+        server.receive(peer, SUBMITTED)
+    server.receive(peer, SUBMITTED)
+    number = server.next_number - 1
+    assert server.keep_with(number, Record("schedule_run", b"nightly", b"1"))
+    first = server.take_batch()
+    assert first is not None
+    assert len(first.added) == MAX_BATCH
+    assert not first.records
+    server.written(first)
+    second = server.take_batch()
+    assert second is not None
+    assert [job.number for job in second.added] == [number]
+    assert [record.key for record in second.records] == [b"nightly"]
+
+
+def test_a_record_outlives_the_job_that_it_came_with() -> None:
+    server, peer = a_server()
+    server.receive(peer, SUBMITTED)
+    assert server.keep_with(1, Record("schedule_run", b"nightly", b"1"))
+    server.receive(peer, b"cancel job H:localhost:1\n")
+    batch = server.take_batch()
+    assert batch is not None
+    assert not batch.added
+    assert [record.key for record in batch.records] == [b"nightly"]
+
+
+def test_a_later_record_counts_and_not_the_one_that_came_with_a_job() -> None:
+    server, peer = a_server()
+    server.receive(peer, SUBMITTED)
+    assert server.keep_with(1, Record("schedule_run", b"nightly", b"1"))
+    assert server.keep(Record("schedule_run", b"nightly", b"2"))
+    batch = server.take_batch()
+    assert batch is not None
+    assert [record.value for record in batch.records] == [b"2"]
+
+
+def test_jobs_stay_in_the_store_until_all_that_is_kept_of_them_is_there() -> None:
+    server, peer = a_server()
+    server.receive(peer, SUBMITTED)
+    batch = server.take_batch()
+    assert batch is not None
+    server.written(batch)
+    for number in range(MAX_BATCH + 1):
+        assert server.keep(Record("dead", b"%d" % number, b""))
+    server.receive(peer, b"cancel job H:localhost:1\n")
+    batch = server.take_batch()
+    assert batch is not None
+    assert len(batch.records) == MAX_BATCH
+    assert not batch.removed
+    server.written(batch)
+    batch = server.take_batch()
+    assert batch is not None
+    assert len(batch.records) == 1
+    assert batch.removed == [1]

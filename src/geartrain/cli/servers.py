@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from geartrain.cli.themes import ThemedOption
-from geartrain.daemon.durations import read_seconds
 from geartrain.errors import AddressError
 from geartrain.link.address import ENVIRONMENT_VARIABLE, Address, parse_addresses
+from geartrain.units import read_seconds
 
 THEME = "Job servers"
 

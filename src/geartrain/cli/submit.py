@@ -25,9 +25,9 @@ from geartrain.client import (
     SubmittedJob,
     WarningEvent,
 )
-from geartrain.daemon.durations import read_seconds
 from geartrain.errors import ConnectError, ConnectionLostError, GeartrainError, JobRaisedError, TimedOutError
 from geartrain.link import Address
+from geartrain.units import read_seconds
 
 _JOB, _INPUT = "Job", "Input"
 

@@ -21,7 +21,6 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from geartrain.daemon.durations import read_seconds
 from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.daemon.transport import Transport, has_epoll
@@ -30,6 +29,7 @@ from geartrain.jobserver import Settings
 from geartrain.jobserver.records import LONGEST_NAME
 from geartrain.redaction import learn, redacted
 from geartrain.store.default import SYSTEM_FOLDER, default_url
+from geartrain.units import read_seconds
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]

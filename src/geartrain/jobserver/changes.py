@@ -58,6 +58,7 @@ class Changes:
         self.changed: list[Change] = []
         self.removed: list[int] = []
         self.records: dict[tuple[str, bytes], Record] = {}  # by kind and key: the last one counts
+        self.with_job: dict[int, Record] = {}  # records that are committed together with the new job of this number
         self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
         self.moved: dict[int, int] = {}  # positions of jobs that were moved before they were written
@@ -112,14 +113,19 @@ class Changes:
             if self.moved:
                 position = self.moved.pop(job.number, position)
             batch.added.append(as_stored(job, position))
+            if self.with_job:
+                self._take_along(job, batch)
         batch.changed = self.changed[: 5 * MAX_BATCH]
         self.changed = self.changed[5 * MAX_BATCH :]
         if self.records:
-            batch.records = list(self.records.values())[:MAX_BATCH]
-            for record in batch.records:
+            records = list(self.records.values())[:MAX_BATCH]
+            for record in records:
                 del self.records[record.kind, record.key]
-        removed = self.removed[: 5 * MAX_BATCH]
-        self.removed = self.removed[5 * MAX_BATCH :]
+            batch.records += records
+        # What is kept of a job that has ended is in the store before the job has gone there.
+        most = 0 if self.records else 5 * MAX_BATCH
+        removed = self.removed[:most]
+        self.removed = self.removed[most:]
         if self.revived:
             removed = [number for number in removed if number not in self.revived]
             if not self.removed:
@@ -128,10 +134,21 @@ class Changes:
         self.writing = jobs
         return batch
 
+    def keep_with(self, number: int, record: Record) -> None:
+        """A record is to be committed together with the new job of this number."""
+        self.records.pop((record.kind, record.key), None)
+        self.with_job[number] = record
+
+    def _take_along(self, job: Job, batch: Batch) -> None:
+        record = self.with_job.pop(job.number, None)
+        if record is not None and (record.kind, record.key) not in self.records:  # else there is a later one
+            batch.records.append(record)
+
     def ended(self, job: Job) -> None:
         """A job that is or will be in the store has ended."""
         if job.stored == WAITING:
             job.stored = UNSTORED
+            self._let_go(job.number)
             self.moved.pop(job.number, None)
             if job.number in self.revived:
                 self.remove(job.number)
@@ -154,6 +171,14 @@ class Changes:
         """The store is not to have this job, whatever came before."""
         self.revived.discard(number)
         self.removed.append(number)
+        self._let_go(number)
+
+    def _let_go(self, number: int) -> None:
+        """This job will not be added: what was to be kept with it is kept by itself."""
+        if self.with_job:
+            record = self.with_job.pop(number, None)
+            if record is not None:
+                self.records.setdefault((record.kind, record.key), record)
 
 
 def as_stored(job: Job, position: i64) -> StoredJob:

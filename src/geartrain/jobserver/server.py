@@ -24,6 +24,8 @@ and towards a store, whose driver carries batches to it and its answers back:
 and for whoever has small things to keep over a restart:
 
     server.keep(record)               put one, or remove it; kept(kind, key), kept_of(kind) give them
+    server.keep_with(number, record)  the same, in one commit with a new job
+    server.add_command(name, ...)     a text command that an extension answers
 
 It never opens a socket, reads a clock, logs or waits, and never raises for anything that a peer sends.
 """
@@ -77,7 +79,7 @@ from geartrain.wire.packets import (
 from geartrain.wire.parser import LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # What ``receive`` tells its driver.
 STALLED: Final = 1  # whole messages wait
@@ -279,6 +281,14 @@ class JobServer(State):
         """
         return keeping.keep(self, record)
 
+    def keep_with(self, number: int, record: Record) -> bool:
+        """As ``keep``, in one commit with the background job of this number, if that has still to be stored.
+
+        So either both survive or neither does. If the store then refuses the job, whose submitter hears of it, the
+        record counts nevertheless, until it is kept anew.
+        """
+        return keeping.keep(self, record, number)
+
     def kept(self, kind: str, key: bytes) -> Record | None:
         """The record of this kind and key."""
         record = self.records.get(kind, key)
@@ -287,6 +297,13 @@ class JobServer(State):
     def kept_of(self, kind: str) -> list[Record]:
         """All records of this kind."""
         return [record for record in self.records.kinds.get(kind, {}).values() if not 0 < record.expires <= self.wall]
+
+    def add_command(self, name: bytes, rule: Callable[[Peer, list[bytes]], None], right: int) -> None:
+        """Have the text command ``name`` answered by ``rule(peer, words)``, which gets the words behind it.
+
+        The rule sends one answer with ``peer.send`` before it returns. ``right``: see ``rights``.
+        """
+        self.commands[name] = (rule, right)
 
     # ── the store's door ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,7 @@ nothing about jobs: it holds, counts and bounds.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 
 from geartrain.jobserver.agenda import Agenda
@@ -82,6 +83,7 @@ class State:
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together
         self.chores: Chores = Chores()
         self.agenda: Agenda = Agenda()
+        self.commands: dict[bytes, tuple[Callable[[Peer, list[bytes]], None], int]] = {}  # answered by extensions
 
         self.events: list[tuple[str, Peer | None, dict[str, object]]] = []  # what an operator may want to know
 

@@ -37,17 +37,21 @@ def answer(state: State, peer: Peer, line: bytes) -> None:
     words = line.partition(b"\0")[0].split(b" ")
     command = words[0].lower()
     arguments = [word for word in words[1:] if word]
-    if len(arguments) + 1 > MAX_WORDS:
+    extension = state.commands.get(command)
+    if extension is None and len(arguments) + 1 > MAX_WORDS and command not in WORDY:
         peer.send(b"ERR TOO_MANY_WORDS A+command+has+at+most+%d+words\r\n" % MAX_WORDS)
         hang_up(state, peer)
         return
     known = COMMANDS.get(command)
-    if known is None or len(arguments) < known[2]:
+    right = known[1] if known is not None else extension[1] if extension is not None else 0
+    if extension is None and (known is None or len(arguments) < known[2]):
         peer.send(b"ERR UNKNOWN_COMMAND Unknown+server+command%b\r\n" % words[0])
-    elif peer.rights & known[1] == 0:
+    elif peer.rights & right == 0:
         peer.send(b"ERR NOT_ALLOWED This+connection+has+no+right+to+%b\r\n" % command)
         state.event("request_refused", peer, {"request": command.decode("ascii")})
-    else:
+    elif extension is not None:
+        extension[0](peer, arguments)
+    elif known is not None:
         known[0](state, peer, arguments)
 
 
@@ -265,3 +269,6 @@ COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], in
     b"cancel": (_cancel, OPERATE, 2),
 }
 """Each text command: its rule, the right it needs, and how many arguments make it known."""
+
+WORDY: Final = frozenset((b"policy", b"pause", b"dead"))
+"""Commands that gearmand does not have, and that may have any number of words."""

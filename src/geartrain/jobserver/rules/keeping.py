@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import cost
+from geartrain.jobserver.model import WAITING
 from geartrain.jobserver.records import is_kind
 
 if TYPE_CHECKING:
@@ -14,8 +15,11 @@ if TYPE_CHECKING:
     from geartrain.jobserver.state import State
 
 
-def keep(state: State, record: Record) -> bool:
-    """Hold a record in place of the one of its name and have it stored, or remove that; False: there is no room."""
+def keep(state: State, record: Record, number: int = 0) -> bool:
+    """Hold a record in place of the one of its name and have it stored, or remove that; False: there is no room.
+
+    With the ``number`` of a new job that is not stored yet it is stored in one commit with that job.
+    """
     if not is_kind(record.kind):
         raise ValueError(f"{record.kind!r} can't be a kind of record: up to 64 small letters, digits and underscores")
     value = record.value
@@ -28,7 +32,11 @@ def keep(state: State, record: Record) -> bool:
             return False
     state.memory += state.records.put(record)
     if state.durable:
-        state.changes.records[record.kind, record.key] = record
+        job = state.jobs.get(number) if number > 0 else None
+        if job is not None and job.stored == WAITING:
+            state.changes.keep_with(number, record)
+        else:
+            state.changes.records[record.kind, record.key] = record
     return True
 
 
