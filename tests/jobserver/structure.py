@@ -9,11 +9,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from geartrain.jobserver.gates import free_places, key_of
+from geartrain.jobserver.kept import cost
+from geartrain.jobserver.letters import DEAD_COST, number_of
 from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import (
     ABILITY_COST,
+    BLOCKED,
+    COUNTED,
+    DEAD,
     DELAYED,
+    EXPIRING,
     HIGH,
+    KEY_SLOT_COST,
     LOW,
     NORMAL,
     QUEUED,
@@ -28,11 +36,14 @@ if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Job
 
 
-def check(server: JobServer) -> None:
+def check(server: JobServer, *, is_first_life: bool = True) -> None:
+    """``is_first_life``: no job was restored, so all have been counted."""
     jobs = list(server.jobs)
     _check_table(server, jobs)
     for function in server.functions.values():
-        _check_function(server, function, [job for job in jobs if job.function is function])
+        of_function = [job for job in jobs if job.function is function]
+        _check_function(server, function, [job for job in of_function if job.state != DEAD], is_first_life)
+        _check_gate(server, function, of_function)
     assert all(server.functions.get(job.function.name) is job.function for job in jobs)
     for peer in server.peers:
         _check_peer(server, peer, jobs)
@@ -40,9 +51,18 @@ def check(server: JobServer) -> None:
     _check_subscribers(server, jobs)
     _check_woken(server)
     _check_deadlines(server, jobs)
+    _check_letters(server, jobs)
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
         function_cost(name) for name in server.functions
-    ) + sum(ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers)
+    ) + sum(
+        ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers
+    ) + sum(int(cost(record)) for of_kind in server.records.kinds.values() for record in of_kind.values()) + sum(
+        DEAD_COST + len(letter.text) for letter in server.dead.all.values()
+    ) + KEY_SLOT_COST * sum(
+        len(function.gate.keys or ()) + len(function.gate.leaving or ())
+        for function in server.functions.values()
+        if function.gate is not None
+    )
     assert all(peer in server.peers and peer.half_sent_since > 0 for peer in server.half_sent)
     assert {peer for peer in server.peers if peer.half_sent_since > 0} == set(server.half_sent)
 
@@ -75,13 +95,14 @@ def _check_table(server: JobServer, jobs: list[Job]) -> None:
     for job in jobs:
         assert table.get(job.number) is job
         assert 0 < job.number < server.next_number
-        assert job.state in (QUEUED, RUNNING, DELAYED)
+        assert job.state in (QUEUED, RUNNING, DELAYED, BLOCKED, DEAD)
         assert (job.worker is not None) == (job.state == RUNNING)
         assert job.background or job.subscribers is not None or job.state == RUNNING, f"nobody wants {job}"
 
 
-def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> None:
+def _check_function(server: JobServer, function: Function, jobs: list[Job], is_first_life: bool) -> None:
     in_state = Counter(job.state for job in jobs)
+    assert function.blocked == in_state[BLOCKED]
     assert function.queued == in_state[QUEUED]
     assert function.running == in_state[RUNNING]
     assert function.delayed == in_state[DELAYED]
@@ -110,12 +131,53 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job]) -> N
     assert {ability.peer for ability in sleepers} == {peer for peer in able if peer.sleeping}
     assert len(sleepers) == len({ability.peer for ability in sleepers})
     assert function.woken == sum(peer.woken_for is function for peer in server.peers)
-    if sleepers and function.queued:
-        enough = function.queued * server.worker_wakeup if server.worker_wakeup else 1 << 60
+    if sleepers and function.ready:
+        enough = function.ready * server.worker_wakeup if server.worker_wakeup else 1 << 60
         assert function.woken >= enough, f"jobs of {function} wait beside sleepers, {function.woken} woken"
     counters = function.counters
     ended = counters.completed + counters.failed + counters.cancelled + counters.abandoned
-    assert counters.submitted == ended + function.total
+    assert not is_first_life or counters.submitted + counters.revived == ended + function.total
+
+
+def _check_gate(server: JobServer, function: Function, jobs: list[Job]) -> None:
+    """What the gate counts is what there is, and no limit is broken."""
+    gate = function.gate
+    policy = function.policy
+    assert (gate is not None) == ((policy is not None and policy.is_gated) or (gate is not None and gate.paused))
+    if gate is None:
+        return
+    if gate.keys is None:
+        assert gate.counted == gate.startable == 0
+        return
+    counted = [job for job in jobs if job.marks // COUNTED == gate.generation]
+    by_key: defaultdict[bytes, list[Job]] = defaultdict(list)
+    for job in counted:
+        assert job.state in (QUEUED, RUNNING, BLOCKED)
+        by_key[key_of(gate.separator, job)].append(job)
+    assert set(by_key) <= set(gate.keys)
+    assert gate.counted == sum(job.state == QUEUED for job in counted)
+    assert gate.startable == sum(slot.startable for slot in gate.keys.values())
+    for key, slot in gate.keys.items():
+        states = Counter(job.state for job in by_key[key])
+        assert (slot.ready, slot.running, slot.blocked) == (states[QUEUED], states[RUNNING], states[BLOCKED])
+        free = free_places(gate, slot, server.now)
+        assert slot.startable == max(min(slot.ready, free), 0)
+        assert slot.ready >= min(free, slot.ready + slot.blocked), "a blocked job could stand in the queue"
+        for priority, queue in ((HIGH, slot.high), (NORMAL, slot.normal), (LOW, slot.low)):
+            members = list(_linked(queue.first, queue.last, "next", "previous"))
+            assert {job.number for job in members} == {
+                job.number for job in by_key[key] if job.state == BLOCKED and job.priority == priority
+            }
+            assert queue.count == len(members)
+        assert states or slot.bucket is not None, f"nothing of {key!r} is left, and it is remembered"
+
+
+def _check_letters(server: JobServer, jobs: list[Job]) -> None:
+    dead = {job.number for job in jobs if job.state == DEAD}
+    assert set(server.dead.all) == dead == {number_of(key) for key in server.records.kinds.get("dead", {})}
+    assert dead == {number for numbers in server.dead.of_function.values() for number in numbers}
+    assert server.dead.deadlines.live == len(dead)
+    assert {number_of(key) for key in server.records.kinds.get("attempts", {})} <= {job.number for job in jobs}
 
 
 def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
@@ -164,9 +226,12 @@ def _check_deadlines(server: JobServer, jobs: list[Job]) -> None:
     timed = [job for job in jobs if job.timed]
     assert all(job.state == RUNNING for job in timed)
     delayed = [job for job in jobs if job.state == DELAYED]
+    expiring = [job for job in jobs if job.marks & EXPIRING]
+    assert all(job.state in (QUEUED, DELAYED, BLOCKED) for job in expiring)
     for deadlines, expected, is_meant in (
         (server.timeouts, timed, lambda job, entry: entry[2] == job.assignments),
         (server.delayed, delayed, lambda job, entry: entry[0] == job.due),
+        (server.expiries, expiring, lambda job, entry: True),
     ):
         _check_heap(deadlines, expected, is_meant)
 

@@ -9,7 +9,7 @@ from world import World, request
 
 from geartrain.jobserver.links import MAX_PASSED
 from geartrain.jobserver.model import MAX_ATTEMPTS
-from geartrain.jobserver.rules.outcome import LONGEST_PAUSE
+from geartrain.jobserver.rules.attempts import LONGEST_PAUSE
 
 
 def lose(world: World, *functions: bytes) -> None:

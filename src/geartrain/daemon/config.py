@@ -26,6 +26,7 @@ from geartrain.daemon.machine import memory_bytes, node_name, time_zone
 from geartrain.daemon.transport import Transport, has_epoll
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
+from geartrain.jobserver.policy import read_policy
 from geartrain.jobserver.records import LONGEST_NAME
 from geartrain.redaction import learn, redacted
 from geartrain.store.default import SYSTEM_FOLDER, default_url
@@ -274,6 +275,11 @@ class Config(BaseSettings):
     )
     syslog: Annotated[bool, Flag(_LOG)] = Field(False, description="Log to the system's log as well.")
 
+    # Tables of the file, which have no flags.
+    policies: dict[str, dict[str, str | int | float]] = Field(
+        default_factory=dict, description="The policy of each function or pattern: [policies.resize] attempts = 5."
+    )
+
     _remarks: list[tuple[str, dict[str, object]]] = PrivateAttr(default_factory=list)
 
     @field_validator("transport")
@@ -281,6 +287,16 @@ class Config(BaseSettings):
     def _check_transport(cls, value: Transport) -> Transport:
         if value == "epoll" and not has_epoll():
             raise ValueError("needs Linux, and a C compiler when geartrain is installed")
+        return value
+
+    @field_validator("policies")
+    @classmethod
+    def _check_policies(cls, value: dict[str, dict[str, str | int | float]]) -> dict[str, dict[str, str | int | float]]:
+        for name, keys in value.items():
+            try:
+                read_policy(f"{key}={keys[key]}" for key in keys)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
         return value
 
     @field_validator("job_handle_prefix")
@@ -349,8 +365,10 @@ class Config(BaseSettings):
 
     @classmethod
     def fields(cls) -> list[str]:
-        """The names of all options."""
-        return list(cls.model_fields)
+        """The names of all options, without the tables of the file."""
+        return [
+            name for name, field in cls.model_fields.items() if any(isinstance(one, Flag) for one in field.metadata)
+        ]
 
     def remark(self, event: str, **fields: object) -> None:
         """Note what the operator should read in the log once that is open."""
@@ -371,6 +389,10 @@ class Config(BaseSettings):
         settings.durable = not self.store.startswith("memory:")
         settings.listed_order = self.function_order == "listed"
         settings.max_body = self.max_packet
+        for name, keys in self.policies.items():
+            policy = read_policy(f"{key}={keys[key]}" for key in keys)
+            if policy is not None:
+                settings.policies[name.encode()] = policy
         for name in _FOR_THE_RULES:
             setattr(settings, name, getattr(self, name))
         return settings
@@ -385,8 +407,8 @@ class Config(BaseSettings):
 
 
 def flag_of(name: str) -> Flag:
-    """How the option with this name is written as a flag."""
-    return next(item for item in Config.model_fields[name].metadata if isinstance(item, Flag))
+    """How the option with this name is written as a flag; a table of the file has none that is used."""
+    return next((item for item in Config.model_fields[name].metadata if isinstance(item, Flag)), Flag(_JOBS))
 
 
 def _is_kubernetes(value: object) -> bool:
@@ -440,6 +462,9 @@ def _explain(problem: Any, flags: Mapping[str, Any], path: object, places: Mappi
 
 def _explanation(problem: Any, flags: Mapping[str, Any], path: object, places: Mapping[str, str]) -> str:
     name = str(problem["loc"][0])
+    if name in Config.model_fields and name not in Config.fields():
+        table = ".".join(map(str, problem["loc"]))
+        return f"[{table}] in {path}: {problem['msg'].removeprefix('Value error, ')}"
     variable = f"GEARTRAIN_{name.upper()}"
     if problem["type"] == "extra_forbidden":
         meant = _alike(name.replace("-", "_"), Config.fields())

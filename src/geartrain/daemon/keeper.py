@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from geartrain.daemon.extension import Extension, Host
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.rules.policing import PAUSE_KIND, POLICY_KIND
 from geartrain.store.base import StoreFullError, Unreadable
 from geartrain.store.record import NUMBERS_END, name_flaw
 from geartrain.store.writer import Writer
@@ -34,6 +35,7 @@ GATHERED_AT_ONCE: Final = 5000  # jobs
 # Where much is submitted and done at the same time, the store rests after a commit. Then all who were acknowledged are
 # in the next batch, where without a rest half of them are in each of two; and what ends meanwhile is never written.
 REST: Final = 0.003  # seconds
+FIRST_KINDS: Final = (POLICY_KIND, PAUSE_KIND)  # records that decide about the jobs that are taken over
 MUCH: Final = 64  # jobs that a batch adds and removes
 
 
@@ -64,6 +66,9 @@ class Keeper(Extension):
         server.changes.reserved = server.next_number
         # A number that was never given out is none: the next ones would follow it.
         end = server.next_number if server.next_number > 1 else NUMBERS_END
+        for kind in FIRST_KINDS:
+            for record in store.records(kind):
+                server.restore_record(record)
         jobs = 0
         progress(jobs, total)
         for found in store.load(server.settings.spill_above):
@@ -82,7 +87,8 @@ class Keeper(Extension):
                 progress(jobs, total)
         server.largest_record = min(server.settings.max_body, store.abilities.max_workload or LARGEST_BODY)
         for record in store.records():
-            server.restore_record(record)
+            if record.kind not in FIRST_KINDS:
+                server.restore_record(record)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})

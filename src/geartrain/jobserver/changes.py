@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.model import DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
+from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
 from geartrain.jobserver.records import POSITION_BITS, Batch, Change, Record, StoredJob
 from geartrain.native import i16, i64, mypyc_attr
 
@@ -220,4 +220,4 @@ def replace_replies(job: Job, piece: bytes) -> None:
 
 def may_leave_memory(job: Job, above: i64) -> bool:
     """Whether a stored job's workload is to stay in the store alone."""
-    return len(job.workload) > above and job.state in (QUEUED, DELAYED) and job.unique != b"-"
+    return len(job.workload) > above and job.state in (QUEUED, DELAYED, BLOCKED, DEAD) and job.unique != b"-"

@@ -26,6 +26,11 @@ class Counters:
         self.timed_out: i64 = 0
         self.cancelled: i64 = 0
         self.abandoned: i64 = 0  # foreground jobs dropped since no client waited for them any more
+        self.retried: i64 = 0  # attempts that were followed by another, as the policy has it
+        self.expired: i64 = 0  # jobs that had not begun in time
+        self.dropped: i64 = 0  # jobs that gave way to others in a full queue
+        self.buried: i64 = 0  # jobs that became dead letters, failed among them
+        self.revived: i64 = 0  # dead letters that were tried again
         self.waited: float = 0.0  # seconds in a queue before each start, all of them together
         self.ran: float = 0.0  # seconds from each start to the end of the job or the loss of its worker
 
@@ -41,6 +46,11 @@ class Counters:
         self.timed_out += other.timed_out
         self.cancelled += other.cancelled
         self.abandoned += other.abandoned
+        self.retried += other.retried
+        self.expired += other.expired
+        self.dropped += other.dropped
+        self.buried += other.buried
+        self.revived += other.revived
         self.waited += other.waited
         self.ran += other.ran
 

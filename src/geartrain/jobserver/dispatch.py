@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.rights import READ, SUBMIT, WORK
 from geartrain.jobserver.rules.assignment import can_do, can_do_timeout, cant_do, grab, reset_abilities
-from geartrain.jobserver.rules.outcome import report
+from geartrain.jobserver.rules.reports import report
 from geartrain.jobserver.rules.status import send_status, send_status_of_unique
 from geartrain.jobserver.rules.submission import submit
 from geartrain.jobserver.rules.waking import fall_asleep
@@ -129,8 +129,12 @@ def _set_client_id(_: State, peer: Peer, __: i64) -> None:
 
 def _option(_: State, peer: Peer, __: i64) -> None:
     body = peer.parser.last_argument(peer.parser.body)
-    if body.lower() == b"exceptions":
-        peer.exceptions = True
+    option = body.lower()
+    if option in (b"exceptions", b"policies"):
+        if option == b"exceptions":
+            peer.exceptions = True
+        else:
+            peer.verdicts = True
         peer.send(response_head(OPTION_RES, len(body)) + body)
     else:
         peer.send_error(b"UNKNOWN_OPTION", b"Server does not recognize given option")

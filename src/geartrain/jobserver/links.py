@@ -45,6 +45,31 @@ def append_job(queue: Queue, job: Job) -> None:
     queue.count += 1
 
 
+def prepend_job(queue: Queue, job: Job) -> None:
+    """Put a job at the front of a queue; one that has lost a worker goes to the front of those that have."""
+    if job.attempts > 0:
+        lost = queue.first_lost
+        if lost is None:
+            append_job(queue, job)
+            return
+        before = lost.previous
+        queue.first_lost = job
+    else:
+        lost = queue.first
+        before = None
+    job.previous = before
+    job.next = lost
+    if before is None:
+        queue.first = job
+    else:
+        before.next = job
+    if lost is None:
+        queue.last = job
+    else:
+        lost.previous = job
+    queue.count += 1
+
+
 def take_next(queue: Queue) -> Job:
     """Take out the job whose turn it is; there must be one."""
     job = queue.first
@@ -211,6 +236,19 @@ def rotate(ability: Ability) -> None:
     else:
         last.next = ability
     peer.last_ability = ability
+
+
+def rotate_to_front(ability: Ability) -> None:
+    """The ability has its turn, and keeps it: it goes to the front of its peer's rotation."""
+    _leave_rotation(ability)
+    peer = ability.peer
+    first = peer.first_ability
+    ability.next = first
+    if first is None:
+        peer.last_ability = ability
+    else:
+        first.previous = ability
+    peer.first_ability = ability
 
 
 def registered_abilities(peer: Peer) -> list[Ability]:

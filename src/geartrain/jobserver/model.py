@@ -11,12 +11,14 @@ The objects are linked through themselves into lists, which ``links`` keeps:
     Function.first_sleeper       abilities of sleeping peers, in wake order,    Ability.…_sleeper
                                  and of some that have got up since
     State.first_woken            peers that got a NOOP and have not grabbed     Peer.…_woken
+    KeySlot.high, normal, low    Queue of the jobs that wait for their key      Job.previous, next
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.jobserver.bucket import Bucket
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.shown import show_name
@@ -25,6 +27,7 @@ from geartrain.native import i16, i32, i64, mypyc_attr, u8
 if TYPE_CHECKING:
     from geartrain.jobserver.origin import Origin
     from geartrain.jobserver.outbox import DeferredReply
+    from geartrain.jobserver.policy import Policy
     from geartrain.wire.parser import Parser
 
 HIGH: Final = 0
@@ -35,6 +38,15 @@ QUEUED: Final = 0  # in a queue of its function: a worker may grab it
 RUNNING: Final = 1  # assigned to a worker
 DELAYED: Final = 2  # its time has not come
 ENDED: Final = 3  # completed, failed, cancelled or dropped: the server knows it no more
+BLOCKED: Final = 4  # as many of its key as may run do or will: it stands in its key's queue
+DEAD: Final = 5  # it did not succeed, and is kept for somebody to look at
+STATES: Final = ("queued", "running", "delayed", "ended", "blocked", "dead")
+
+# Job.marks: two bits, and above them a number.
+EXPIRING: Final = 1  # has a deadline by which it must have begun
+REMEMBERED: Final = 2  # its attempts are recorded
+COUNTED: Final = 4  # what a gate's generation is multiplied by: whether the gate counts the job in its key
+MAX_GENERATION: Final = 63
 
 # Where a background job stands with the store.
 UNSTORED: Final = 0  # not in the store and not meant to be: a foreground job, or no store
@@ -53,6 +65,7 @@ DELAYED_COST: Final = 150  # a job for later
 SUBSCRIBER_COST: Final = 100
 FUNCTION_COST: Final = 1000
 ABILITY_COST: Final = 250
+KEY_SLOT_COST: Final = 600
 REVOKED_COST: Final = 100
 
 
@@ -92,7 +105,7 @@ class Job:
         self.started_at: float = 0.0  # monotonic seconds: when it was assigned last
         self.numerator: i32 = 0  # as WORK_STATUS last said, unsigned 32 bit kept in a signed field
         self.denominator: i32 = 0
-        self.attempts: i32 = 0  # assignments that were lost with their worker
+        self.attempts: i32 = 0  # assignments that did not succeed, and were followed or may be by another
         self.subscriber_count: i32 = 0
         self.assignments: i16 = 0  # counts all assignments, and wraps; tells a timer whether it still means this one
         self.priority: u8 = priority
@@ -100,13 +113,14 @@ class Job:
         self.stored: u8 = UNSTORED
         self.background: bool = background  # lives on without clients
         self.timed: bool = False  # has a timer for the running assignment
+        self.marks: u8 = 0  # EXPIRING, REMEMBERED, and COUNTED by which generation of its function's gate
 
     def cost(self) -> i64:
         """What it takes of the memory limit, its subscribers aside; the same from its beginning to its end."""
         return job_cost(len(self.workload), len(self.unique), len(self.reducer), self.due > 0)
 
     def __repr__(self) -> str:
-        state = ("queued", "running", "delayed", "ended")[self.state]
+        state = STATES[self.state]
         kind = "background" if self.background else "foreground"
         return f"<Job {self.number} {self.function.name!r} {state} {kind}>"
 
@@ -139,6 +153,90 @@ class Queue:
         self.first_lost: Job | None = None  # of those that have lost a worker
         self.passed: i64 = 0  # how often those were passed over since one was taken
         self.count: i64 = 0
+
+
+NO_JOBS: Final = Queue()  # stands where there is none yet, and stays empty
+
+
+@final
+class KeySlot:
+    """The jobs of one key of a function: those that run, those that may, and those that wait for one of these to end.
+
+    In the queues of the function stand no more of them than may start; the others stand here (``blocked``).
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self.key: bytes = key
+        self.running: i64 = 0
+        self.ready_high: i64 = 0  # in the queues of the function, by priority
+        self.ready_normal: i64 = 0
+        self.ready_low: i64 = 0
+        self.startable: i64 = 0  # how many of the ready ones may start now; what the gate counts of them
+        self.high: Queue = NO_JOBS  # one of its own as soon as a job stands there
+        self.normal: Queue = NO_JOBS
+        self.low: Queue = NO_JOBS
+        self.bucket: Bucket | None = None  # the rate of the key
+        self.timer: float = 0.0  # monotonic: when it is looked at again, since there will be a token; 0: it is not
+
+    @property
+    def ready(self) -> i64:
+        """Jobs in the queues of the function."""
+        return self.ready_high + self.ready_normal + self.ready_low
+
+    @property
+    def blocked(self) -> i64:
+        """Jobs that stand here."""
+        return self.high.count + self.normal.count + self.low.count
+
+
+@final
+class Gate:
+    """Which of a function's waiting jobs may start: pause, concurrency, rate, limits of each key, ageing.
+
+    ``generation`` numbers the ways in which jobs are counted by keys; it changes with the separator, and what was
+    counted before counts no more.
+    """
+
+    def __init__(self) -> None:
+        self.paused: bool = False
+        self.paused_since: float = 0.0  # Unix time
+        self.paused_by: bytes = b""  # who has paused it, and why
+        self.concurrency: i64 = 0  # 0: no limit
+        self.bucket: Bucket | None = None
+        self.tokens: i64 = 0  # in the bucket when it was last looked at; there may be more by now, not fewer
+        self.timer: float = 0.0  # monotonic: when the bucket is looked at again; 0: it is not
+        self.ageing: float = 0.0
+        self.keys: dict[bytes, KeySlot] | None = None  # None: it has no limits by key
+        self.key_concurrency: i64 = 0
+        self.key_per_second: float = 0.0
+        self.key_burst: i64 = 1
+        self.separator: bytes = b":"
+        self.generation: u8 = 1
+        self.counted: i64 = 0  # jobs in the queues of the function that their key counts
+        self.startable: i64 = 0  # how many of those may start, all keys together
+        self.blocked_high: i64 = 0  # jobs in the queues of keys, by priority
+        self.blocked_normal: i64 = 0
+        self.blocked_low: i64 = 0
+        self.leaving: dict[bytes, KeySlot] | None = None  # keys of the generation before, whose jobs move back
+        self.leaving_separator: bytes = b""
+
+    @property
+    def blocked(self) -> i64:
+        """Jobs in the queues of keys."""
+        return self.blocked_high + self.blocked_normal + self.blocked_low
+
+    def ready(self, queued: i64, running: i64) -> i64:
+        """How many of the function's queued jobs may start while so many run."""
+        if self.paused:
+            return 0
+        count: i64 = queued
+        if self.keys is not None:
+            count += self.startable - self.counted  # what is not counted yet is looked at when its turn comes
+        if self.concurrency > 0 and self.concurrency - running < count:
+            count = self.concurrency - running
+        if self.bucket is not None and self.tokens < count:
+            count = self.tokens
+        return count if count > 0 else 0
 
 
 def job_cost(workload: i64, unique: i64, reducer: i64, delayed: bool) -> i64:
@@ -186,6 +284,8 @@ class Function:
         self.max_normal: i64 = 0
         self.max_low: i64 = 0
 
+        self.policy: Policy | None = None
+        self.gate: Gate | None = None  # only where a policy or a pause decides which jobs may start
         self.last_lost: i64 = 0  # the last loss of a worker, as a count of all losses at the server; 0: never
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more
@@ -195,7 +295,13 @@ class Function:
     @property
     def ready(self) -> i64:
         """How many jobs may be handed out now: what waking and assignment ask, and nothing else."""
-        return self.queued
+        gate = self.gate
+        return self.queued if gate is None else gate.ready(self.queued, self.running)
+
+    @property
+    def blocked(self) -> i64:
+        """Jobs that wait for others of their key."""
+        return 0 if self.gate is None else self.gate.blocked
 
     @property
     def delayed(self) -> i64:
@@ -204,13 +310,18 @@ class Function:
 
     @property
     def total(self) -> i64:
-        """All jobs of the function: queued, delayed and running."""
-        return self.queued + self.later.count + self.running
+        """All jobs of the function: queued, blocked, delayed and running."""
+        return self.queued + self.blocked + self.later.count + self.running
 
     @property
     def limited(self) -> bool:
         """Whether maxqueue holds for any priority."""
         return self.max_high > 0 or self.max_normal > 0 or self.max_low > 0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is to be known also while it has no jobs and no workers."""
+        return self.limited or (self.gate is not None and self.gate.paused)
 
     def queue(self, priority: i64) -> Queue:
         """The queue of this priority."""
@@ -270,6 +381,7 @@ class Peer(Outbox):
         self.first_ability: Ability | None = None  # the one whose turn it is
         self.last_ability: Ability | None = None
         self.ability_count: i64 = 0
+        self.turns: i64 = 0  # jobs in a row that the function at the front has given it, see Policy.weight
         self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a few
         self.running: Job | None = None
         self.revoked: dict[int, None] | None = None  # numbers of jobs that were taken from it
@@ -292,6 +404,7 @@ class Peer(Outbox):
         self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL
         self.had_turn: bool = False  # whether it has been given a job in turn
         self.sleeping: bool = False
+        self.verdicts: bool = False  # may say in WORK_FAIL whether its job is to be tried again
         self.greeted: bool = False  # its first bytes have been those of this protocol
         self.stalled: bool = False  # whole messages wait in the parser
 
@@ -299,6 +412,11 @@ class Peer(Outbox):
     def is_unsettled(self) -> bool:
         """Whether there is more to do, once what may be written has been: more to write, to read, or its end."""
         return self.unsent > 0 or self.stalled or self.closing
+
+    @property
+    def shown_name(self) -> bytes:
+        """Who it is, for histories: what it calls itself, and its host."""
+        return b"%b %b" % (self.shown_id, self.host.encode())
 
     def __repr__(self) -> str:
         name = self.client_id.decode("utf-8", "replace") or "-"

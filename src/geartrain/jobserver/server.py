@@ -47,12 +47,17 @@ from geartrain.jobserver.rights import EVERYTHING
 from geartrain.jobserver.rules import keeping, storage
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.assignment import grab
+from geartrain.jobserver.rules.attempts import ExpiringJobs, TimeLimits
+from geartrain.jobserver.rules.dead_letters import OldLetters, PacedRetries
 from geartrain.jobserver.rules.departure import hang_up, retire
 from geartrain.jobserver.rules.forgetting import IdleFunctions
+from geartrain.jobserver.rules.gating import GateTimers
 from geartrain.jobserver.rules.long_work import LongWork, resume
-from geartrain.jobserver.rules.outcome import TimeLimits, report, report_too_large
+from geartrain.jobserver.rules.policing import restore as restore_record
+from geartrain.jobserver.rules.queueing import DelayedJobs
+from geartrain.jobserver.rules.reports import report, report_too_large
 from geartrain.jobserver.rules.slow_packets import SlowPackets
-from geartrain.jobserver.rules.submission import DelayedJobs, submit
+from geartrain.jobserver.rules.submission import submit
 from geartrain.jobserver.rules.waking import WokenWorkers, fall_asleep
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.state import State
@@ -103,6 +108,10 @@ class JobServer(State):
             WokenWorkers(self),
             TimeLimits(self),
             DelayedJobs(self),
+            ExpiringJobs(self),
+            GateTimers(self),
+            OldLetters(self),
+            PacedRetries(self),
             SlowPackets(self),
             IdleFunctions(self),
             storage.LateAnswers(self),
@@ -312,8 +321,8 @@ class JobServer(State):
         storage.restore(self, stored)
 
     def restore_record(self, record: Record) -> None:
-        """Take over a record that the store kept from before."""
-        self.memory += self.records.put(record)
+        """Take over a record that the store kept from before; policies and pauses before all jobs, others after."""
+        restore_record(self, record)
 
     def take_batch(self) -> Batch | None:
         """What the store is to commit next; None while a batch is under way or nothing has changed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, tzinfo
 from typing import final
 
+from geartrain.jobserver.policy import Policy
 from geartrain.version import VERSION
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
@@ -31,6 +32,8 @@ class Settings:
         self.exact_timeouts: bool = False  # a time limit below a second is taken as it is (section 3.6)
         self.exceptions: bool = False  # every connection starts with the option `exceptions` (section 3.7)
         self.wake_timeout: float = 1.0  # a woken worker that has not grabbed by then is passed over
+
+        self.policies: dict[bytes, Policy] = {}  # of the configuration file, by function or pattern
 
         # The store.
         self.durable: bool = False  # background jobs are acknowledged when the driver has stored them

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.links import registered_abilities
-from geartrain.jobserver.model import RUNNING, Ability, Function, Job, Peer
+from geartrain.jobserver.model import DEAD, RUNNING, STATES, Ability, Function, Job, Peer
 from geartrain.native import i64
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class JobView:
         self.function: bytes = job.function.name
         self.unique: bytes = job.unique
         self.priority: int = job.priority
-        self.state: str = ("queued", "running", "delayed", "ended")[job.state]
+        self.state: str = STATES[job.state]
         self.background: bool = job.background
         self.size: int = len(job.workload)
         self.clients: int = job.subscriber_count
@@ -114,9 +114,10 @@ def functions(state: State) -> Iterator[FunctionView]:
 
 
 def jobs(state: State) -> Iterator[JobView]:
-    """Every job, by number."""
+    """Every job that waits or runs, by number."""
     for job in state.jobs:
-        yield JobView(state, job)
+        if job.state != DEAD:
+            yield JobView(state, job)
 
 
 def peers(state: State) -> Iterator[PeerView]:

@@ -15,10 +15,14 @@ from geartrain.jobserver.changes import Changes
 from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
+from geartrain.jobserver.gate_timers import GateTimers
+from geartrain.jobserver.gates import fit_gate
 from geartrain.jobserver.handles import Handles
 from geartrain.jobserver.kept import KeptRecords
-from geartrain.jobserver.model import DELAYED, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
+from geartrain.jobserver.letters import DeadLetters
+from geartrain.jobserver.model import DELAYED, EXPIRING, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
 from geartrain.jobserver.outbox import Outbox, Output
+from geartrain.jobserver.policies import Policies
 from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
@@ -77,7 +81,11 @@ class State:
         self.first_woken: Peer | None = None
         self.last_woken: Peer | None = None
         self.delayed: Deadlines = Deadlines(self._is_delayed)  # in Unix time
+        self.expiries: Deadlines = Deadlines(self._is_expiring)  # in Unix time
         self.timeouts: Deadlines = Deadlines(self._is_timed)  # in monotonic time
+        self.policies: Policies = Policies(settings.policies)
+        self.gate_timers: GateTimers = GateTimers()
+        self.dead: DeadLetters = DeadLetters()
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
         self.half_sent_checked_at: float = 0.0
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together
@@ -126,12 +134,21 @@ class State:
             self.functions[name] = function
             function.place = self.function_roll.enter(function)
             self.memory += function_cost(name)
+            function.policy = self.policies.policy_for(name)
+            if function.policy is not None:
+                fit_gate(function, self.now)
             self.note_idle(function)
         return function
 
     def note_idle(self, function: Function) -> None:
         """A function may have become idle: then it is forgotten some time from now."""
-        if function.workers == 0 and function.total == 0 and not function.limited and not function.forgotten:
+        if (
+            function.workers == 0
+            and function.total == 0
+            and not function.is_kept
+            and not function.forgotten
+            and self.dead.count(function) == 0
+        ):
             self.idle.pop(function, None)
             function.idle_since = self.now if self.now > 0 else 1e-9
             self.idle[function] = None
@@ -192,9 +209,13 @@ class State:
             del revoked[number]
             self.memory -= REVOKED_COST
 
-    def _is_delayed(self, number: int, _: int) -> bool:
+    def _is_delayed(self, number: int, assignment: int) -> bool:
         job = self.jobs.get(number)
-        return job is not None and job.state == DELAYED
+        return job is not None and job.state == DELAYED and job.assignments == assignment
+
+    def _is_expiring(self, number: int, _: int) -> bool:
+        job = self.jobs.get(number)
+        return job is not None and job.marks & EXPIRING != 0
 
     def _is_timed(self, number: int, assignment: int) -> bool:
         job = self.jobs.get(number)

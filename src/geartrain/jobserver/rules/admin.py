@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.rights import OPERATE, READ
+from geartrain.jobserver.rules import job_commands, policy_commands
+from geartrain.jobserver.rules.answers import OK, list_lines
 from geartrain.jobserver.rules.departure import hang_up
-from geartrain.jobserver.rules.long_work import Listing, begin
+from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import cancel
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
@@ -25,10 +27,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Peer
     from geartrain.jobserver.state import State
 
-OK: Final = b"OK\r\n"
-DOT: Final = b".\n"
 MAX_WORDS: Final = 5
-_CHUNK: Final = 16 * 1024  # bytes of a listing that are made in one go
 _AT_ONCE: Final = 200  # jobs in one slice
 
 
@@ -56,23 +55,25 @@ def answer(state: State, peer: Peer, line: bytes) -> None:
 
 
 def _status(state: State, peer: Peer, _: list[bytes]) -> None:
-    _list(state, peer, _status_lines(state))
+    list_lines(state, peer, _status_lines(state))
 
 
 def _priority_status(state: State, peer: Peer, _: list[bytes]) -> None:
-    _list(state, peer, _priority_lines(state))
+    list_lines(state, peer, _priority_lines(state))
 
 
 def _workers(state: State, peer: Peer, _: list[bytes]) -> None:
-    _list(state, peer, _peer_lines(state))
+    list_lines(state, peer, _peer_lines(state))
 
 
 def _show(state: State, peer: Peer, arguments: list[bytes]) -> None:
     what = b" ".join(arguments).lower()
     if what == b"jobs":
-        _list(state, peer, _job_lines(state))
+        list_lines(state, peer, _job_lines(state))
     elif what == b"unique jobs":
-        _list(state, peer, _unique_lines(state))
+        list_lines(state, peer, _unique_lines(state))
+    elif what.startswith(b"job ") and len(arguments) == 2:
+        job_commands.show_job(state, peer, arguments[1])
     else:
         peer.send(b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n")
 
@@ -114,10 +115,6 @@ def _unique_lines(state: State) -> Iterator[bytes]:
         yield (b"\\x2e" if unique == b"." else unique) + b"\n"  # a dot by itself ends a listing
 
 
-def _list(state: State, peer: Peer, lines: Iterator[bytes]) -> None:
-    begin(state, Listing(state, peer, _chunks(lines)))
-
-
 def _version(state: State, peer: Peer, _: list[bytes]) -> None:
     peer.send(b"OK %b\n" % state.settings.version)
 
@@ -128,21 +125,6 @@ def _getpid(state: State, peer: Peer, _: list[bytes]) -> None:
 
 def _verbose(state: State, peer: Peer, _: list[bytes]) -> None:
     peer.send(b"OK %b\n" % state.settings.verbosity)
-
-
-def _chunks(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines, or parts of them, in chunks, and the dot that ends them."""
-    chunk: list[bytes] = []
-    size = 0
-    for part in parts:
-        chunk.append(part)
-        size += len(part)
-        if size >= _CHUNK:
-            yield b"".join(chunk)
-            chunk = []
-            size = 0
-    chunk.append(DOT)
-    yield b"".join(chunk)
 
 
 def _create(state: State, peer: Peer, arguments: list[bytes]) -> None:
@@ -267,8 +249,10 @@ COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], in
     b"drop": (_drop, OPERATE, 0),
     b"maxqueue": (_maxqueue, OPERATE, 0),
     b"cancel": (_cancel, OPERATE, 2),
+    **policy_commands.COMMANDS,
+    **job_commands.COMMANDS,
 }
 """Each text command: its rule, the right it needs, and how many arguments make it known."""
 
-WORDY: Final = frozenset((b"policy", b"pause", b"dead"))
+WORDY: Final = frozenset((*policy_commands.COMMANDS, *job_commands.COMMANDS))
 """Commands that gearmand does not have, and that may have any number of words."""

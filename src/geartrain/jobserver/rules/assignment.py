@@ -14,12 +14,15 @@ from geartrain.jobserver.links import (
     remove_ability,
     remove_sleeper,
     rotate,
+    rotate_to_front,
     take_next,
 )
-from geartrain.jobserver.model import ABILITY_COST, HIGH, RUNNING, SPILLED, Ability
+from geartrain.jobserver.model import ABILITY_COST, EXPIRING, HIGH, RUNNING, SPILLED, Ability
 from geartrain.jobserver.outbox import BIG_PIECE
+from geartrain.jobserver.rules.attempts import lose
+from geartrain.jobserver.rules.gating import note_start, shown_priority, take_ready
 from geartrain.jobserver.rules.long_work import begin
-from geartrain.jobserver.rules.outcome import lose
+from geartrain.jobserver.rules.outcome import stop_expiring
 from geartrain.jobserver.rules.waking import settle_woken, wake
 from geartrain.native import i64
 from geartrain.wire.packets import (
@@ -80,7 +83,8 @@ def choose(state: State, peer: Peer) -> Ability | None:
         if function.ready > 0:
             if state.listed_order:
                 return ability
-            priority: i64 = function.best_priority()
+            gate = function.gate
+            priority: i64 = function.best_priority() if gate is None else shown_priority(state, function, gate)
             if priority < best_priority:
                 best = ability
                 best_priority = priority
@@ -96,15 +100,38 @@ def choose(state: State, peer: Peer) -> Ability | None:
         ability = ability.next
     if best is not None:
         peer.had_turn = True
-        if best.next is not None:
+        if best.next is not None and not _goes_on(peer, best):
             rotate(best)
     return best
 
 
+def _goes_on(peer: Peer, ability: Ability) -> bool:
+    """Whether the function whose turn it is has the next one too, since its weight gives it several in a row."""
+    policy = ability.function.policy
+    if policy is None or policy.weight == 1:
+        peer.turns = 0
+        return False
+    peer.turns = peer.turns + 1 if peer.first_ability is ability else 1
+    if peer.turns < policy.weight:
+        if peer.first_ability is not ability:
+            rotate_to_front(ability)
+        return True
+    peer.turns = 0
+    return False
+
+
 def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
     function = ability.function
-    job = take_next(function.queue(function.best_priority()))
-    function.queued -= 1
+    gate = function.gate
+    if gate is None:
+        job = take_next(function.queue(function.best_priority()))
+        function.queued -= 1
+    else:
+        ready = take_ready(state, function, gate)
+        if ready is None:
+            peer.send(_NO_JOB_PACKET)
+            return
+        job = ready
     start(state, peer, job)
     if job.stored == SPILLED:
         peer.send(_NO_JOB_PACKET)  # in case the workload can't be read
@@ -131,15 +158,24 @@ def start(state: State, peer: Peer, job: Job) -> None:
     counters.started += 1
     counters.waited += state.now - job.queued_at
     give_job(peer, job)
+    if job.marks & EXPIRING:
+        stop_expiring(state, job)
+    if function.gate is not None:
+        note_start(state, function, function.gate, job)
     if peer.revoked is not None:
         state.unrevoke(peer, job.number)
 
 
 def start_time(state: State, job: Job, ability: Ability) -> None:
-    """From now on a job's time limit counts, if its worker has set one (section 3.6)."""
-    if ability.timeout > 0:
-        job.timed = True
-        state.timeouts.add(state.now + ability.timeout, job.number, job.assignments)
+    """From now on a job's time limit counts: its worker's (section 3.6), else its policy's."""
+    timeout = ability.timeout
+    if timeout <= 0:
+        policy = job.function.policy
+        if policy is None or policy.timeout <= 0:
+            return
+        timeout = policy.timeout
+    job.timed = True
+    state.timeouts.add(state.now + timeout, job.number, job.assignments)
 
 
 def assignment_packet(state: State, job: Job, type: i64, size: i64) -> bytes:

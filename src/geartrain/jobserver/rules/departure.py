@@ -9,8 +9,9 @@ from geartrain.jobserver.half_sent import forget_half_sent
 from geartrain.jobserver.links import unsubscribe
 from geartrain.jobserver.model import REVOKED_COST, RUNNING, SUBSCRIBER_COST
 from geartrain.jobserver.rules.assignment import forget_ability
+from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.long_work import begin
-from geartrain.jobserver.rules.outcome import ABANDONED, finish, lose
+from geartrain.jobserver.rules.outcome import ABANDONED, finish
 from geartrain.jobserver.rules.waking import settle_woken, wake
 
 if TYPE_CHECKING:

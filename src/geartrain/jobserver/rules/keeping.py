@@ -8,10 +8,9 @@ from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import cost
 from geartrain.jobserver.model import WAITING
-from geartrain.jobserver.records import is_kind
+from geartrain.jobserver.records import Record, is_kind
 
 if TYPE_CHECKING:
-    from geartrain.jobserver.records import Record
     from geartrain.jobserver.state import State
 
 
@@ -30,6 +29,12 @@ def keep(state: State, record: Record, number: int = 0) -> bool:
             return False
         if not state.has_room(cost(record) - cost(state.records.get(record.kind, record.key))):
             return False
+    put(state, record, number)
+    return True
+
+
+def put(state: State, record: Record, number: int = 0) -> None:
+    """As ``keep``, whether there is room or not: what must not be lost, and is bounded by whoever keeps it."""
     state.memory += state.records.put(record)
     if state.durable:
         job = state.jobs.get(number) if number > 0 else None
@@ -37,7 +42,17 @@ def keep(state: State, record: Record, number: int = 0) -> bool:
             state.changes.keep_with(number, record)
         else:
             state.changes.records[record.kind, record.key] = record
-    return True
+
+
+def put_in_memory(state: State, record: Record) -> None:
+    """Hold a record that the store is not to have: it is about a job that is not there either."""
+    state.memory += state.records.put(record)
+
+
+def forget(state: State, kind: str, key: bytes) -> None:
+    """Keep a record no longer, if there is one."""
+    if state.records.get(kind, key) is not None:
+        put(state, Record(kind, key, None))
 
 
 @final

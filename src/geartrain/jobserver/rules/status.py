@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.chores import Chore
-from geartrain.jobserver.model import RUNNING
+from geartrain.jobserver.model import DEAD, RUNNING
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.native import i64
 from geartrain.wire.packets import STATUS_RES, STATUS_RES_UNIQUE, pack_response
@@ -64,7 +64,7 @@ class StatusOfUnique(Chore):
 
 
 def _status_of(job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
-    if job is None:
+    if job is None or job.state == DEAD:
         return b"0", b"0", b"0", b"0"
     running = b"1" if job.state == RUNNING else b"0"
     return b"1", running, b"%d" % unsigned(job.numerator), b"%d" % unsigned(job.denominator)

@@ -9,6 +9,7 @@ from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.links import find_ability
 from geartrain.jobserver.model import (
+    DEAD,
     ENDED,
     RUNNING,
     SPILLED,
@@ -21,7 +22,7 @@ from geartrain.jobserver.records import POSITION_BITS
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
-from geartrain.jobserver.rules.submission import BY_WORKLOAD, delay, enqueue, note_key
+from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
 from geartrain.wire.packets import ERROR, pack_response
 
 if TYPE_CHECKING:
@@ -184,6 +185,9 @@ def _refuse(state: State, job: Job, reason: str) -> None:
         open_replies(job)
         return
     replace_replies(job, pack_response(ERROR, b"QUEUE_ERROR", b"The job could not be stored: " + reason.encode()))
+    if job.state == DEAD:
+        state.event("dead_letter_unstored", None, {"handle": state.shown_handle(job), "reason": reason})
+        return
     job.background = False
     job.function.counters.refused += 1
     if job.subscribers is None and job.state != RUNNING:
@@ -209,6 +213,9 @@ def restore(state: State, stored: StoredJob) -> None:
         note_key(function, job, key)
     if stored.number >= state.next_number:
         state.next_number = stored.number + 1
+    policy = function.policy
+    if policy is not None and policy.expires > 0 and stored.attempts == 0:
+        begin_expiring(state, job, policy.expires)
     if stored.due > state.wall:
         delay(state, job)
     else:

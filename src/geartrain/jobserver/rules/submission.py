@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver.agenda import Source
-from geartrain.jobserver.chores import ITERATION_COST
-from geartrain.jobserver.links import append_job, remove_job, subscribe
+from geartrain.jobserver.links import subscribe
 from geartrain.jobserver.model import (
-    DELAYED,
     HIGH,
     LOW,
     NORMAL,
-    QUEUED,
     STORED,
     SUBSCRIBER_COST,
     UNSTORED,
     Job,
     job_cost,
 )
-from geartrain.jobserver.rules.waking import wake
+from geartrain.jobserver.policy import DROPPED
+from geartrain.jobserver.rules.attempts import end_waiting
+from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
 from geartrain.jobserver.schedule import next_match
 from geartrain.native import i64, u8
 from geartrain.wire.packets import (
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from geartrain.jobserver.state import State
 
 NOTHING: Final = b""
-BY_WORKLOAD: Final = b"-"
 QUEUE_ERROR: Final = b"QUEUE_ERROR"
 MAX_SUBSCRIBERS: Final = 100_000  # clients that may wait for one job, so that all of them are told soon
 
@@ -148,7 +145,13 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         return
 
     limit: i64 = function.limit(i64(priority))
-    if limit > 0 and function.total >= limit:
+    policy = function.policy
+    if (limit > 0 and function.total >= limit) or (
+        policy is not None
+        and policy.queue > 0
+        and function.total >= policy.queue
+        and not (policy.drops_oldest and _drop_oldest(state, function, i64(priority)))
+    ):
         function.counters.refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
         return
@@ -181,19 +184,29 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if background and state.durable:
         state.changes.add(job)
         _defer(peer, job)
+    if policy is not None and policy.expires > 0:
+        begin_expiring(state, job, policy.expires)
     if due > 0:
         delay(state, job)
     else:
         enqueue(state, job)
 
 
-def note_key(function: Function, job: Job, key: bytes) -> None:
-    """Later submissions with the same key join this job; no other one has it."""
-    table = function.workloads if job.unique is BY_WORKLOAD else function.uniques
-    table[key] = job
-    count: i64 = len(table)
-    if count > function.most_keys:
-        function.most_keys = count
+def _drop_oldest(state: State, function: Function, priority: i64) -> bool:
+    """Make room in a full queue: of the jobs that wait, and are no better than the new one, the oldest goes.
+
+    One of lower priority goes first. False: none can go, since all others run, are delayed or wait for their key.
+    """
+    job = function.low.first
+    if job is None and priority <= NORMAL:
+        job = function.normal.first
+    if job is None and priority == HIGH:
+        job = function.high.first
+    if job is None:
+        return False
+    function.counters.dropped += 1
+    end_waiting(state, job, DROPPED)
+    return True
 
 
 def _defer(peer: Peer, job: Job) -> None:
@@ -201,50 +214,6 @@ def _defer(peer: Peer, job: Job) -> None:
     reply = peer.defer()
     reply.next_of_job = job.deferred
     job.deferred = reply
-
-
-def enqueue(state: State, job: Job) -> None:
-    """Make a job grabbable, at the end of its queue, and wake a worker for it."""
-    function = job.function
-    job.state = QUEUED
-    job.queued_at = state.now
-    append_job(function.queue(i64(job.priority)), job)
-    function.queued += 1
-    if function.first_sleeper is not None:
-        wake(state, function)
-
-
-def delay(state: State, job: Job) -> None:
-    """Keep a job out of its queue until it is ``due``."""
-    job.state = DELAYED
-    append_job(job.function.later, job)
-    state.delayed.add(job.due, job.number, 0)
-
-
-@final
-class DelayedJobs(Source):
-    """Puts the jobs whose time has come into their queues; of very many some wait for the next iteration."""
-
-    def __init__(self, state: State) -> None:
-        super().__init__()
-        self.state: State = state
-
-    def next_at(self) -> float:
-        at = self.state.delayed.next_at()
-        return 0.0 if at == 0 else self.state.now + max(at - self.state.wall, 0.0)
-
-    def run(self) -> None:
-        state = self.state
-        if not (state.delayed.heap or state.delayed.old):
-            return
-        number = state.delayed.pop_due(state.wall)
-        while number >= 0:
-            job = state.jobs.get(number)
-            assert job is not None
-            remove_job(job.function.later, job)
-            enqueue(state, job)
-            state.cost += 20
-            number = state.delayed.pop_due(state.wall) if state.cost < ITERATION_COST else -1
 
 
 def _join(state: State, peer: Peer, job: Job, background: bool) -> None:

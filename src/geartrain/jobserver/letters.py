@@ -1,0 +1,158 @@
+"""Dead letters and the history of attempts: what is kept of jobs that did not succeed, as records and in memory.
+
+A dead letter is its job, in the state DEAD, and a record that says why. So its workload stays wherever it is, and a
+restart finds both. The attempts of a job are one record, to which each attempt adds a line.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from struct import Struct
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.deadlines import Deadlines
+from geartrain.native import i64
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.model import Function, Job
+
+DEAD_KIND: Final = "dead"
+ATTEMPTS_KIND: Final = "attempts"
+LONGEST_TEXT: Final = 64 * 1024  # bytes that are kept of the text with which a job ended
+LONGEST_LINE: Final = 1024  # and of that of an attempt
+MAX_LINES: Final = 100  # the last attempts of a job
+DEAD_COST: Final = 400
+
+_LETTER: Final = Struct(">Bd")  # reason, time of death
+_ATTEMPT: Final = Struct(">IBddHH")  # number, reason, start, end, lengths of worker and text
+
+
+def number_key(number: i64) -> bytes:
+    """The key of a record about the job of this number."""
+    return int(number).to_bytes(8, "big")
+
+
+def number_of(key: bytes) -> int:
+    """The number in the key of a record; 0 if it has none."""
+    return int.from_bytes(key, "big") if len(key) == 8 and key[0] < 0x80 else 0
+
+
+@final
+class Attempt:
+    """One try of a job that did not succeed; Unix times, the reason as ``policy`` numbers them."""
+
+    def __init__(self, number: int, reason: int, started: float, ended: float, worker: bytes, text: bytes) -> None:
+        self.number = number
+        self.reason = reason
+        self.started = started
+        self.ended = ended
+        self.worker = worker
+        self.text = text
+
+
+def pack_attempt(attempt: Attempt) -> bytes:
+    """An attempt as a line of its job's record."""
+    worker, text = attempt.worker[:256], attempt.text[:LONGEST_LINE]
+    head = _ATTEMPT.pack(attempt.number, attempt.reason, attempt.started, attempt.ended, len(worker), len(text))
+    return head + worker + text
+
+
+def unpack_attempts(value: bytes) -> list[Attempt]:
+    """The attempts of a record, the first one first; what makes no sense ends it."""
+    attempts: list[Attempt] = []
+    at = 0
+    while at + _ATTEMPT.size <= len(value):
+        number, reason, started, ended, worker, text = _ATTEMPT.unpack_from(value, at)
+        at += _ATTEMPT.size
+        if at + worker + text > len(value):
+            break
+        attempts.append(
+            Attempt(number, reason, started, ended, value[at : at + worker], value[at + worker : at + worker + text])
+        )
+        at += worker + text
+    return attempts
+
+
+def pack_letter(reason: int, died: float, text: bytes) -> bytes:
+    """What the record of a dead letter holds."""
+    return _LETTER.pack(reason, died) + text[:LONGEST_TEXT]
+
+
+@final
+class DeadLetter:
+    """A job that is dead: when, why, and with which text."""
+
+    def __init__(self, job: Job, value: bytes) -> None:
+        self.job: Job = job
+        reason, died = _LETTER.unpack_from(value) if len(value) >= _LETTER.size else (0, 0.0)
+        self.reason: int = reason
+        self.died: float = died
+        self.text: bytes = value[_LETTER.size :]
+        self.until: float = 0.0  # Unix time; 0: its time is over
+
+
+@final
+class Paced:
+    """Dead letters that are tried again one by one, ``interval`` seconds apart; the next one at ``at`` (monotonic)."""
+
+    def __init__(self, numbers: list[int], interval: float, at: float) -> None:
+        self.numbers: list[int] = numbers
+        self.next: int = 0  # place in the list
+        self.interval: float = interval
+        self.at: float = at
+
+
+@final
+class DeadLetters:
+    """All dead letters by number, the longest dead first; also those of each function."""
+
+    def __init__(self) -> None:
+        self.all: OrderedDict[int, DeadLetter] = OrderedDict()
+        self.of_function: dict[Function, OrderedDict[int, None]] = {}
+        self.deadlines: Deadlines = Deadlines(self._is_live)  # in Unix time
+        self.paced: list[Paced] = []
+
+    def put(self, letter: DeadLetter, until: float) -> i64:
+        """A job is dead, until this Unix time; what that takes of the memory limit."""
+        job = letter.job
+        number = int(job.number)
+        letter.until = until
+        self.all[number] = letter
+        numbers = self.of_function.get(job.function)
+        if numbers is None:
+            numbers = OrderedDict()
+            self.of_function[job.function] = numbers
+        numbers[number] = None
+        self.deadlines.add(until, number, 0)
+        return DEAD_COST + len(letter.text)
+
+    def drop(self, job: Job) -> i64:
+        """A job is dead no longer, or is forgotten; what that frees of the memory limit."""
+        number = int(job.number)
+        letter = self.all.pop(number, None)
+        if letter is None:
+            return 0
+        numbers = self.of_function[job.function]
+        del numbers[number]
+        if not numbers:
+            del self.of_function[job.function]
+        if letter.until > 0:
+            self.deadlines.drop()
+        return DEAD_COST + len(letter.text)
+
+    def count(self, function: Function) -> i64:
+        """How many there are of a function."""
+        numbers = self.of_function.get(function)
+        return 0 if numbers is None else len(numbers)
+
+    def oldest(self, function: Function) -> DeadLetter | None:
+        """The longest dead of a function."""
+        numbers = self.of_function.get(function)
+        if numbers is None:
+            return None
+        for number in numbers:
+            return self.all[number]
+        return None
+
+    def _is_live(self, number: int, _: int) -> bool:
+        return number in self.all

@@ -1,0 +1,314 @@
+"""Which of a function's jobs may start: what pauses, concurrency, rates and the limits of keys let through.
+
+A gate only counts (``gates``). Here the counts follow what happens to jobs, and when a limit lets something through
+again, because a job has ended or time has passed, workers are woken for it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.jobserver.agenda import Source
+from geartrain.jobserver.chores import ITERATION_COST, Chore
+from geartrain.jobserver.gates import (
+    block,
+    blocking_slot,
+    count_ready,
+    fit_gate,
+    free_places,
+    has_place,
+    is_counted,
+    key_of,
+    make_slot,
+    mark_counted,
+    move_back,
+    refit_slot,
+    release_blocked,
+    settle,
+    slot_of,
+    unblock,
+    uncount_ready,
+    unmark,
+)
+from geartrain.jobserver.links import take_next
+from geartrain.jobserver.model import HIGH, KEY_SLOT_COST, LOW, NORMAL
+from geartrain.jobserver.rules.long_work import begin
+from geartrain.jobserver.rules.waking import wake
+from geartrain.native import i64
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.model import Function, Gate, Job, KeySlot
+    from geartrain.jobserver.state import State
+
+_TRIES: Final = 100  # jobs that are looked at for one that may start
+_SLOTS_AT_ONCE: Final = 100
+
+
+def may_queue(state: State, function: Function, gate: Gate, job: Job) -> bool:
+    """A job is to stand in its queue: False if it is put into that of its key, for as many of it run or may."""
+    key = key_of(gate.separator, job)
+    if not key:
+        return True
+    slot = slot_of(gate, key)
+    if slot is None:
+        slot = _new_slot(state, gate, key)
+    if has_place(gate, slot, i64(job.priority), state.now):
+        count_ready(gate, slot, job)
+        settle(gate, slot, state.now)
+        return True
+    block(gate, slot, job)
+    _watch(state, function, gate, slot)
+    return False
+
+
+def take_ready(state: State, function: Function, gate: Gate) -> Job | None:
+    """Take the next job that may start out of its queue; None if there is none, or none is found soon.
+
+    A job may stand in the queue though its key has no place left: a better one of the key has been started since, or
+    it was there before the limit. It goes to its key's queue.
+    """
+    if gate.ready(function.queued, function.running) <= 0:
+        return None
+    left: i64 = _TRIES
+    while function.queued > 0 and left > 0:
+        left -= 1
+        job = take_next(function.queue(best_priority(state, function, gate)))
+        function.queued -= 1
+        if gate.keys is None:
+            return job
+        key = key_of(gate.separator, job)
+        if not key:
+            return job
+        slot = slot_of(gate, key)
+        if slot is None:
+            slot = _new_slot(state, gate, key)
+        was_counted = is_counted(gate, job)
+        if was_counted:
+            uncount_ready(gate, slot, job)
+        if free_places(gate, slot, state.now) > 0:
+            settle(gate, slot, state.now)
+            return job
+        block(gate, slot, job, first=was_counted)
+        settle(gate, slot, state.now)
+        _watch(state, function, gate, slot)
+        state.cost += 3
+    return None
+
+
+def best_priority(state: State, function: Function, gate: Gate) -> i64:
+    """The priority whose queue has the next job; a low job that has aged goes as a normal one that came when it did."""
+    if function.high.count > 0:
+        return HIGH
+    low = function.low.first
+    normal = function.normal.first
+    if low is None:
+        return NORMAL
+    if normal is None:
+        return LOW
+    is_aged = gate.ageing > 0 and low.queued_at + gate.ageing <= state.now
+    return LOW if is_aged and low.queued_at <= normal.queued_at else NORMAL
+
+
+def shown_priority(state: State, function: Function, gate: Gate) -> i64:
+    """The priority that the function's next job has beside those of other functions."""
+    priority: i64 = best_priority(state, function, gate)
+    if priority == LOW and gate.ageing > 0:
+        low = function.low.first
+        if low is not None and low.queued_at + gate.ageing <= state.now:
+            return NORMAL
+    return priority
+
+
+def note_start(state: State, function: Function, gate: Gate, job: Job) -> None:
+    """A job that was taken by ``take_ready``, or given otherwise, has started."""
+    bucket = gate.bucket
+    if bucket is not None:
+        bucket.fill(state.now)
+        bucket.take()
+        gate.tokens = bucket.fill(state.now)
+        if gate.tokens <= 0 and gate.timer == 0:
+            gate.timer = bucket.next_at()
+            state.gate_timers.add(gate.timer, function, None)
+    if gate.keys is None:
+        return
+    key = key_of(gate.separator, job)
+    if not key:
+        return
+    slot = slot_of(gate, key)
+    if slot is None:
+        slot = _new_slot(state, gate, key)
+    slot.running += 1
+    mark_counted(gate, job)
+    if slot.bucket is not None:
+        slot.bucket.fill(state.now)
+        slot.bucket.take()
+    settle(gate, slot, state.now)
+    _watch(state, function, gate, slot)
+
+
+def note_end(state: State, function: Function, gate: Gate, job: Job) -> None:
+    """A running job has been taken from its worker: others may start in its place."""
+    if is_counted(gate, job):
+        slot = slot_of(gate, key_of(gate.separator, job))
+        unmark(job)
+        if slot is not None:
+            slot.running -= 1
+            _let_through(state, function, gate, slot)
+    if function.first_sleeper is not None:
+        wake(state, function)
+
+
+def note_unqueued(state: State, function: Function, gate: Gate, job: Job) -> None:
+    """A job has left its function's queue without starting."""
+    if is_counted(gate, job):
+        slot = slot_of(gate, key_of(gate.separator, job))
+        if slot is not None:
+            uncount_ready(gate, slot, job)
+            _let_through(state, function, gate, slot)
+            if function.first_sleeper is not None:
+                wake(state, function)
+
+
+def leave_blocked(state: State, function: Function, gate: Gate, job: Job) -> None:
+    """A blocked job leaves its key's queue without starting."""
+    slot = blocking_slot(gate, job)
+    assert slot is not None
+    unblock(gate, slot, job)
+    if gate.keys is not None and gate.keys.get(slot.key) is slot:
+        _drop_if_empty(state, gate, slot)
+
+
+def _new_slot(state: State, gate: Gate, key: bytes) -> KeySlot:
+    state.memory += KEY_SLOT_COST
+    return make_slot(gate, key, state.now)
+
+
+def _let_through(state: State, function: Function, gate: Gate, slot: KeySlot) -> None:
+    """Whatever of a key may start now moves into the function's queues."""
+    if not release_blocked(function, gate, slot, state.now) and slot.timer == 0:
+        slot.timer = state.now
+        state.gate_timers.add(slot.timer, function, slot)
+    settle(gate, slot, state.now)
+    _watch(state, function, gate, slot)
+
+
+def _watch(state: State, function: Function, gate: Gate, slot: KeySlot) -> None:
+    """Look at a key again when its rate lets one more through, and forget one that has nothing to count."""
+    if slot.timer > 0:
+        return
+    bucket = slot.bucket
+    if bucket is not None and slot.blocked + slot.ready > slot.startable and bucket.fill(state.now) <= 0:
+        slot.timer = bucket.next_at()
+        state.gate_timers.add(slot.timer, function, slot)
+    elif slot.running == 0 and slot.ready == 0 and slot.blocked == 0:
+        if bucket is not None and bucket.fill(state.now) < bucket.burst:
+            slot.timer = bucket.full_at()
+            state.gate_timers.add(slot.timer, function, slot)
+        else:
+            _drop_if_empty(state, gate, slot)
+
+
+def _drop_if_empty(state: State, gate: Gate, slot: KeySlot) -> None:
+    keys = gate.keys
+    if keys is None or slot.timer > 0 or slot.running + slot.ready + slot.blocked > 0:
+        return
+    bucket = slot.bucket
+    if bucket is not None and bucket.fill(state.now) < bucket.burst:
+        return  # its last starts still count; ``_watch`` has seen to its end
+    if keys.get(slot.key) is slot:
+        del keys[slot.key]
+        state.memory -= KEY_SLOT_COST
+
+
+def refit(state: State, function: Function) -> None:
+    """The function's policy has changed: its gate follows, and what may start now is started."""
+    before = function.gate
+    had_keys = before is not None and before.keys is not None
+    fit_gate(function, state.now)
+    gate = function.gate
+    if gate is not None and gate.bucket is not None and gate.tokens <= 0 and gate.timer == 0:
+        gate.timer = gate.bucket.next_at()
+        state.gate_timers.add(gate.timer, function, None)
+    if gate is not None and (gate.leaving is not None or (had_keys and gate.keys is not None)):
+        begin(state, Refitting(state, function, gate))
+    if function.first_sleeper is not None:
+        wake(state, function)
+
+
+@final
+class Refitting(Chore):
+    """Jobs move back from the queues of keys that are no more; other keys get their new limits; some at a time."""
+
+    def __init__(self, state: State, function: Function, gate: Gate) -> None:
+        super().__init__(None)
+        self.state: State = state
+        self.function: Function = function
+        self.gate: Gate = gate
+        self.slots: list[KeySlot] = [] if gate.keys is None else list(gate.keys.values())
+
+    def step(self) -> bool:
+        state, function, gate = self.state, self.function, self.gate
+        left = _SLOTS_AT_ONCE
+        leaving = gate.leaving
+        while leaving and left > 0:
+            slot = next(iter(leaving.values()))
+            state.cost += 20 + 4 * int(slot.blocked)
+            if not move_back(function, gate, slot):
+                return False
+            del leaving[slot.key]
+            state.memory -= KEY_SLOT_COST
+            left -= 1
+        if leaving:
+            return False
+        gate.leaving = None
+        while self.slots and left > 0:
+            slot = self.slots.pop()
+            if gate.keys is not None and gate.keys.get(slot.key) is slot:
+                refit_slot(gate, slot, state.now)
+                _let_through(state, function, gate, slot)
+            state.cost += 20
+            left -= 1
+        if self.slots:
+            return False
+        policy = function.policy
+        if function.gate is gate and not gate.paused and (policy is None or not policy.is_gated):
+            function.gate = None
+        if function.first_sleeper is not None:
+            wake(state, function)
+        return True
+
+
+@final
+class GateTimers(Source):
+    """Lets more through when a rate allows it."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self.state: State = state
+
+    def next_at(self) -> float:
+        heap = self.state.gate_timers.heap
+        return heap[0][0] if heap else 0.0
+
+    def run(self) -> None:
+        state = self.state
+        timers = state.gate_timers
+        while timers.heap and timers.heap[0][0] <= state.now and state.cost < ITERATION_COST:
+            number = heapq.heappop(timers.heap)[1]
+            function, slot = timers.meant.pop(number)
+            state.cost += 20
+            gate = function.gate
+            if slot is not None:
+                slot.timer = 0.0
+                if gate is not None and gate.keys is not None and gate.keys.get(slot.key) is slot:
+                    _let_through(state, function, gate, slot)
+            elif gate is not None:
+                gate.timer = 0.0
+                if gate.bucket is not None:
+                    gate.tokens = gate.bucket.fill(state.now)
+                    if gate.tokens <= 0:
+                        gate.timer = gate.bucket.next_at()
+                        timers.add(gate.timer, function, None)
+            if function.first_sleeper is not None:
+                wake(state, function)
