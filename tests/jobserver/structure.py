@@ -30,6 +30,7 @@ from geartrain.jobserver.model import (
     SUBSCRIBER_COST,
     function_cost,
 )
+from geartrain.jobserver.results import WAIT_COST
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer, Peer
@@ -52,13 +53,14 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
     _check_woken(server)
     _check_deadlines(server, jobs)
     _check_letters(server, jobs)
+    _check_results(server, jobs)
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
         function_cost(name) for name in server.functions
     ) + sum(
         ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers
     ) + sum(int(cost(record)) for of_kind in server.records.kinds.values() for record in of_kind.values()) + sum(
         DEAD_COST + len(letter.text) for letter in server.dead.all.values()
-    ) + KEY_SLOT_COST * sum(
+    ) + WAIT_COST * sum(len(waits) for waits in server.results.waits.values()) + KEY_SLOT_COST * sum(
         len(function.gate.keys or ()) + len(function.gate.leaving or ())
         for function in server.functions.values()
         if function.gate is not None
@@ -170,6 +172,16 @@ def _check_gate(server: JobServer, function: Function, jobs: list[Job]) -> None:
             }
             assert queue.count == len(members)
         assert states or slot.bucket is not None, f"nothing of {key!r} is left, and it is remembered"
+
+
+def _check_results(server: JobServer, jobs: list[Job]) -> None:
+    results = server.results
+    assert set(results.by_number) == {number_of(key) for key in server.records.kinds.get("result", {})}
+    assert results.size == sum(result.cost for result in results.by_number.values()) <= server.settings.max_results
+    assert all(results.by_number[result.number] is result for result in results.by_key.values())
+    assert set(results.waits) <= {job.number for job in jobs if job.state != DEAD}
+    waiting = {(peer, number) for peer in server.peers for number in peer.awaited or ()}
+    assert waiting == {(reply.outbox, number) for number, waits in results.waits.items() for reply in waits}
 
 
 def _check_letters(server: JobServer, jobs: list[Job]) -> None:

@@ -104,8 +104,8 @@ THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
 
 _FOR_THE_RULES = (
     "store_timeout", "spill_above", "job_retries", "worker_wakeup", "wake_timeout", "exact_timeouts", "exceptions",
-    "max_line", "max_function", "max_unique", "max_functions", "max_abilities", "forget_after", "max_memory",
-    "max_unsent", "max_half_sent", "packet_timeout",
+    "max_results", "max_line", "max_function", "max_unique", "max_functions", "max_abilities", "forget_after",
+    "max_memory", "max_unsent", "max_half_sent", "packet_timeout",
 )  # fmt: skip
 """Options that the job server's settings have by the same name and in the same form."""
 
@@ -204,6 +204,9 @@ class Config(BaseSettings):
         default_factory=lambda: ByteSize(memory_bytes() // 2),
         le=2**62,
         description="Memory for jobs, functions and abilities; beyond it peers get QUEUE_ERROR. 0 for no limit.",
+    )
+    max_results: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
+        ByteSize(256 * 1024**2), le=2**62, description="Results that are kept; the oldest make room. 0 for none."
     )
     max_half_sent: Annotated[ByteSize, Flag(_LIMITS, metavar="SIZE")] = Field(
         ByteSize(1024**3), le=2**62, description="Half-sent packets of all peers together; 0 for no limit."

@@ -31,6 +31,10 @@ class Counters:
         self.dropped: i64 = 0  # jobs that gave way to others in a full queue
         self.buried: i64 = 0  # jobs that became dead letters, failed among them
         self.revived: i64 = 0  # dead letters that were tried again
+        self.results_kept: i64 = 0
+        self.results_too_large: i64 = 0  # for their policy, or for the memory
+        self.result_hits: i64 = 0  # submissions that were answered with a result that was kept
+        self.result_misses: i64 = 0
         self.waited: float = 0.0  # seconds in a queue before each start, all of them together
         self.ran: float = 0.0  # seconds from each start to the end of the job or the loss of its worker
 
@@ -51,6 +55,10 @@ class Counters:
         self.dropped += other.dropped
         self.buried += other.buried
         self.revived += other.revived
+        self.results_kept += other.results_kept
+        self.results_too_large += other.results_too_large
+        self.result_hits += other.result_hits
+        self.result_misses += other.result_misses
         self.waited += other.waited
         self.ran += other.ran
 

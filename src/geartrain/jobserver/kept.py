@@ -57,14 +57,13 @@ class KeptRecords:
             self.deadlines.drop()
         return cost(record)
 
-    def drop_expired(self, now: float) -> i64:
-        """Drop one record whose time has come; how much memory that frees, 0 if there is none."""
+    def drop_expired(self, now: float) -> Record | None:
+        """Drop one record whose time has come, if there is one."""
         record = self._expiring.pop(self.deadlines.pop_due(now), None)
-        if record is None:
-            return 0
-        del self._numbers[record]
-        del self.kinds[record.kind][record.key]
-        return cost(record)
+        if record is not None:
+            del self._numbers[record]
+            del self.kinds[record.kind][record.key]
+        return record
 
     def _is_live(self, number: int, _: int) -> bool:
         return number in self._expiring

@@ -68,6 +68,7 @@ class Outbox:
         self.cut: i64 = 0  # bytes of the first piece that have been taken
         self.given: i64 = 0  # bytes that were taken last
         self.largest: i64 = 0  # bytes of the largest piece that is big, since the driver last set it to 0
+        self.awaited: dict[int, None] | None = None  # numbers of jobs whose results it waits for
         self.touched: bool = False
         self.full: bool = False  # set by the driver: the outlet takes nothing now
         self.big: bool = False  # whether one of the pieces is written as it is

@@ -49,6 +49,7 @@ class Settings:
         self.max_abilities: int = 20_000  # functions of one connection
         self.forget_after: float = 600.0  # a function without jobs, workers and limits is forgotten then
         self.max_memory: int = 4 * 1024**3  # jobs, functions and what workers can do, together; 0: no limit
+        self.max_results: int = 256 * 1024**2  # results that are kept; 0: none
         self.max_unsent: int = 64 * 1024**2  # what a peer that does not read may be sent by others
         self.max_half_sent: int = 1024**3  # half-sent packets of all peers together; 0: no limit
         self.packet_timeout: float = 60.0  # for a half-sent packet, plus a second for each 64 KiB of it

@@ -23,6 +23,7 @@ from geartrain.jobserver.letters import DeadLetters
 from geartrain.jobserver.model import DELAYED, EXPIRING, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
 from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.policies import Policies
+from geartrain.jobserver.results import Results
 from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
@@ -86,6 +87,7 @@ class State:
         self.policies: Policies = Policies(settings.policies)
         self.gate_timers: GateTimers = GateTimers()
         self.dead: DeadLetters = DeadLetters()
+        self.results: Results = Results()
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
         self.half_sent_checked_at: float = 0.0
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.rights import OPERATE, READ
-from geartrain.jobserver.rules import job_commands, policy_commands
+from geartrain.jobserver.rules import job_commands, policy_commands, result_commands
 from geartrain.jobserver.rules.answers import OK, list_lines
 from geartrain.jobserver.rules.departure import hang_up
 from geartrain.jobserver.rules.long_work import begin
@@ -251,8 +251,9 @@ COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], in
     b"cancel": (_cancel, OPERATE, 2),
     **policy_commands.COMMANDS,
     **job_commands.COMMANDS,
+    **result_commands.COMMANDS,
 }
 """Each text command: its rule, the right it needs, and how many arguments make it known."""
 
-WORDY: Final = frozenset((*policy_commands.COMMANDS, *job_commands.COMMANDS))
+WORDY: Final = frozenset((*policy_commands.COMMANDS, *job_commands.COMMANDS, *result_commands.COMMANDS))
 """Commands that gearmand does not have, and that may have any number of words."""

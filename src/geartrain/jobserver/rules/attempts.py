@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.jobserver import results
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.letters import ATTEMPTS_KIND, MAX_LINES, Attempt, number_key, pack_attempt, unpack_attempts
 from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, UNSTORED, Job
-from geartrain.jobserver.policy import EXCEPTION, EXPIRED, LOST, REJECT, RETRY, TIMEOUT
+from geartrain.jobserver.policy import EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
 from geartrain.jobserver.records import Record
 from geartrain.jobserver.rules.dead_letters import bury
 from geartrain.jobserver.rules.keeping import put, put_in_memory
@@ -24,6 +25,7 @@ from geartrain.jobserver.rules.outcome import (
     tell_exception,
 )
 from geartrain.jobserver.rules.queueing import delay, enqueue, leave_queue
+from geartrain.jobserver.rules.results import keep_result, tell_result
 from geartrain.native import i64, u8
 from geartrain.wire.text import as_text
 
@@ -143,6 +145,11 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
     function = job.function
     policy = function.policy
     tell_exception(state, job, text)
+    kept = text or (REASONS[int(reason)].encode() if reason not in (FAIL, EXCEPTION) else b"")
+    if policy is not None and policy.results > 0:
+        keep_result(state, job, policy, results.FAILED, kept)
+    if state.results.waits:
+        tell_result(state, job, results.FAILED, kept)
     if reason == TIMEOUT:
         function.counters.timed_out += 1
     if policy is not None and policy.dead > 0:

@@ -12,6 +12,7 @@ from geartrain.jobserver.rules.assignment import forget_ability
 from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import ABANDONED, finish
+from geartrain.jobserver.rules.results import forget_waits
 from geartrain.jobserver.rules.waking import settle_woken, wake
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def retire(state: State, peer: Peer) -> None:
     if peer.revoked is not None:
         state.memory -= REVOKED_COST * len(peer.revoked)
         peer.revoked = None
+    if peer.awaited is not None:
+        forget_waits(state, peer)
     begin(state, Departure(state, peer))
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import cost
+from geartrain.jobserver.letters import number_of
 from geartrain.jobserver.model import WAITING
 from geartrain.jobserver.records import Record, is_kind
+from geartrain.jobserver.results import RESULT_KIND
 
 if TYPE_CHECKING:
     from geartrain.jobserver.state import State
@@ -71,8 +73,10 @@ class ExpiredRecords(Source):
         state = self.state
         if state.records.deadlines.next_at() == 0:
             return
-        freed = state.records.drop_expired(state.wall)
-        while freed > 0:
-            state.memory -= freed
+        record = state.records.drop_expired(state.wall)
+        while record is not None:
+            state.memory -= cost(record)
             state.cost += 20
-            freed = state.records.drop_expired(state.wall) if state.cost < ITERATION_COST else 0
+            if record.kind == RESULT_KIND:
+                state.results.drop(number_of(record.key))
+            record = state.records.drop_expired(state.wall) if state.cost < ITERATION_COST else None

@@ -21,9 +21,11 @@ from geartrain.jobserver.model import (
     UNSTORED,
     Job,
 )
+from geartrain.jobserver.results import FAILED as NOT_COMPLETED
 from geartrain.jobserver.rules.gating import note_end
 from geartrain.jobserver.rules.keeping import forget
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, leave_queue
+from geartrain.jobserver.rules.results import tell_result
 from geartrain.native import i64, u8
 from geartrain.wire.packets import HEADER_SIZE, WORK_EXCEPTION, WORK_FAIL, response_head
 from geartrain.wire.primitives import find_nul
@@ -116,6 +118,8 @@ def finish(state: State, job: Job, outcome: i64) -> None:
         forget(state, ATTEMPTS_KIND, number_key(job.number))
     state.memory -= job.cost()
     let_clients_go(state, job)
+    if state.results.waits:
+        tell_result(state, job, NOT_COMPLETED, b"")  # unless they have been told already
     if job.stored != UNSTORED:
         state.changes.ended(job)
     if job.unique:

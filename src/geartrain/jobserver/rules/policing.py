@@ -14,6 +14,7 @@ from geartrain.jobserver.model import REMEMBERED, Gate
 from geartrain.jobserver.policies import MAX_PATTERNS, MAX_POLICIES
 from geartrain.jobserver.policy import read_policy
 from geartrain.jobserver.records import Record
+from geartrain.jobserver.results import RESULT_KIND, Result
 from geartrain.jobserver.rules.dead_letters import restore_letter
 from geartrain.jobserver.rules.gating import refit
 from geartrain.jobserver.rules.keeping import forget, keep
@@ -170,6 +171,10 @@ def restore(state: State, record: Record) -> None:
         pause(state, state.create_function(record.key), value[_PAUSE.size :], _PAUSE.unpack_from(value)[0])
     elif record.kind == DEAD_KIND:
         restore_letter(state, record)
+    elif record.kind == RESULT_KIND:
+        number = number_of(record.key)
+        if number > 0:
+            state.results.put(Result(number, record))
     elif record.kind == ATTEMPTS_KIND:
         job = state.jobs.get(number_of(record.key))
         if job is None:

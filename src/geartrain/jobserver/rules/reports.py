@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from geartrain.jobserver import results
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import EXCEPTION, FAIL, REJECT, RETRY
 from geartrain.jobserver.rules.attempts import AT_POLICY, end_attempt
 from geartrain.jobserver.rules.outcome import COMPLETED, FAILED, finish, forward, tell_exception, tell_failure
+from geartrain.jobserver.rules.results import keep_result, tell_result
 from geartrain.native import i64
 from geartrain.units import read_seconds
 from geartrain.wire.packets import (
@@ -26,6 +28,7 @@ from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Job, Peer
+    from geartrain.jobserver.policy import Policy
     from geartrain.jobserver.state import State
 
 LONGEST_AFTER: Final = 365 * 86400.0  # seconds that a worker may have its job wait
@@ -66,6 +69,9 @@ def report(state: State, peer: Peer, type: i64) -> None:
             payload = parser.last_argument(cut + 1)
             forward(state, subscriber, type, _RES + data[body - HEADER_SIZE + 4 : cut + 1], payload)
     if type == WORK_COMPLETE:
+        policy = job.function.policy
+        if (policy is not None and policy.results > 0) or state.results.waits:
+            _hand_over(state, job, policy, parser.last_argument(cut + 1) if whole else b"")
         finish(state, job, COMPLETED)
     elif type == WORK_FAIL:
         if is_policed or peer.verdicts:
@@ -77,8 +83,17 @@ def report(state: State, peer: Peer, type: i64) -> None:
         if is_policed:
             end_attempt(state, job, EXCEPTION, parser.last_argument(cut + 1) if whole else b"")
         else:
+            if state.results.waits:
+                tell_result(state, job, results.FAILED, parser.last_argument(cut + 1) if whole else b"")
             state.revoke(peer, number)  # Perl workers send WORK_FAIL after it and die of an ERROR
             finish(state, job, FAILED)
+
+
+def _hand_over(state: State, job: Job, policy: Policy | None, data: bytes) -> None:
+    """A result goes to those who wait for it, and is kept if its policy says so."""
+    if policy is not None and policy.results > 0:
+        keep_result(state, job, policy, results.COMPLETED, data)
+    tell_result(state, job, results.COMPLETED, data)
 
 
 def _judge(state: State, peer: Peer, job: Job, verdict: bytes) -> None:

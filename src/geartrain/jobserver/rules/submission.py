@@ -15,9 +15,11 @@ from geartrain.jobserver.model import (
     Job,
     job_cost,
 )
+from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import DROPPED
 from geartrain.jobserver.rules.attempts import end_waiting
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
+from geartrain.jobserver.rules.results import find_result
 from geartrain.jobserver.schedule import next_match
 from geartrain.native import i64, u8
 from geartrain.wire.packets import (
@@ -31,12 +33,14 @@ from geartrain.wire.packets import (
     SUBMIT_JOB_LOW_BG,
     SUBMIT_JOB_SCHED,
     SUBMIT_REDUCE_JOB_BACKGROUND,
+    WORK_COMPLETE,
     response_head,
 )
 from geartrain.wire.primitives import matches, parse_number
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.results import Result
     from geartrain.jobserver.state import State
 
 NOTHING: Final = b""
@@ -140,12 +144,21 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         present = function.uniques.get(key)
         if present is None:
             workload = parser.last_argument(workload_start)
+    policy = function.policy
+    if policy is not None and policy.results > 0 and due == 0 and unique_size > 0:
+        result = find_result(state, function, policy, unique, key)
+        if result is not None:
+            if result.fresh_until <= state.wall and present is None:
+                if not workload:
+                    workload = parser.last_argument(workload_start)
+                _refresh(state, function, unique, workload, key)
+            _answer(state, peer, result, background)
+            return
     if present is not None:
         _join(state, peer, present, background)
         return
 
     limit: i64 = function.limit(i64(priority))
-    policy = function.policy
     if (limit > 0 and function.total >= limit) or (
         policy is not None
         and policy.queue > 0
@@ -184,12 +197,49 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if background and state.durable:
         state.changes.add(job)
         _defer(peer, job)
-    if policy is not None and policy.expires > 0:
-        begin_expiring(state, job, policy.expires)
+    if policy is not None:
+        if policy.expires > 0:
+            begin_expiring(state, job, policy.expires)
+        if policy.results > 0:
+            function.counters.result_misses += 1
     if due > 0:
         delay(state, job)
     else:
         enqueue(state, job)
+
+
+def _answer(state: State, peer: Peer, result: Result, background: bool) -> None:
+    """Answer a submission with a result that is kept; a background one gets the handle of the job that made it."""
+    if background:
+        handle = state.handles.make(result.number)
+        peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+        return
+    handle = state.handles.make(state.next_number)
+    state.next_number += 1
+    data = result.data
+    created = b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle)
+    head = b"%b%b%b\0" % (created, response_head(WORK_COMPLETE, len(handle) + 1 + len(data)), handle)
+    if len(data) < BIG_PIECE:
+        peer.send(head + data)
+    else:
+        peer.send(head)
+        peer.send(data)
+
+
+def _refresh(state: State, function: Function, unique: bytes, workload: bytes, key: bytes) -> None:
+    """Run a job once more whose result is stale; nobody waits for it, and the store has nothing of it."""
+    cost: i64 = job_cost(len(workload), len(unique), 0, False)
+    if not state.has_room(cost) or state.draining:
+        return
+    job = Job(state.next_number, function, unique, workload, NORMAL, True, state.wall)
+    state.next_number += 1
+    state.memory += cost
+    state.jobs.add(job)
+    function.counters.submitted += 1
+    if function.idle_since > 0:
+        state.note_busy(function)
+    note_key(function, job, key)
+    enqueue(state, job)
 
 
 def _drop_oldest(state: State, function: Function, priority: i64) -> bool:

@@ -1,0 +1,95 @@
+"""Results that are kept: by the number of their job, and by function and unique for the submissions they answer.
+
+A result is a record. What is here is how it is found, and how much all of them take.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from struct import Struct
+from typing import TYPE_CHECKING, Final, final
+
+from geartrain.native import i64
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.outbox import DeferredReply
+    from geartrain.jobserver.records import Record
+
+RESULT_KIND: Final = "result"
+RESULT_COST: Final = 600  # bytes of memory beside its data and key
+WAIT_COST: Final = 400
+LONGEST_KEY: Final = 4096  # of a workload that is its own unique
+
+COMPLETED: Final = 0
+FAILED: Final = 1
+WORDS: Final = (b"completed", b"failed")
+
+_HEAD: Final = Struct(">BdI")  # outcome, until when it is fresh, length of the key
+
+
+def cache_key(function: bytes, unique: bytes, workload: bytes) -> bytes:
+    """By what a result is found for a submission; empty: it is not."""
+    if not unique:
+        return b""
+    if unique == b"-":
+        if not workload or len(workload) > LONGEST_KEY:
+            return b""
+        return b"%b\0-\0%b" % (function, workload)
+    return b"%b\0%b" % (function, unique)
+
+
+def pack_result(outcome: int, fresh_until: float, key: bytes, data: bytes) -> bytes:
+    """What the record of a result holds."""
+    return _HEAD.pack(outcome, fresh_until, len(key)) + key + data
+
+
+@final
+class Result:
+    """How a job ended, and with what; ``fresh_until`` is a Unix time."""
+
+    def __init__(self, number: int, record: Record) -> None:
+        value = record.value or b""
+        outcome, fresh_until, length = _HEAD.unpack_from(value) if len(value) >= _HEAD.size else (FAILED, 0.0, 0)
+        self.number: int = number
+        self.record: Record = record
+        self.outcome: int = outcome if outcome in (COMPLETED, FAILED) else FAILED
+        self.fresh_until: float = fresh_until
+        self.key: bytes = value[_HEAD.size : _HEAD.size + length]
+        self.data_at: int = _HEAD.size + length
+
+    @property
+    def data(self) -> bytes:
+        """The result, or the text with which the job failed."""
+        return (self.record.value or b"")[self.data_at :]
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes it takes."""
+        return RESULT_COST + len(self.record.value or b"")
+
+
+@final
+class Results:
+    """All results, the oldest first, and who waits for those that are not there yet."""
+
+    def __init__(self) -> None:
+        self.by_number: OrderedDict[int, Result] = OrderedDict()
+        self.by_key: dict[bytes, Result] = {}
+        self.size: i64 = 0
+        self.waits: dict[int, list[DeferredReply]] = {}  # by the job's number
+
+    def put(self, result: Result) -> None:
+        """A result is kept; it is the one of its key from now on."""
+        self.drop(result.number)
+        self.by_number[result.number] = result
+        if result.key:
+            self.by_key[result.key] = result
+        self.size += result.cost
+
+    def drop(self, number: int) -> None:
+        """A result is kept no longer."""
+        result = self.by_number.pop(number, None)
+        if result is not None:
+            self.size -= result.cost
+            if result.key and self.by_key.get(result.key) is result:
+                del self.by_key[result.key]

@@ -1,0 +1,136 @@
+"""Results: which are kept, which submissions they answer, and who waits for one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from geartrain.jobserver.letters import number_key
+from geartrain.jobserver.records import Record
+from geartrain.jobserver.results import (
+    COMPLETED,
+    RESULT_COST,
+    RESULT_KIND,
+    WAIT_COST,
+    WORDS,
+    Result,
+    cache_key,
+    pack_result,
+)
+from geartrain.jobserver.rules.keeping import forget, put
+from geartrain.native import i64
+
+if TYPE_CHECKING:
+    from geartrain.jobserver.model import Function, Job, Peer
+    from geartrain.jobserver.policy import Policy
+    from geartrain.jobserver.state import State
+
+MAX_WAITS: Final = 10_000  # peers that may wait for one result
+
+
+def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: bytes) -> None:
+    """Keep how a job ended, if its policy says so and there is room; the oldest results make room for it."""
+    counters = job.function.counters
+    size: i64 = len(data)
+    if size > policy.result_size:
+        counters.results_too_large += 1
+        return
+    limit: i64 = state.settings.max_results
+    key = cache_key(job.function.name, job.unique, job.workload)
+    cost: i64 = RESULT_COST + len(key) + size
+    if cost > limit or len(key) + size + 64 > state.largest_record or not state.has_room(cost):
+        counters.results_too_large += 1
+        return
+    results = state.results
+    while results.size + cost > limit:
+        for number in results.by_number:
+            forget_result(state, number)
+            break
+    fresh_until = state.wall + policy.results
+    value = pack_result(outcome, fresh_until, key, data)
+    record = Record(RESULT_KIND, number_key(job.number), value, fresh_until + policy.stale)
+    put(state, record)
+    results.put(Result(int(job.number), record))
+    counters.results_kept += 1
+
+
+def forget_result(state: State, number: int) -> None:
+    """Keep a result no longer."""
+    state.results.drop(number)
+    forget(state, RESULT_KIND, number_key(number))
+
+
+def find_result(state: State, function: Function, policy: Policy, unique: bytes, workload: bytes) -> Result | None:
+    """The result that answers a submission; None: the job has to be run. A failure answers none."""
+    key = cache_key(function.name, unique, workload)
+    if not key:
+        return None
+    result = state.results.by_key.get(key)
+    if result is None or result.outcome != COMPLETED or state.wall >= result.fresh_until + policy.stale:
+        return None
+    function.counters.result_hits += 1
+    return result
+
+
+# ── who waits for a result ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wait_for_result(state: State, peer: Peer, number: int, otherwise: bytes) -> bool:
+    """Have a peer told the result of a job that still waits or runs; ``otherwise`` is what it gets if there is none.
+
+    False: too many wait for it, or there is no room.
+    """
+    waits = state.results.waits.get(number)
+    if waits is None:
+        waits = []
+        state.results.waits[number] = waits
+    if len(waits) >= MAX_WAITS or not state.has_room(WAIT_COST) or number in (peer.awaited or ()):
+        if not waits:
+            del state.results.waits[number]
+        return False
+    peer.send(otherwise)
+    waits.append(peer.defer())
+    state.memory += WAIT_COST
+    if peer.awaited is None:
+        peer.awaited = {}
+    peer.awaited[number] = None
+    return True
+
+
+def tell_result(state: State, job: Job, outcome: int, data: bytes) -> None:
+    """The job has ended: tell those who wait for its result."""
+    waits = state.results.waits.pop(int(job.number), None)
+    if waits is None:
+        return
+    answer = result_answer(outcome, data)
+    for reply in waits:
+        state.memory -= WAIT_COST
+        outbox = reply.outbox
+        awaited = outbox.awaited
+        if awaited is not None:
+            awaited.pop(int(job.number), None)
+        outbox.replace(reply.index, answer)
+        reply.open = True
+        outbox.touch()
+
+
+def forget_waits(state: State, peer: Peer) -> None:
+    """A peer is gone, and waits for nothing any more."""
+    awaited = peer.awaited
+    peer.awaited = None
+    if awaited is None:
+        return
+    for number in awaited:
+        waits = state.results.waits.get(number)
+        if waits is None:
+            continue
+        left = [reply for reply in waits if reply.outbox is not peer]
+        state.memory -= WAIT_COST * (len(waits) - len(left))
+        if left:
+            state.results.waits[number] = left
+        else:
+            del state.results.waits[number]
+
+
+def result_answer(outcome: int, data: bytes) -> bytes:
+    """The answer to the text command ``result``."""
+    return b"OK %b %d\n%b" % (WORDS[outcome], len(data), data)

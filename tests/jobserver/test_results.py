@@ -1,0 +1,181 @@
+"""Results are kept as the policy says, answer submissions, and are told to whoever asks or waits for them."""
+
+from __future__ import annotations
+
+import pytest
+from desk import Desk
+
+from geartrain.jobserver.results import RESULT_COST
+
+
+@pytest.fixture
+def desk() -> Desk:
+    desk = Desk(durable=True)
+    desk.text("admin", "policy set f results=1h")
+    desk.works("w", b"f")
+    return desk
+
+
+def run(desk: Desk, result: bytes = b"r", unique: bytes = b"u", kind: str = "SUBMIT_JOB_BG") -> bytes:
+    handle = desk.submit(b"f", unique, kind=kind)
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_COMPLETE", handle, result)
+    desk.commit()
+    return handle
+
+
+def test_a_background_result_is_asked_for_by_handle_and_by_unique(desk: Desk) -> None:
+    handle = run(desk, b"line\n\0end", b"u %")
+    assert desk.text("admin", f"result {handle.decode()}") == "OK completed 9\nline\n\0end"
+    assert desk.text("admin", "result unique f u%20%25") == "OK completed 9\nline\n\0end"
+    desk.restart()
+    assert desk.text("admin", f"result {handle.decode()}") == "OK completed 9\nline\n\0end"
+    desk.wait(3601)
+    assert desk.text("admin", f"result {handle.decode()}").startswith("ERR UNKNOWN_JOB")
+
+
+def test_a_submission_is_answered_without_a_worker(desk: Desk) -> None:
+    first = run(desk, b"result", kind="SUBMIT_JOB")
+    assert desk.take("client") == [("WORK_COMPLETE", first, b"result")]
+    desk.send("client", "SUBMIT_JOB_HIGH", b"f", b"u", b"whatever")
+    created, complete = desk.take("client")
+    assert created[0] == "JOB_CREATED"
+    assert complete == ("WORK_COMPLETE", created[1], b"result")
+    assert created[1] != first
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"whatever")
+    assert desk.take("client") == [("JOB_CREATED", first)]
+    assert desk.grab("w") is None
+    counters = desk.server.functions[b"f"].counters
+    assert (counters.result_hits, counters.result_misses, counters.results_kept) == (2, 1, 1)
+
+
+def test_a_large_result_goes_out_whole(desk: Desk) -> None:
+    data = b"x" * 100_000
+    run(desk, data)
+    desk.send("client", "SUBMIT_JOB", b"f", b"u", b"")
+    assert desk.take("client")[1][2] == data
+
+
+def test_equal_calls_at_once_are_one_execution(desk: Desk) -> None:
+    for n in range(1000):
+        desk.send(f"c{n % 50}", "SUBMIT_JOB", b"f", b"u", b"w")
+    handle = desk.grab("w")
+    assert handle
+    assert desk.grab("w") is None
+    desk.send("w", "WORK_COMPLETE", handle, b"r")
+    assert sum(len(desk.take(f"c{n}")) for n in range(50)) == 2000
+
+
+def test_no_unique_and_other_uniques_are_run(desk: Desk) -> None:
+    run(desk, unique=b"")
+    run(desk, unique=b"v")
+    for unique in (b"", b"u"):
+        handle = desk.submit(b"f", unique, kind="SUBMIT_JOB")
+        assert desk.grab("w") == handle
+
+
+def test_the_workload_may_be_the_unique(desk: Desk) -> None:
+    run(desk, unique=b"-")
+    desk.send("client", "SUBMIT_JOB", b"f", b"-", b"w")
+    assert desk.take("client")[1][0] == "WORK_COMPLETE"
+    handle = desk.submit(b"f", b"-", b"other", kind="SUBMIT_JOB")
+    assert desk.grab("w") == handle
+
+
+def test_a_failure_is_a_result_and_answers_nobody(desk: Desk) -> None:
+    handle = desk.submit(b"f", b"u")
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_EXCEPTION", handle, b"out of paper")
+    assert desk.text("admin", f"result {handle.decode()}") == "OK failed 12\nout of paper"
+    again = desk.submit(b"f", b"u", kind="SUBMIT_JOB")
+    assert desk.grab("w") == again
+
+
+def test_a_stale_result_is_given_while_a_fresh_one_is_made(desk: Desk) -> None:
+    desk.text("admin", "policy set f results=10s stale=1m")
+    run(desk, b"old")
+    desk.wait(11)
+    for _ in range(3):
+        desk.send("client", "SUBMIT_JOB", b"f", b"u", b"work")
+        assert desk.take("client")[1][2] == b"old"
+    handle = desk.grab("w")
+    assert handle
+    assert desk.grab("w") is None
+    desk.send("w", "WORK_COMPLETE", handle, b"new")
+    desk.send("client", "SUBMIT_JOB", b"f", b"u", b"work")
+    assert desk.take("client")[1][2] == b"new"
+    desk.wait(71)
+    handle = desk.submit(b"f", b"u", kind="SUBMIT_JOB")
+    assert desk.grab("w") == handle
+
+
+def test_what_is_too_large_is_not_kept(desk: Desk) -> None:
+    desk.text("admin", "policy set f result_size=10")
+    run(desk, b"x" * 11)
+    assert desk.text("admin", "result unique f u").startswith("ERR UNKNOWN_JOB")
+    run(desk, b"x" * 10)
+    assert desk.text("admin", "result unique f u").startswith("OK completed 10")
+
+
+def test_the_oldest_results_make_room() -> None:
+    desk = Desk(durable=True, max_results=3 * (RESULT_COST + 200))
+    desk.text("admin", "policy set f results=1h")
+    desk.works("w", b"f")
+    handles = [run(desk, b"x" * 100, b"u%d" % n) for n in range(5)]
+    answers = [desk.text("admin", f"result {handle.decode()}").split()[0] for handle in handles]
+    assert answers == ["ERR", "ERR", "OK", "OK", "OK"]
+    assert len([kind for kind, _ in desk.records if kind == "result"]) == 3
+
+
+def test_whoever_waits_is_told_when_the_job_ends(desk: Desk) -> None:
+    handle = desk.submit(b"f", b"u")
+    assert desk.text("admin", f"result {handle.decode()}").startswith("ERR NOT_READY")
+    for name in ("one", "two"):
+        desk.write(name, b"result %b wait\nversion\n" % handle)
+    desk.write("three", b"result unique f u wait\n")
+    desk.leave("two")
+    assert desk.grab("w") == handle
+    assert desk.got[desk.peer("one")] == b""
+    desk.send("w", "WORK_COMPLETE", handle, b"r")
+    assert desk.got[desk.peer("one")].startswith(b"OK completed 1\nrOK ")
+    assert desk.got[desk.peer("three")] == b"OK completed 1\nr"
+
+
+@pytest.mark.parametrize(("how", "answer"), [("cancel", b"OK failed 0\n"), ("fail", b"OK failed 0\n")])
+def test_whoever_waits_is_told_of_any_end_with_and_without_a_policy(desk: Desk, how: str, answer: bytes) -> None:
+    desk.works("w", b"g")
+    for function in (b"f", b"g"):
+        handle = desk.submit(function, b"u")
+        desk.write("one", b"result %b wait\n" % handle)
+        if how == "cancel":
+            assert desk.text("admin", f"cancel job {handle.decode()}") == "OK\r\n"
+        else:
+            assert desk.grab("w") == handle
+            desk.send("w", "WORK_FAIL", handle)
+        assert desk.got[desk.peer("one")] == answer
+        desk.got[desk.peer("one")] = b""
+
+
+def test_a_result_without_a_policy_is_told_to_who_waits_and_to_nobody_later(desk: Desk) -> None:
+    desk.works("w", b"g")
+    handle = desk.submit(b"g")
+    desk.write("one", b"result %b wait\n" % handle)
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_COMPLETE", handle, b"r")
+    assert desk.got[desk.peer("one")] == b"OK completed 1\nr"
+    assert desk.text("admin", f"result {handle.decode()}").startswith("ERR UNKNOWN_JOB")
+
+
+def test_a_dead_letter_has_a_result(desk: Desk) -> None:
+    desk.text("admin", "policy set f results= attempts=1")
+    handle = desk.submit(b"f", b"u")
+    desk.write("one", b"result %b wait\n" % handle)
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_EXCEPTION", handle, b"oops")
+    assert desk.got[desk.peer("one")] == b"OK failed 4\noops"
+    assert desk.text("admin", f"result {handle.decode()}") == "OK failed 4\noops"
+
+
+@pytest.mark.parametrize("line", ["result", "result unique f", "result H:1 soon", "result unique f u now"])
+def test_a_question_that_can_not_be_read(desk: Desk, line: str) -> None:
+    assert desk.text("admin", line).startswith(("ERR INVALID_ARGUMENTS", "ERR UNKNOWN_COMMAND"))
