@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import re
 
 import pytest
@@ -15,13 +17,16 @@ TREE = {
     if isinstance(error, type) and issubclass(error, geartrain.GeartrainError)
 }
 
+VERDICTS = ("Verdict", "Retry", "Reject")
+"""What a function raises to say what is to become of its job, which is no error: ``raise Retry(after=30)``."""
+
 
 def drawn() -> dict[str, str]:
     """Each error of the drawing, and the one it hangs on."""
     parents: list[tuple[int, str]] = []
     found = {}
     for line in (errors.__doc__ or "").splitlines():
-        match = re.match(r"(    [│├└─ ]*)([A-Z]\w+Error)\b", line)
+        match = re.match(r"(    [│├└─ ]*)((?:[A-Z]\w+Error|Verdict|Retry|Reject)\b)", line)
         if match is None:
             continue
         depth = len(match[1])
@@ -38,7 +43,48 @@ def test_the_drawing_shows_every_error_where_it_hangs() -> None:
 
 @pytest.mark.parametrize("name", TREE)
 def test_each_ends_in_error_has_a_remedy_and_is_at_hand(name: str) -> None:
-    assert name.endswith("Error")
+    assert name.endswith("Error") or name in VERDICTS
     assert TREE[name].__doc__
     assert getattr(geartrain, name) is TREE[name]
     assert name in geartrain.__all__
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [(0, 0), (30, 30), (0.25, 0.25), ("5m", 300), (datetime.timedelta(hours=1), 3600), (None, None)],
+)
+def test_a_retry_waits_as_long_as_it_is_told(after: float | str | datetime.timedelta | None, seconds: float) -> None:
+    assert geartrain.Retry(after).after == seconds
+
+
+@pytest.mark.parametrize(
+    "after", [-1, -0.001, math.nan, math.inf, "soon", "-1s", "", "9" * 400, 10**400, datetime.timedelta(seconds=-1)]
+)
+def test_a_retry_waits_for_a_time_that_comes(after: float | str | datetime.timedelta) -> None:
+    with pytest.raises(ValueError, match="time"):
+        geartrain.Retry(after=after)
+
+
+@pytest.mark.parametrize("after", [True, b"30s", [30]])
+def test_a_retry_is_not_told_nonsense(after: object) -> None:
+    with pytest.raises(TypeError, match="is no time"):
+        geartrain.Retry(after=after)  # type: ignore[arg-type]
+
+
+def test_a_verdict_tells_its_reason_or_what_led_to_it() -> None:
+    def raised(*, reason: str = "", cause: Exception | None = None, is_hidden: bool = False) -> geartrain.Verdict:
+        with pytest.raises(geartrain.Verdict) as caught:
+            try:
+                {}["x"]  # noqa: B018
+            except KeyError as error:
+                if is_hidden:
+                    raise geartrain.Reject(reason) from None
+                raise geartrain.Reject(reason) from cause or error
+        return caught.value
+
+    assert raised(reason="bad input").text == "bad input"
+    assert raised().text == "KeyError: 'x'"
+    assert raised(cause=OSError("disk")).text == "OSError: disk"
+    assert raised(is_hidden=True).text == ""
+    assert str(raised(is_hidden=True)) == "The job is never to be tried again, whatever its function's policy says."
+    assert str(geartrain.Retry(30, "busy")) == "busy"

@@ -24,10 +24,13 @@ from geartrain.errors import (
     PacketTooLargeError,
     ProtocolError,
     QueueFullError,
+    Reject,
     RemoteProtocolError,
+    Retry,
     ServerError,
     SoftTimeLimitError,
     TimedOutError,
+    Verdict,
 )
 from geartrain.version import VERSION as __version__
 
@@ -60,11 +63,14 @@ __all__ = [
     "PacketTooLargeError",
     "ProtocolError",
     "QueueFullError",
+    "Reject",
     "RemoteProtocolError",
+    "Retry",
     "ServerError",
     "SoftTimeLimitError",
     "SubmittedJob",
     "TimedOutError",
+    "Verdict",
     "Worker",
     "__version__",
 ]

@@ -8,6 +8,9 @@
     ├── TimedOutError          the answer did not come in time           (also a TimeoutError)
     ├── ArgumentsError         a function does not take such arguments  (also a TypeError)
     ├── SoftTimeLimitError     a job runs longer than its soft limit    (also a TimeoutError)
+    ├── Verdict                a function says what is to become of its job
+    │   ├── Retry              ... to be tried again, perhaps at a certain time
+    │   └── Reject             ... never to be tried again
     ├── JobError               a job did not end well
     │   ├── JobFailedError     the worker sent WORK_FAIL
     │   └── JobRaisedError     the worker sent WORK_EXCEPTION, with its text
@@ -19,10 +22,15 @@
             └── PacketTooLargeError  ... or a packet about a job that is above the limit
 
 Each class says in its docstring what it means and what to do about it; that text is the message of an error raised
-without one. What a store raises is for the job server alone, and is told with the stores (``geartrain.store.base``).
+without one. A verdict is no error, and is not called one. What a store raises is for the job server alone, and is told
+with the stores (``geartrain.store.base``).
 """
 
 from __future__ import annotations
+
+import datetime
+
+from geartrain.units import seconds_of
 
 
 class GeartrainError(Exception):
@@ -58,6 +66,43 @@ class ArgumentsError(GeartrainError, TypeError):
 
 class SoftTimeLimitError(GeartrainError, TimeoutError):
     """The job ran longer than its function's soft_limit; it may catch this, tidy up and leave."""
+
+
+class Verdict(GeartrainError):
+    """A function does not do its job, and says what is to become of it.
+
+    ``reason`` is for logs and for who looks the job up, and is what its clients get as its exception if this was the
+    end. Without one they are told which exception the verdict was raised from, if any.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(*([reason] if reason else []))
+        self.reason = reason
+
+    @property
+    def text(self) -> str:
+        """The reason, or the exception that led to it; empty if there is neither."""
+        origin = self.__cause__ or (None if self.__suppress_context__ else self.__context__)
+        return self.reason or ("" if origin is None else f"{type(origin).__name__}: {origin}")
+
+    def __str__(self) -> str:
+        return self.text or (type(self).__doc__ or "").partition("\n")[0]
+
+
+class Retry(Verdict):
+    """The job is to be tried again.
+
+    ``after`` says in how long: in seconds, as a timedelta, or as a text such as "30s". Without it the pause is that of
+    the function's policy. Raises ValueError for what is no time to wait.
+    """
+
+    def __init__(self, after: float | str | datetime.timedelta | None = None, reason: str = "") -> None:
+        super().__init__(reason)
+        self.after = None if after is None else seconds_of(after)
+
+
+class Reject(Verdict):
+    """The job is never to be tried again, whatever its function's policy says."""
 
 
 class JobError(GeartrainError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from typing import Final
 
@@ -19,6 +20,7 @@ _BYTES_PER: Final = {
 }
 _SIZE: Final = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*([kmg]i?b|b|)\s*", re.ASCII | re.IGNORECASE)
 
+LONGEST: Final = 3650 * 86400.0  # seconds; ten years
 FORMS: Final = "write a time such as 2.5, 30s, 5m or 500ms"
 SIZE_FORMS: Final = "write a size such as 4096, 64KiB or 1MiB"
 
@@ -29,6 +31,24 @@ def read_seconds(text: str) -> float:
     if match is None:
         raise ValueError(FORMS)
     return float(match[1]) * _SECONDS_PER[match[2]]
+
+
+def seconds_of(time: float | str | datetime.timedelta) -> float:
+    """The seconds of a number of them, of a timedelta or of such a text.
+
+    Raises ValueError for what is no time to wait, or more than ten years, and TypeError for what is none of these.
+    """
+    if isinstance(time, str):
+        seconds = read_seconds(time)
+    elif isinstance(time, datetime.timedelta):
+        seconds = time.total_seconds()
+    elif isinstance(time, (int, float)) and not isinstance(time, bool):
+        seconds = time
+    else:
+        raise TypeError(f"{time!r} is no time: give seconds, a timedelta or a text such as '30s'")
+    if not 0 <= seconds <= LONGEST:
+        raise ValueError(f"{time!r} is no time to wait: give 0 seconds or more, and at most 3650d")
+    return float(seconds)
 
 
 def read_size(text: str) -> int:
