@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from typing import Any
 
 import pytest
 
@@ -71,20 +72,26 @@ def test_a_retry_is_not_told_nonsense(after: object) -> None:
         geartrain.Retry(after=after)  # type: ignore[arg-type]
 
 
-def test_a_verdict_tells_its_reason_or_what_led_to_it() -> None:
-    def raised(*, reason: str = "", cause: Exception | None = None, is_hidden: bool = False) -> geartrain.Verdict:
-        with pytest.raises(geartrain.Verdict) as caught:
-            try:
-                {}["x"]  # noqa: B018
-            except KeyError as error:
-                if is_hidden:
-                    raise geartrain.Reject(reason) from None
-                raise geartrain.Reject(reason) from cause or error
-        return caught.value
+def rejected(reason: str = "", *, cause: Exception | None = None, is_hidden: bool = False) -> None:
+    try:
+        raise KeyError("x")
+    except KeyError as error:
+        if is_hidden:
+            raise geartrain.Reject(reason) from None
+        raise geartrain.Reject(reason) from cause or error
 
-    assert raised(reason="bad input").text == "bad input"
-    assert raised().text == "KeyError: 'x'"
-    assert raised(cause=OSError("disk")).text == "OSError: disk"
-    assert raised(is_hidden=True).text == ""
-    assert str(raised(is_hidden=True)) == "The job is never to be tried again, whatever its function's policy says."
-    assert str(geartrain.Retry(30, "busy")) == "busy"
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"reason": "bad input"}, "bad input"),
+        ({}, "KeyError: 'x'"),
+        ({"cause": OSError("disk")}, "OSError: disk"),
+        ({"is_hidden": True}, ""),
+    ],
+)
+def test_a_verdict_tells_its_reason_or_what_led_to_it(how: dict[str, Any], text: str) -> None:
+    with pytest.raises(geartrain.Verdict) as caught:
+        rejected(**how)
+    assert caught.value.text == text
+    assert str(caught.value) == (text or "The job is never to be tried again, whatever its function's policy says.")

@@ -518,3 +518,23 @@ def test_a_packet_whose_names_never_end_is_not_read_into_place() -> None:
     parser.feed(packet(SUBMIT_JOB, b"x" * WORTH_A_PLACE)[: 2 * LARGE])
     assert parser.advance() == MORE
     assert parser.wanted == 0
+
+
+def test_lines_are_told_from_packets_by_who_waits_for_them() -> None:
+    """A packet with a large body, lines before and behind it, in two pieces each."""
+    large = pack_response(WORK_DATA, b"H:1", b"x" * 3 * LARGE)
+    parser = Parser()
+    stream = [b"O", b"K\r\n", large[: 2 * LARGE], large[2 * LARGE :] + b"ERR", b" WHY\n" + pack_response(NOOP)]
+    lines = []
+    packets = []
+    for piece in stream:
+        parser.feed(piece)
+        while True:
+            line = parser.next_line()
+            packet = None if line is not None else parser.next_packet()
+            if line is None and packet is None:
+                break
+            lines += [line] if line is not None else []
+            packets += [packet.type] if packet is not None else []
+    assert lines == [b"OK", b"ERR WHY"]
+    assert packets == [WORK_DATA, NOOP]

@@ -23,6 +23,8 @@ from geartrain.wire.packets import (
     JOB_CREATED,
     NO_JOB,
     NOOP,
+    OPTION_REQ,
+    OPTION_RES,
     PRE_SLEEP,
     SET_CLIENT_ID,
     STATUS_RES,
@@ -36,10 +38,12 @@ from geartrain.wire.packets import (
 )
 from geartrain.wire.parser import Packet, Parser
 from geartrain.worker.job import AssignedJob
-from geartrain.worker.session import WorkerSession
+from geartrain.worker.session import Event, PolicyRefusal, WorkerSession
 from geartrain.worker.slots import Slots
 
 ECHO = pack_response(ECHO_RES, b"geartrain")
+KNOWS = pack_response(OPTION_RES, b"policies")
+KNOWS_NOT = pack_response(ERROR, b"UNKNOWN_OPTION", b"Server does not recognize given option")
 
 
 def assigned(handle: bytes, function: bytes = b"reverse", workload: bytes = b"hello") -> bytes:
@@ -67,7 +71,7 @@ class Desk:
     def types(self) -> list[int]:
         return [packet.type for packet in self.said()]
 
-    def hears(self, *packets: bytes) -> list[AssignedJob | ServerError]:
+    def hears(self, *packets: bytes) -> list[Event]:
         return self.session.receive(b"".join(packets))
 
     def job(self, *packets: bytes) -> AssignedJob:
@@ -86,9 +90,12 @@ class Desk:
         assert len(errors) == len(events)
         return errors
 
-    def registers(self) -> None:
+    def refusals(self, *packets: bytes) -> list[str]:
+        return [event.text for event in self.hears(*packets) if isinstance(event, PolicyRefusal)]
+
+    def registers(self, answer: bytes = KNOWS_NOT) -> None:
         self.said()
-        self.hears(ECHO)
+        self.hears(answer, ECHO)
 
     def sleeps(self) -> None:
         self.registers()
@@ -100,6 +107,7 @@ class Desk:
 def test_registration_names_the_functions_and_ends_with_an_echo() -> None:
     desk = Desk({b"reverse": None, b"resize": 2.5}, id=b"w1")
     assert desk.said() == [
+        Packet(OPTION_REQ, (b"policies",)),
         Packet(SET_CLIENT_ID, (b"w1",)),
         Packet(CAN_DO_TIMEOUT, (b"resize", b"2500")),
         Packet(CAN_DO, (b"reverse",)),
@@ -147,7 +155,7 @@ def test_bytes_may_come_in_any_pieces(size: int) -> None:
     events = []
     for start in range(0, len(stream), size):
         events += desk.session.receive(stream[start : start + size])
-    heard = [event.code if isinstance(event, ServerError) else event.handle for event in events]
+    heard = [event.code if isinstance(event, ServerError) else getattr(event, "handle", None) for event in events]
     assert heard == [b"H:1", "CODE", b"H:2"]
     last = events[2]
     assert isinstance(last, AssignedJob)
@@ -421,3 +429,121 @@ def test_a_functions_own_limit_holds_within_the_workers() -> None:
     assert (general.types(), narrow.types()) == ([], [WORK_COMPLETE, GRAB_JOB_UNIQ])  # it stood in line longer
     narrow.hears(pack_response(NO_JOB))
     assert general.types() == [GRAB_JOB_UNIQ]
+
+
+# Policies and verdicts.
+
+POLICIES = {b"reverse": b"attempts=3 delay=1s", b"50% off": b"rate=10/s"}
+
+
+def desk_of_policies() -> Desk:
+    return Desk({b"reverse": None, b"50% off": None, b"plain": None}, policies=POLICIES)
+
+
+def test_a_job_server_that_knows_policies_is_told_them_before_it_is_asked_for_a_job() -> None:
+    desk = desk_of_policies()
+    desk.said()
+    assert desk.hears(KNOWS) == []
+    told = b"policy set reverse attempts=3 delay=1s\r\npolicy set 50%25%20off rate=10/s\r\n"
+    assert desk.session.take() == told
+    assert desk.hears(b"OK\r\n", ECHO, b"OK\r\n") == []
+    assert desk.types() == [GRAB_JOB_UNIQ]
+    desk.session.lost()
+    desk.said()
+    desk.hears(KNOWS, ECHO)
+    assert desk.session.take().startswith(told)  # on the next connection again
+
+
+@pytest.mark.parametrize("answer", [KNOWS_NOT, pack_response(ERROR, b"unknown_option", b"unknown_option"), b""])
+def test_a_job_server_without_policies_hears_of_none(answer: bytes) -> None:
+    desk = desk_of_policies()
+    desk.said()
+    (refusal,) = desk.hears(answer, ECHO)
+    assert isinstance(refusal, PolicyRefusal)
+    assert refusal.text == "knows no policies: those of reverse, 50% off do not hold there"
+    assert desk.said() == [Packet(GRAB_JOB_UNIQ, ())]
+    indifferent = Desk()
+    indifferent.said()
+    assert indifferent.hears(answer, ECHO) == []
+
+
+def test_an_error_of_the_registration_that_is_not_the_options_is_told() -> None:
+    desk = Desk()
+    desk.said()
+    refused = pack_response(ERROR, b"NOT_ALLOWED", b"CAN_DO")
+    (error,) = desk.errors(KNOWS_NOT, refused, ECHO)
+    assert error.code == "NOT_ALLOWED"
+    desk.session.lost()
+    desk.said()
+    (error,) = desk.errors(KNOWS, refused, ECHO)
+    assert error.code == "NOT_ALLOWED"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_answers_come_between_packets_and_in_any_pieces(size: int) -> None:
+    desk = desk_of_policies()
+    desk.said()
+    desk.hears(KNOWS, ECHO)
+    desk.session.take()
+    stream = b"ERR INVALID_POLICY attempts=0:+write+1+to+1000\r\n" + assigned(b"H:1", workload=b"OK\r\n") + b"OK\n"
+    events = []
+    for start in range(0, len(stream), size):
+        events += desk.session.receive(stream[start : start + size])
+    refusal, job = events
+    assert isinstance(refusal, PolicyRefusal)
+    assert refusal.text == "refused the policy of reverse: INVALID_POLICY attempts=0: write 1 to 1000"
+    assert isinstance(job, AssignedJob)
+    assert job.workload == b"OK\r\n"
+
+
+def test_answers_that_were_not_asked_for_are_errors() -> None:
+    desk = desk_of_policies()
+    desk.said()
+    desk.hears(KNOWS, ECHO)
+    with pytest.raises(RemoteProtocolError, match="reverse by b'WHAT'"):
+        desk.hears(b"WHAT\r\n")
+    desk.session.lost()
+    desk.said()
+    desk.hears(KNOWS, b"OK\r\n", b"OK\r\n")
+    with pytest.raises(RemoteProtocolError, match="a text line"):
+        desk.hears(b"OK\r\n")
+    desk.session.lost()
+    desk.said()
+    with pytest.raises(RemoteProtocolError, match="OPTION_RES"):
+        desk.hears(pack_response(OPTION_RES, b"exceptions"))
+
+
+@pytest.mark.parametrize("verdict", [b"retry", b"retry=30.000", b"reject"])
+def test_a_verdict_goes_to_a_job_server_that_knows_policies(verdict: bytes) -> None:
+    desk = Desk()
+    desk.registers(KNOWS)
+    desk.said()
+    desk.session.declined(desk.job(assigned(b"H:1")), verdict, b"b\0ad")
+    assert desk.said() == [Packet(WORK_FAIL, (b"H:1\0" + verdict + b"\0b\0ad",)), Packet(GRAB_JOB_UNIQ, ())]
+    desk.session.declined(desk.job(assigned(b"H:2")), verdict, b"")
+    assert desk.said() == [Packet(WORK_FAIL, (b"H:2\0" + verdict + b"\0",)), Packet(GRAB_JOB_UNIQ, ())]
+    lost = desk.job(assigned(b"H:3"))
+    desk.session.lost()
+    desk.session.declined(lost, verdict, b"bad")
+    assert WORK_FAIL not in desk.types()
+    assert desk.slots.used == 0
+
+
+def test_elsewhere_a_verdict_is_a_failure_and_that_is_told_once() -> None:
+    desk = Desk()
+    desk.registers()
+    desk.said()
+    desk.session.declined(desk.job(assigned(b"H:1")), b"retry=30.000", b"busy")
+    assert desk.said() == [
+        Packet(WORK_EXCEPTION, (b"H:1", b"busy")),
+        Packet(GET_STATUS, (b"H:1",)),
+        Packet(GRAB_JOB_UNIQ, ()),
+    ]
+    gone = pack_response(STATUS_RES, b"H:1", b"0", b"0", b"0", b"0")
+    refusal, job = desk.hears(gone, assigned(b"H:2"))
+    assert isinstance(refusal, PolicyRefusal)
+    assert refusal.text == "knows no policies: a job with a verdict, Retry or Reject, just fails there"
+    assert isinstance(job, AssignedJob)
+    desk.session.declined(job, b"reject", b"")
+    assert desk.said() == [Packet(WORK_FAIL, (b"H:2",)), Packet(GRAB_JOB_UNIQ, ())]
+    assert desk.refusals(assigned(b"H:3")) == []

@@ -34,7 +34,8 @@ class EagerClient(Client):
     """A client that runs each job before ``submit`` returns, by the functions that ``workers`` declare.
 
     A job that fails raises when its result is asked for, as ever; its cause (``__cause__``) is what the function
-    raised. A background job that fails raises at once, so that a test does not miss it. One with ``when`` does not
+    raised. No job is tried again: Retry and Reject fail it, with their reason as its text, whatever its function's
+    policy. A background job that fails raises at once, so that a test does not miss it. One with ``when`` does not
     wait for its time. A job for a function that no worker declares raises GeartrainError; functions are found with
     their worker's namespace and without.
     """

@@ -266,6 +266,13 @@ class Parser:
             raise PacketTooLargeError(packet_name(packet.type), packet.type, arguments, int(size), int(self.max_body))
         return self.packet()
 
+    def next_line(self) -> bytes | None:
+        """The text line that comes next, without its line end; None if none is here, whole: see ``next_packet``."""
+        self.release()
+        if self.pieces is not None or self.at >= self.size or self.data[self.at] == 0 or self.advance() != LINE:
+            return None
+        return bytes(self.data[self.body : self.end])
+
     def packet(self) -> Packet:
         """The packet that ``advance`` has just stepped to; raises RemoteProtocolError if it is malformed."""
         type = int(self.type)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from geartrain.errors import ConnectError, GeartrainError, ServerError
 from geartrain.link import Address, AsyncLink, Backoff
 from geartrain.worker.job import AssignedJob
-from geartrain.worker.session import WorkerSession
+from geartrain.worker.session import PolicyRefusal, WorkerSession
 from geartrain.worker.stall import StallWatch
 
 logger = logging.getLogger("geartrain.worker")
@@ -19,8 +19,8 @@ logger = logging.getLogger("geartrain.worker")
 class AsyncConnection:
     """A session and, most of the time, its link.
 
-    ``on_job`` is called for each job that comes, ``on_output`` when there may be something to send, ``on_change`` when
-    the connection was made or registered, or lost.
+    ``on_job`` is called for each job that comes, ``on_refusal`` for what the job server refuses, ``on_output`` when
+    there may be something to send, ``on_change`` when the connection was made or registered, or lost.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class AsyncConnection:
         session: WorkerSession,
         *,
         on_job: Callable[[AsyncConnection, AssignedJob], None],
+        on_refusal: Callable[[Address, ServerError | PolicyRefusal], None],
         on_output: Callable[[], None],
         on_change: Callable[[], None],
         connect_within: float,
@@ -39,6 +40,7 @@ class AsyncConnection:
         self.session = session
         self.link: AsyncLink | None = None
         self._on_job = on_job
+        self._on_refusal = on_refusal
         self._on_output = on_output
         self._on_change = on_change
         self._connect_within = connect_within
@@ -102,10 +104,10 @@ class AsyncConnection:
             logger.info("registered at %s", self.address)
             self._on_change()
         for event in events:
-            if isinstance(event, ServerError):
-                logger.warning("%s refused something: %s", self.address, event)
-            else:
+            if isinstance(event, AssignedJob):
                 self._on_job(self, event)
+            else:
+                self._on_refusal(self.address, event)
         self._on_output()
 
     def _lost(self, link: AsyncLink, error: Exception | None) -> None:

@@ -176,6 +176,7 @@ class AsyncWorker(BaseWorker):
                 address,
                 self.new_session(functions, own_slots),
                 on_job=on_job,
+                on_refusal=self.log_refusal,
                 on_output=self._flush_soon,
                 on_change=self._changed.set,
                 connect_within=self.connect_within,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from geartrain.errors import GeartrainError
+from geartrain.errors import GeartrainError, Reject, Retry
 from geartrain.worker.failure import failure_text
 from geartrain.worker.functions import Function
 from geartrain.worker.heartbeat import NO_DEADLINE
@@ -40,6 +40,7 @@ class Attempt:
         "_has_failed",
         "_pid",
         "_session",
+        "_verdict",
         "_worker",
         "job",
         "post",
@@ -56,6 +57,7 @@ class Attempt:
         self._function: Function | None = None
         self._has_failed = False
         self._failure: bytes | None = None
+        self._verdict: Retry | Reject | None = None
         self._entry: int | None = None
 
     def begin(self) -> bool:
@@ -92,6 +94,8 @@ class Attempt:
         if error is not None:
             self._has_failed = True
             self._failure = failure_text(error) if self._worker.exceptions else None
+            if isinstance(error, (Retry, Reject)):
+                self._verdict = error
         return True
 
     def end(self) -> None:
@@ -99,6 +103,8 @@ class Attempt:
         self.job.post = _unheard  # and not this attempt's: the two need no garbage collector then
         if not self._has_failed:
             self._session.complete(self.job, self.result)
+        elif self._verdict is not None:
+            self._session.declined(self.job, _as_word(self._verdict), self._failure or b"")
         elif self._failure is None:
             self._session.fail(self.job)
         else:
@@ -108,6 +114,13 @@ class Attempt:
         if os.getpid() != self._pid:
             raise GeartrainError(f"{self.job!r} is the parent's: a forked child can't speak for it")
         self.post(type, *arguments)
+
+
+def _as_word(verdict: Retry | Reject) -> bytes:
+    """What the job server is told: ``reject``, ``retry``, or ``retry=`` and seconds."""
+    if isinstance(verdict, Reject):
+        return b"reject"
+    return b"retry" if verdict.after is None else b"retry=%.3f" % verdict.after
 
 
 def _unheard(type: int, *arguments: bytes) -> None:

@@ -8,10 +8,10 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Unpack
 
-from geartrain.errors import GeartrainError
-from geartrain.link.address import ServerList, parse_addresses
+from geartrain.errors import GeartrainError, ServerError
+from geartrain.link.address import Address, ServerList, parse_addresses
 from geartrain.systemd import Systemd
 from geartrain.wire.parser import DEFAULT_MAX_RECEIVED
 from geartrain.worker.batch_function import BatchFunction
@@ -21,8 +21,10 @@ from geartrain.worker.encoding import EncodingName
 from geartrain.worker.functions import Function, Limits
 from geartrain.worker.heartbeat import WorkerProcess
 from geartrain.worker.middleware import JobLog, Middleware
+from geartrain.worker.once import Once
+from geartrain.worker.policy import Policy, PolicyOptions
 from geartrain.worker.pool import Pool, PoolOptions, check_options
-from geartrain.worker.session import WorkerSession
+from geartrain.worker.session import PolicyRefusal, WorkerSession
 from geartrain.worker.slots import Slots
 
 logger = logging.getLogger("geartrain.worker")
@@ -84,6 +86,7 @@ class BaseWorker:
         self.regrab_after = regrab_after
         self.max_packet = max_packet
         self.process = WorkerProcess()
+        self._once = Once()
         self._set_up()
 
     def _set_up(self) -> None:
@@ -100,6 +103,7 @@ class BaseWorker:
         soft_limit: float | None = None,
         hard_limit: float | None = None,
         concurrency: int | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> Declaration:
         """Declare the function below as one that this worker can do, by ``name`` or else its own name.
 
@@ -107,8 +111,9 @@ class BaseWorker:
         bytes. Any other is *typed*: its arguments and its result travel in ``encoding``, and it gets the job as well
         if that is its first parameter. ``raw`` says so where this guess is wrong.
 
-        The limits are those of ``geartrain.worker.functions.Limits``; times are in seconds. Raises ValueError or
-        TypeError for what can't be declared.
+        The limits are those of ``geartrain.worker.functions.Limits``; times are in seconds. The other options, such as
+        ``retries=5``, are for the job servers to keep to: see ``geartrain.worker.policy.PolicyOptions``. Raises
+        ValueError or TypeError for what can't be declared.
         """
         if callable(name):
             raise TypeError("write @worker.function() with its brackets")
@@ -119,6 +124,7 @@ class BaseWorker:
             raw=raw,
             encoding=encoding,
             limits=Limits(timeout, soft_limit, hard_limit, concurrency),
+            policy=Policy(**policy),
         )
 
     def batch(
@@ -133,6 +139,7 @@ class BaseWorker:
         soft_limit: float | None = None,
         hard_limit: float | None = None,
         concurrency: int | None = None,
+        **policy: Unpack[PolicyOptions],
     ) -> BatchDeclaration:
         """Declare the function below as one that does up to ``size`` jobs in one call.
 
@@ -154,11 +161,15 @@ class BaseWorker:
         def make(original: Callable[..., Any], name: str) -> BatchFunction[Any, Any, Any]:
             return BatchFunction(original, name, limits, self, raw=raw, encoding=encoding, size=size, wait=wait)
 
-        return BatchDeclaration(self._add, name, make)
+        return BatchDeclaration(self._add, name, make, Policy(**policy))
 
     def _add(self, function: Function) -> None:
         if function.name in self.functions:
             raise ValueError(f"this worker has a function {function.name!r} already")
+        if function.policy.words and "*" in self.wire_name(function):
+            raise ValueError(
+                f"{self.wire_name(function)} can't have a policy here: its * would mean other functions too"
+            )
         self.functions[function.name] = function
         self.by_wire_name[self.wire_name(function)] = function
 
@@ -195,6 +206,13 @@ class BaseWorker:
         if names:
             logger.warning("hard limits (of %s) need a process that can be killed: only run() has them", names)
 
+    def log_refusal(self, address: Address, event: ServerError | PolicyRefusal) -> None:
+        """Log what a job server did not take; that it does not keep to a policy once, by whomever it is heard."""
+        if isinstance(event, ServerError):
+            logger.warning("%s refused something: %s", address, event)
+        elif self._once.is_new(f"{address} {event.text}"):
+            logger.warning("%s %s", address, event.text)
+
     def wire_name(self, function: Function) -> str:
         """The function's name as the job servers know it."""
         return self.function_prefix + function.name
@@ -202,8 +220,9 @@ class BaseWorker:
     def new_session(self, functions: Iterable[Function], slots: Slots) -> WorkerSession:
         """A session that can do ``functions``, with this worker's settings."""
         id = self.id if self.id is not None else f"{socket.gethostname()}-{os.getpid()}"
+        declared = {_encode(self.wire_name(function)): function for function in functions}
         return WorkerSession(
-            {_encode(self.wire_name(function)): function.timeout for function in functions},
+            {name: function.timeout for name, function in declared.items()},
             slots,
             id=_encode(id),
             reducers=self.reducers,
@@ -211,6 +230,7 @@ class BaseWorker:
             answer_within=self.answer_within,
             # Workers that were started together need not ask together.
             regrab_after=self.regrab_after * random.uniform(0.8, 1.2),
+            policies={name: one.policy.words.encode() for name, one in declared.items() if one.policy.words},
         )
 
     def __repr__(self) -> str:

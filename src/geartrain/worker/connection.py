@@ -15,10 +15,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from geartrain.errors import GeartrainError, ServerError
+from geartrain.errors import GeartrainError
 from geartrain.link import Address, Backoff, BlockingLink
-from geartrain.worker.job import AssignedJob
-from geartrain.worker.session import WorkerSession
+from geartrain.worker.session import Event, WorkerSession
 from geartrain.worker.stall import StallWatch
 
 logger = logging.getLogger("geartrain.worker")
@@ -81,9 +80,9 @@ class Connection:
         threading.Thread(target=self._connect, name=f"connect to {self.address}", daemon=True).start()
         return None
 
-    def read(self, *, soon: bool = False) -> list[AssignedJob | ServerError]:
+    def read(self, *, soon: bool = False) -> list[Event]:
         """What the job server has sent; with ``soon`` this waits a moment for it, as the link does."""
-        events: list[AssignedJob | ServerError] = []
+        events: list[Event] = []
         was_registered = self.session.is_registered
         try:
             while self.link is not None:

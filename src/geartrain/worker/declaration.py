@@ -14,6 +14,7 @@ from geartrain.worker.calls import ClientHolder
 from geartrain.worker.encoding import EncodingName, encoding
 from geartrain.worker.functions import Function, Limits, RawFunction, TypedFunction, is_raw
 from geartrain.worker.job import AssignedJob
+from geartrain.worker.policy import Policy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,6 +44,7 @@ class Declaration:
         raw: bool | None,
         encoding: EncodingName,
         limits: Limits,
+        policy: Policy,
     ) -> None:
         self._add = add
         self._holder = holder
@@ -50,6 +52,7 @@ class Declaration:
         self._raw = raw
         self._encoding = encoding
         self._limits = limits
+        self._policy = policy
 
     # A function that fits several overloads means the first of them; that is what "overlap" complains about.
 
@@ -98,6 +101,7 @@ class Declaration:
             declared = RawFunction(function, name, self._limits, self._holder)
         else:
             declared = TypedFunction(function, name, self._limits, self._holder, encoding(self._encoding))
+        declared.policy = self._policy
         self._add(declared)
         return declared
 
@@ -114,10 +118,12 @@ class BatchDeclaration:
         add: Callable[[Function], None],
         name: str | None,
         make: Callable[[Callable[..., Any], str], BatchFunction[Any, Any, Any]],
+        policy: Policy,
     ) -> None:
         self._add = add
         self._name = name
         self._make = make
+        self._policy = policy
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -156,5 +162,6 @@ class BatchDeclaration:
         if not callable(function):
             raise TypeError(f"{function!r} is no function: write @worker.batch() with its brackets")
         declared = self._make(function, self._name or str(getattr(function, "__name__", "")))
+        declared.policy = self._policy
         self._add(declared)
         return declared

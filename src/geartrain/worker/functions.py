@@ -24,6 +24,7 @@ from geartrain.worker.encoding import Encoding
 from geartrain.worker.fork import OneProcess
 from geartrain.worker.hints import Check, Mismatch, check_for
 from geartrain.worker.job import AssignedJob
+from geartrain.worker.policy import Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
@@ -64,9 +65,11 @@ class Limits:
 
 
 class Function(ABC):
-    """A declared function: its ``name``, its ``limits`` and the ``original``; one call does ``size`` jobs at most."""
+    """A declared function: its ``name``, its ``limits``, its ``policy`` and the ``original``; one call does ``size``
+    jobs at most."""
 
     size = 1
+    policy = Policy()
 
     def __init__(self, original: Callable[..., Any], name: str, limits: Limits, holder: ClientHolder) -> None:
         if not name or "\0" in name:

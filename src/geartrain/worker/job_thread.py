@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from geartrain.errors import ServerError
 from geartrain.link import Address, BlockingLink
 from geartrain.link.waker import Waker
 from geartrain.worker.attempt import Attempt
@@ -197,8 +196,8 @@ class JobThread(threading.Thread):
         """Room to send is used by the flush of every step."""
         batch = self._batch_of.get(connection)
         for event in connection.read(soon=soon):
-            if isinstance(event, ServerError):
-                logger.warning("%s refused something: %s", connection.address, event)
+            if not isinstance(event, AssignedJob):
+                self._worker.log_refusal(connection.address, event)
             elif batch is not None:
                 batch.add(self._attempt(connection, event))
             else:

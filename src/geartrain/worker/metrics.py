@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from geartrain.errors import Retry
 from geartrain.worker.job import AssignedJob
 from geartrain.worker.middleware import Middleware
 
@@ -20,6 +21,8 @@ BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)  # 
 
 class Metrics(Middleware):
     """Counts jobs by function and outcome, times them, and tells how many run now.
+
+    An outcome is ``done``, ``failed`` or, where the function asked for it, ``retry``.
 
     ``registry`` is the one to register with, prometheus-client's own by default; ``buckets`` are the bounds of the
     histogram of seconds.
@@ -48,7 +51,7 @@ class Metrics(Middleware):
         self._ended(job, "done", seconds)
 
     def failed(self, job: AssignedJob, error: BaseException, seconds: float) -> None:
-        self._ended(job, "failed", seconds)
+        self._ended(job, "retry" if isinstance(error, Retry) else "failed", seconds)
 
     def _ended(self, job: AssignedJob, outcome: str, seconds: float) -> None:
         self._running.labels(job.function).dec()

@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Sequence
 
-from geartrain.errors import JobFailedError
+from geartrain.errors import JobFailedError, Reject, Retry
+from geartrain.units import shown_seconds
 from geartrain.worker.job import AssignedJob
 
 logger = logging.getLogger("geartrain.worker")
@@ -69,7 +70,8 @@ class Around:
 
 
 class JobLog(Middleware):
-    """Logs each job: done ones at ``level``, failed ones as errors with their traceback."""
+    """Logs each job: done ones at ``level``, failed ones as errors with their traceback, those whose function asked to
+    be tried again as warnings."""
 
     def __init__(self, logger: logging.Logger | None = None, level: int = logging.DEBUG) -> None:
         self.logger = logger or logging.getLogger("geartrain.jobs")
@@ -80,7 +82,13 @@ class JobLog(Middleware):
             self.logger.log(self.level, "%s %s done in %.3f s", job.function, _name(job), seconds)
 
     def failed(self, job: AssignedJob, error: BaseException, seconds: float) -> None:
-        traceback = None if isinstance(error, JobFailedError) else error
+        if isinstance(error, Retry):
+            after = "" if error.after is None else f" in {shown_seconds(error.after)}"
+            self.logger.warning(
+                "%s %s is to be tried again%s, after %.3f s: %s", job.function, _name(job), after, seconds, error
+            )
+            return
+        traceback = None if isinstance(error, (JobFailedError, Reject)) else error
         self.logger.error("%s %s failed after %.3f s: %s", job.function, _name(job), seconds, error, exc_info=traceback)
 
 

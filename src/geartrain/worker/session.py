@@ -12,11 +12,16 @@ The registration ends with an echo: its answer proves that the job server has re
 is spent on a server that may be frozen. From then on the session grabs as slots allow: one job at first, one more in
 flight for each that came, so that a full queue is drained without waiting and an empty one costs one request.
 
+The registration begins with the question whether the job server knows policies. One that does is told those that the
+worker declares, by text commands whose answers come as lines between the packets, and what a function wants to become
+of its job. Any other is sent nothing that it can't know.
+
 Sections 3.5 to 3.8 of the protocol.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Final, final
 
@@ -42,6 +47,8 @@ from geartrain.wire.packets import (
     JOB_ASSIGN_UNIQ,
     NO_JOB,
     NOOP,
+    OPTION_REQ,
+    OPTION_RES,
     PRE_SLEEP,
     SET_CLIENT_ID,
     STATUS_RES,
@@ -57,8 +64,20 @@ from geartrain.worker.slots import Grabber, Slots
 _GRABS: Final = {type: pack_request(type) for type in (GRAB_JOB, GRAB_JOB_UNIQ, GRAB_JOB_ALL)}
 _PRE_SLEEP: Final = pack_request(PRE_SLEEP)
 _PROBE: Final = b"geartrain"
+_POLICIES: Final = b"policies"  # the option that a job server grants which knows them
 
 TimeLimit = float | None  # seconds until the job server gives up a job of the function; None: never
+
+
+@final
+class PolicyRefusal:
+    """A job server does not keep to a policy or a verdict; ``text`` says to which, and why, behind its address."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+Event = AssignedJob | ServerError | PolicyRefusal
 
 
 @final
@@ -70,7 +89,7 @@ class WorkerSession(Grabber):
     worker. ``id`` is what the job server lists the worker as. A sleeping worker asks again after ``regrab_after``
     seconds, since job servers forget to wake (section 3.5). A job server that leaves a request without any answer for
     ``answer_within`` seconds is given up. A job in a packet of more than ``max_packet`` bytes comes with an ``error``
-    in place of its workload.
+    in place of its workload. ``policies`` has the words of ``policy set`` for functions whose policy is declared.
     """
 
     def __init__(
@@ -83,6 +102,7 @@ class WorkerSession(Grabber):
         max_packet: int = DEFAULT_MAX_RECEIVED,
         regrab_after: float = 10.0,
         answer_within: float = 10.0,
+        policies: Mapping[bytes, bytes] | None = None,
     ) -> None:
         super().__init__(slots)
         self.regrab_after = regrab_after
@@ -93,11 +113,17 @@ class WorkerSession(Grabber):
         self._registration = _registration(abilities, id)
         self._favourite_grab = GRAB_JOB_ALL if reducers else GRAB_JOB_UNIQ
         self._max_packet = max_packet
+        self._policies = dict(policies or {})
+        self._has_told_of_verdicts = False
+        self._untold: PolicyRefusal | None = None
         self._start()
 
     def _start(self) -> None:
         """Begin as on a new connection."""
         self.is_registered = False
+        self.knows_policies = False  # whether the job server does
+        self._awaits_option = True
+        self._asked: deque[bytes] = deque()  # functions whose policy was told, till the job server has answered
         self._parser = Parser(self._max_packet)
         self._outbox = [self._registration]
         self._held: dict[bytes, AssignedJob] = {}
@@ -113,16 +139,27 @@ class WorkerSession(Grabber):
 
     # The four verbs.
 
-    def receive(self, data: bytes) -> list[AssignedJob | ServerError]:
-        """Take in bytes from the job server; returns the jobs it assigned and the errors it reported.
+    def receive(self, data: bytes) -> list[Event]:
+        """Take in bytes from the job server; returns the jobs it assigned, the errors it reported, what it refused.
 
-        Each job must be ended by ``complete``, ``fail`` or ``raised``. An error needs no action: it is for the log.
-        Raises RemoteProtocolError, after which the connection is of no more use.
+        Each job must be ended by ``complete``, ``fail``, ``raised`` or ``declined``. All else is for the log. Raises
+        RemoteProtocolError, after which the connection is of no more use.
         """
         self._silent_since = None
         self._parser.feed(data)
-        events: list[AssignedJob | ServerError] = []
+        events: list[Event] = []
+        if self._untold is not None:
+            events.append(self._untold)
+            self._untold = None
         while True:
+            event: Event | None
+            if self._asked:
+                line = self._parser.next_line()
+                if line is not None:
+                    event = self._has_policy(line)
+                    if event is not None:
+                        events.append(event)
+                    continue
             try:
                 packet = self._parser.next_packet()
             except PacketTooLargeError as error:
@@ -218,6 +255,25 @@ class WorkerSession(Grabber):
             self._raised.add(job.handle)
         self._end(job, WORK_EXCEPTION, text)
 
+    def declined(self, job: AssignedJob, verdict: bytes, text: bytes) -> None:
+        """The job was not done, and is to be tried again or not: WORK_FAIL with the ``verdict`` of its function, which
+        is ``retry``, ``retry=SECONDS`` or ``reject``, and the text for its clients if that was the end.
+
+        To a job server without policies it has raised or failed.
+        """
+        if self.knows_policies:
+            if self._held.get(job.handle) is job:
+                self._outbox.append(pack_request(WORK_FAIL, b"\0".join((job.handle, verdict, text))))
+            self._ended(job, WORK_FAIL)
+            return
+        if not self._has_told_of_verdicts and not job.lost:
+            self._has_told_of_verdicts = True
+            self._untold = PolicyRefusal("knows no policies: a job with a verdict, Retry or Reject, just fails there")
+        if text:
+            self.raised(job, text)
+        else:
+            self.fail(job)
+
     def drain(self) -> None:
         """Grab no more jobs."""
         self.is_draining = True
@@ -244,7 +300,7 @@ class WorkerSession(Grabber):
 
     # Packets from the job server.
 
-    def _read(self, packet: Packet) -> AssignedJob | ServerError | None:
+    def _read(self, packet: Packet) -> Event | None:
         type = packet.type
         if type == JOB_ASSIGN_UNIQ:
             handle, function, unique, workload = packet.arguments
@@ -262,8 +318,9 @@ class WorkerSession(Grabber):
         elif type == JOB_ASSIGN_ALL:
             return self._assigned(*packet.arguments)
         elif type == ECHO_RES:
-            self.is_registered = True
-            self._wake()
+            return self._proven()
+        elif type == OPTION_RES and self._awaits_option and packet.arguments[0] == _POLICIES:
+            self._tell_policies()
         elif type == STATUS_RES:
             self._has_status(packet.arguments[0], packet.arguments[1])
         elif type == ERROR:
@@ -292,9 +349,41 @@ class WorkerSession(Grabber):
         self._grabs -= 1
         self._is_proven = True
 
+    def _proven(self) -> Event | None:
+        """The job server has read the registration, and answered before if it had an answer to the option."""
+        self._awaits_option = False
+        was_registered = self.is_registered
+        self.is_registered = True
+        self._wake()
+        if was_registered or self.knows_policies or not self._policies:
+            return None
+        names = ", ".join(function.decode("utf-8", "replace") for function in self._policies)
+        return PolicyRefusal(f"knows no policies: those of {names} do not hold there")
+
+    def _tell_policies(self) -> None:
+        self._awaits_option = False
+        self.knows_policies = True
+        for function, words in self._policies.items():
+            self._outbox.append(b"policy set %b %b\r\n" % (_as_word(function), words))
+            self._asked.append(function)
+
+    def _has_policy(self, line: bytes) -> PolicyRefusal | None:
+        """The answer to the oldest ``policy set`` that has none."""
+        function = self._asked.popleft().decode("utf-8", "replace")
+        if line == b"OK":
+            return None
+        if not line.startswith(b"ERR "):
+            raise RemoteProtocolError(f"the job server answered the policy of {function} by {line[:80]!r}")
+        why = line[4:].replace(b"+", b" ").decode("utf-8", "replace")
+        return PolicyRefusal(f"refused the policy of {function}: {why}")
+
     def _refused(self, packet: Packet) -> ServerError | None:
-        """An ERROR names no request. The first on a connection with just its first grab in flight is about that grab,
-        and means a server that knows only the oldest way to grab; any other is about a job that is no more ours."""
+        """An ERROR names no request. The first on a connection is about the option, with which it begins. The first
+        with just its first grab in flight is about that grab, and means a server that knows only the oldest way to
+        grab. Any other is about a job that is no more ours."""
+        if self._awaits_option:
+            self._awaits_option = False
+            return None
         if self._grabs and not self._is_proven and self._grab != GRAB_JOB:
             self._grab = GRAB_JOB
             self._outbox.append(_GRABS[GRAB_JOB])
@@ -328,6 +417,9 @@ class WorkerSession(Grabber):
 
     def _end(self, job: AssignedJob, type: int, *arguments: bytes) -> None:
         self.post(job, type, *arguments)
+        self._ended(job, type)
+
+    def _ended(self, job: AssignedJob, type: int) -> None:
         if self._held.get(job.handle) is job:
             del self._held[job.handle]
             if type == WORK_EXCEPTION:
@@ -350,7 +442,9 @@ class WorkerSession(Grabber):
 
 
 def _registration(abilities: Mapping[bytes, TimeLimit], id: bytes) -> bytes:
-    packets = [pack_request(SET_CLIENT_ID, id)] if id else []
+    packets = [pack_request(OPTION_REQ, _POLICIES)]
+    if id:
+        packets.append(pack_request(SET_CLIENT_ID, id))
     # Job servers look through a connection's functions from the one registered last (section 3.3).
     for function, timeout in reversed(list(abilities.items())):
         if timeout is None:
@@ -359,3 +453,10 @@ def _registration(abilities: Mapping[bytes, TimeLimit], id: bytes) -> bytes:
             packets.append(pack_request(CAN_DO_TIMEOUT, function, b"%d" % max(1, round(timeout * 1000))))
     packets.append(pack_request(ECHO_REQ, _PROBE))
     return b"".join(packets)
+
+
+def _as_word(name: bytes) -> bytes:
+    """A function's name as one word of a text command."""
+    for byte in (b"%", b" ", b"\t", b"\r", b"\n"):
+        name = name.replace(byte, b"%%%02X" % byte[0])
+    return name
