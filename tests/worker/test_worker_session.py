@@ -433,18 +433,18 @@ def test_a_functions_own_limit_holds_within_the_workers() -> None:
 
 # Policies and verdicts.
 
-POLICIES = {b"reverse": b"attempts=3 delay=1s", b"50% off": b"rate=10/s"}
+POLICIES = {b"reverse": b"attempts=3 delay=1s", b"50%\toff": b"rate=10/s"}
 
 
 def desk_of_policies() -> Desk:
-    return Desk({b"reverse": None, b"50% off": None, b"plain": None}, policies=POLICIES)
+    return Desk({b"reverse": None, b"50%\toff": None, b"plain": None}, policies=POLICIES)
 
 
 def test_a_job_server_that_knows_policies_is_told_them_before_it_is_asked_for_a_job() -> None:
     desk = desk_of_policies()
     desk.said()
     assert desk.hears(KNOWS) == []
-    told = b"policy set reverse attempts=3 delay=1s\r\npolicy set 50%25%20off rate=10/s\r\n"
+    told = b"policy set reverse attempts=3 delay=1s\r\npolicy set 50%\toff rate=10/s\r\n"
     assert desk.session.take() == told
     assert desk.hears(b"OK\r\n", ECHO, b"OK\r\n") == []
     assert desk.types() == [GRAB_JOB_UNIQ]
@@ -460,7 +460,7 @@ def test_a_job_server_without_policies_hears_of_none(answer: bytes) -> None:
     desk.said()
     (refusal,) = desk.hears(answer, ECHO)
     assert isinstance(refusal, PolicyRefusal)
-    assert refusal.text == "knows no policies: those of reverse, 50% off do not hold there"
+    assert refusal.text == "knows no policies: those of reverse, 50%\toff do not hold there"
     assert desk.said() == [Packet(GRAB_JOB_UNIQ, ())]
     indifferent = Desk()
     indifferent.said()
@@ -511,6 +511,21 @@ def test_answers_that_were_not_asked_for_are_errors() -> None:
     desk.said()
     with pytest.raises(RemoteProtocolError, match="OPTION_RES"):
         desk.hears(pack_response(OPTION_RES, b"exceptions"))
+
+
+def test_an_exception_is_all_that_a_job_server_with_policies_needs() -> None:
+    """The job may be here again by the time it could say that it still exists."""
+    desk = Desk()
+    desk.registers(KNOWS)
+    desk.said()
+    desk.session.raised(desk.job(assigned(b"H:1")), b"ValueError: no")
+    assert desk.said() == [Packet(WORK_EXCEPTION, (b"H:1", b"ValueError: no")), Packet(GRAB_JOB_UNIQ, ())]
+    again = desk.job(assigned(b"H:1"))
+    desk.session.complete(again, b"")
+    assert desk.types() == [WORK_COMPLETE, GRAB_JOB_UNIQ]
+    desk.session.drain()
+    desk.hears(pack_response(NO_JOB))
+    assert desk.session.is_idle
 
 
 @pytest.mark.parametrize("verdict", [b"retry", b"retry=30.000", b"reject"])

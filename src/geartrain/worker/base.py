@@ -166,12 +166,11 @@ class BaseWorker:
     def _add(self, function: Function) -> None:
         if function.name in self.functions:
             raise ValueError(f"this worker has a function {function.name!r} already")
-        if function.policy.words and "*" in self.wire_name(function):
-            raise ValueError(
-                f"{self.wire_name(function)} can't have a policy here: its * would mean other functions too"
-            )
+        name = self.wire_name(function)
+        if function.policy.words and any(letter in name for letter in "* \r\n"):
+            raise ValueError(f"{name!r} can't have a policy here: * means other functions too, and a blank ends a name")
         self.functions[function.name] = function
-        self.by_wire_name[self.wire_name(function)] = function
+        self.by_wire_name[name] = function
 
     # For those who run it.
 

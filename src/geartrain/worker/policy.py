@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypedDict, Unpack
-from urllib.parse import quote
 
 from geartrain.units import read_size, seconds_of, shown_seconds, shown_size
 
@@ -97,7 +96,7 @@ class Policy:
                 text = written(value)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{name}={value!r}: {error}") from None
-            words.append(f"{key}={quote(text, safe='/:,')}")
+            words.append(f"{key}={text}")
         object.__setattr__(self, "words", " ".join(words))
 
 
@@ -152,8 +151,8 @@ def _share(value: Any) -> str:
 def _separator(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("give a text")
-    if not 1 <= len(value.encode("utf-8", "surrogateescape")) <= 8 or not value.isprintable():
-        raise ValueError("give 1 to 8 characters")
+    if not 1 <= len(value.encode("utf-8", "surrogateescape")) <= 8 or not value.isprintable() or " " in value:
+        raise ValueError("give 1 to 8 characters that are no blanks")
     return value
 
 

@@ -249,9 +249,10 @@ class WorkerSession(Grabber):
         """The job failed with an exception: WORK_EXCEPTION.
 
         gearmand ends the job by that, and answers a WORK_FAIL after it with an ERROR; the Perl server waits for the
-        WORK_FAIL. So the job server is asked whether the job still exists, and only then told that it failed.
+        WORK_FAIL. So the job server is asked whether the job still exists, and only then told that it failed. One that
+        knows policies is not: a job that it tries again exists, and may be here again by then.
         """
-        if not job.lost:
+        if not job.lost and not self.knows_policies:
             self._raised.add(job.handle)
         self._end(job, WORK_EXCEPTION, text)
 
@@ -364,7 +365,7 @@ class WorkerSession(Grabber):
         self._awaits_option = False
         self.knows_policies = True
         for function, words in self._policies.items():
-            self._outbox.append(b"policy set %b %b\r\n" % (_as_word(function), words))
+            self._outbox.append(b"policy set %b %b\r\n" % (function, words))
             self._asked.append(function)
 
     def _has_policy(self, line: bytes) -> PolicyRefusal | None:
@@ -422,7 +423,7 @@ class WorkerSession(Grabber):
     def _ended(self, job: AssignedJob, type: int) -> None:
         if self._held.get(job.handle) is job:
             del self._held[job.handle]
-            if type == WORK_EXCEPTION:
+            if type == WORK_EXCEPTION and not self.knows_policies:
                 self._outbox.append(pack_request(GET_STATUS, job.handle))
             if self._timed:
                 # gearmand 1.1 forgets to stop the time limit of a job that is done, and hangs when it fires;
@@ -453,10 +454,3 @@ def _registration(abilities: Mapping[bytes, TimeLimit], id: bytes) -> bytes:
             packets.append(pack_request(CAN_DO_TIMEOUT, function, b"%d" % max(1, round(timeout * 1000))))
     packets.append(pack_request(ECHO_REQ, _PROBE))
     return b"".join(packets)
-
-
-def _as_word(name: bytes) -> bytes:
-    """A function's name as one word of a text command."""
-    for byte in (b"%", b" ", b"\t", b"\r", b"\n"):
-        name = name.replace(byte, b"%%%02X" % byte[0])
-    return name
