@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 
 import pytest
 
 from geartrain.client import Client
 from geartrain.contrib.local_server import LocalServer
-from geartrain.errors import JobFailedError, JobRaisedError
+from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError, Reject, Retry
 from geartrain.worker import AssignedJob, AsyncWorker, JobLog, Middleware, Worker
 from geartrain.worker.metrics import Metrics
 
@@ -93,6 +95,30 @@ def test_the_log_of_jobs(geartrain_server: LocalServer, caplog: pytest.LogCaptur
     assert failed.exc_info is None
 
 
+@pytest.mark.parametrize(
+    ("verdict", "level", "text"),
+    [
+        (Retry(30, "busy"), "WARNING", r"maybe H:\S+ is to be tried again in 30s, after \d\.\d+ s: busy"),
+        (Retry(), "WARNING", r"maybe H:\S+ is to be tried again, after \d\.\d+ s: The job is to be tried again\."),
+        (Reject("bad input"), "ERROR", r"maybe H:\S+ failed after \d\.\d+ s: bad input"),
+    ],
+)
+def test_the_log_of_verdicts(
+    geartrain_eager: Callable[..., Client], caplog: pytest.LogCaptureFixture, verdict: Exception, level: str, text: str
+) -> None:
+    worker = Worker()
+
+    @worker.function()
+    def maybe(job: AssignedJob) -> None:
+        raise verdict
+
+    with pytest.raises(GeartrainError):
+        geartrain_eager(worker).run("maybe")
+    (record,) = [record for record in caplog.records if record.name == "geartrain.jobs"]
+    assert (record.levelname, record.exc_info) == (level, None)
+    assert re.fullmatch(text, record.getMessage())
+
+
 def test_metrics(geartrain_server: LocalServer) -> None:
     prometheus_client = pytest.importorskip("prometheus_client")
     registry = prometheus_client.CollectorRegistry()
@@ -108,6 +134,8 @@ def test_metrics(geartrain_server: LocalServer) -> None:
         running.append(value("geartrain_worker_jobs_running"))
         if job.workload == b"bad":
             raise ValueError("no")
+        if job.workload == b"busy" and len(running) == 4:
+            raise Retry(60)
         return b""
 
     client = geartrain_server.client()
@@ -115,8 +143,11 @@ def test_metrics(geartrain_server: LocalServer) -> None:
         client.run("maybe")
         client.run("maybe")
         error(client, "maybe", b"bad")
-    assert running == [1, 1, 1]
+        client.submit_background("maybe", b"busy")
+        geartrain_server.wait_idle()
+    assert running == [1, 1, 1, 1]
+    assert value("geartrain_worker_jobs_total", outcome="retry") == 1
     assert value("geartrain_worker_jobs_running") == 0
     assert value("geartrain_worker_jobs_total", outcome="done") == 2
     assert value("geartrain_worker_jobs_total", outcome="failed") == 1
-    assert value("geartrain_worker_job_seconds_count") == 3
+    assert value("geartrain_worker_job_seconds_count") == 4
