@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -158,6 +159,31 @@ def test_an_exception_is_tried_again_by_the_same_worker_without_delay(
         for number in range(50):
             assert caller.run(name, b"%d" % number) == b"%d" % number
     assert set(tries.values()) == {3}
+
+
+@KINDS
+def test_a_job_whose_time_is_up_is_tried_again_by_the_same_worker(
+    server: RunningServer, caller: Caller, kind: type[Worker | AsyncWorker]
+) -> None:
+    """While its first attempt goes on, whose result counts no more."""
+    worker = kind(server.address)
+    has_ended = threading.Event()
+    tries: list[AssignedJob] = []
+    name = f"slow.{kind.__name__}"
+
+    @worker.function(name, timeout=0.3, attempts=2, delay=0)
+    def slow(job: AssignedJob) -> bytes:
+        tries.append(job)
+        if len(tries) == 1:
+            has_ended.wait(10)
+            return b"late"
+        return b"in time"
+
+    with working(worker, **({"threads": 2} if kind is Worker else {"concurrency": 2})):
+        assert caller.run(name) == b"in time"
+        has_ended.set()
+        assert caller.run(name) == b"in time"
+    assert len(tries) == 3
 
 
 @KINDS
