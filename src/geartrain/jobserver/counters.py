@@ -31,6 +31,7 @@ class Counters:
         self.dropped: i64 = 0  # jobs that gave way to others in a full queue
         self.buried: i64 = 0  # jobs that became dead letters, failed among them
         self.revived: i64 = 0  # dead letters that were tried again
+        self.stuck: i64 = 0  # times that the watchdog found jobs waiting beside an idle worker
         self.results_kept: i64 = 0
         self.results_too_large: i64 = 0  # for their policy, or for the memory
         self.result_hits: i64 = 0  # submissions that were answered with a result that was kept
@@ -55,6 +56,7 @@ class Counters:
         self.dropped += other.dropped
         self.buried += other.buried
         self.revived += other.revived
+        self.stuck += other.stuck
         self.results_kept += other.results_kept
         self.results_too_large += other.results_too_large
         self.result_hits += other.result_hits

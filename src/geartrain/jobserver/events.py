@@ -25,6 +25,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "job_dead": (WARNING, "a job has not succeeded, and is kept as a dead letter"),
     "job_purged": (INFO, "`dead purge`: a dead letter is kept no longer"),
     "job_retried": (INFO, "`retry` or `dead retry`: a job that was dead or delayed waits in its queue"),
+    "job_stuck": (ERROR, "a job waited beside an idle worker, which has been woken: please report it, with this line"),
     "job_timed_out": (INFO, "a job ran longer than its worker's time limit, and failed"),
     "limits_set": (INFO, "`maxqueue`"),
     "limit_in_seconds": (

@@ -59,6 +59,7 @@ from geartrain.jobserver.rules.reports import report, report_too_large
 from geartrain.jobserver.rules.slow_packets import SlowPackets
 from geartrain.jobserver.rules.submission import submit
 from geartrain.jobserver.rules.waking import WokenWorkers, fall_asleep
+from geartrain.jobserver.rules.watchdog import Watchdog
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.state import State
 from geartrain.native import i64
@@ -116,6 +117,7 @@ class JobServer(State):
             IdleFunctions(self),
             storage.LateAnswers(self),
             keeping.ExpiredRecords(self),
+            Watchdog(self),
             LongWork(self),
         ]
         for source in sources:

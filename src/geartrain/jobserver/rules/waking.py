@@ -31,7 +31,7 @@ _AT_ONCE: Final = 1000  # abilities in one slice
 def wake(state: State, function: Function) -> None:
     """Wake sleepers of ``function`` until there are enough for the jobs that wait."""
     wakeups = state.worker_wakeup
-    sleeper = _first_asleep(function)
+    sleeper = first_asleep(function)
     while sleeper is not None and function.ready > 0:
         if wakeups > 0 and function.woken >= function.ready * wakeups:
             break
@@ -39,10 +39,10 @@ def wake(state: State, function: Function) -> None:
         remove_sleeper(sleeper)
         peer.sleeping = False
         rouse(state, peer, function)
-        sleeper = _first_asleep(function)
+        sleeper = first_asleep(function)
 
 
-def _first_asleep(function: Function) -> Ability | None:
+def first_asleep(function: Function) -> Ability | None:
     """Who has slept longest; those that have got up since are no sleepers any more."""
     sleeper = function.first_sleeper
     while sleeper is not None and not sleeper.peer.sleeping:
