@@ -24,6 +24,7 @@ from geartrain.daemon.machine import raise_open_files
 from geartrain.daemon.notifier import Notifier
 from geartrain.daemon.pid_file import pid_file
 from geartrain.daemon.transport import choose, loop_factory
+from geartrain.daemon.watchdog import Watchdog
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
 from geartrain.store.default import default_url, make_state_folder, state_folder
@@ -86,6 +87,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             extensions.append(keeper)
         if notifier.systemd:
             extensions.append(notifier)
+        extensions.append(Watchdog())
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)

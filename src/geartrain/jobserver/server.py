@@ -117,11 +117,11 @@ class JobServer(State):
             IdleFunctions(self),
             storage.LateAnswers(self),
             keeping.ExpiredRecords(self),
-            Watchdog(self),
             LongWork(self),
         ]
         for source in sources:
             self.agenda.add(source)
+        self.watchdog: Watchdog = Watchdog(self)
 
     # ── peers and time ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -273,6 +273,13 @@ class JobServer(State):
     def is_running(self) -> bool:
         """Whether any job is assigned to a worker; a drain asks it in each iteration."""
         return any(function.running > 0 for function in self.functions.values())
+
+    def look_for_stuck_jobs(self) -> None:
+        """See whether a job waits beside an idle worker, which must never be: to be called every few seconds.
+
+        What is found by two calls in a row is an event and is counted, and the worker is woken.
+        """
+        self.watchdog.look()
 
     def take_events(self) -> list[tuple[str, Peer | None, dict[str, object]]]:
         """What happened that an operator may want to know: (event, peer, fields), oldest first."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.rules.waking import first_asleep, wake
 from geartrain.native import i64
 from geartrain.wire.text import as_text
@@ -17,46 +16,32 @@ if TYPE_CHECKING:
     from geartrain.jobserver.model import Function
     from geartrain.jobserver.state import State
 
-EVERY: Final = 5.0  # seconds between two looks, while there are jobs
 _PAGE: Final = 500  # functions in one look
 
 
 @final
-class Watchdog(Source):
-    """Looks for jobs that wait beside idle workers."""
+class Watchdog:
+    """Looks for jobs that wait beside idle workers; the driver calls ``look`` every few seconds."""
 
     def __init__(self, state: State) -> None:
-        super().__init__()
         self.state: State = state
-        self.next_look: float = 0.0
         self.at: i64 = 0
         self.suspects: dict[Function, None] = {}
 
-    def next_at(self) -> float:
+    def look(self) -> None:
+        """Look at some functions, and again at those that were found the last time."""
         state = self.state
-        if state.jobs.count == 0:
-            self.next_look = 0.0
-            return 0.0
-        if self.next_look == 0:
-            self.next_look = state.now + EVERY
-        return self.next_look
-
-    def run(self) -> None:
-        state = self.state
-        if self.next_look == 0 or state.now < self.next_look:
-            return
-        self.next_look = state.now + EVERY
         suspects = self.suspects
         self.suspects = {}
         for function in suspects:
-            if not function.forgotten and _is_breach(state, function):
+            if not function.forgotten and _is_breach(function):
                 self._say(function)
         last = state.function_roll.last_place
         page = state.function_roll.page(self.at, last, _PAGE)
         state.cost += len(page)
         self.at = page[-1].place if page and page[-1].place < last else 0
         for function in page:
-            if function.queued > 0 and _is_breach(state, function):
+            if function.queued > 0 and _is_breach(function):
                 self.suspects[function] = None
 
     def _say(self, function: Function) -> None:
@@ -79,6 +64,6 @@ class Watchdog(Source):
         wake(state, function)
 
 
-def _is_breach(state: State, function: Function) -> bool:
+def _is_breach(function: Function) -> bool:
     """Whether jobs of a function may start, a worker able to do them sleeps, and nobody has been woken for them."""
     return function.ready > 0 and function.woken == 0 and first_asleep(function) is not None
