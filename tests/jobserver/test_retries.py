@@ -322,3 +322,16 @@ def test_pauses_grow_as_they_should() -> None:
     assert 5 <= min(pauses) < 5.1
     assert 9.9 < max(pauses) <= 10
     assert len(set(pauses)) > 900
+
+
+def test_without_a_policy_or_a_time_a_retry_waits_longer_and_longer(desk: Desk) -> None:
+    desk.works("worker", b"f", verdicts=True)
+    handle = desk.submit(b"f")
+    desk.server.take_events()
+    for pause in (1, 2, 4):
+        assert desk.grab("worker") == handle
+        fail(desk, handle, "WORK_FAIL", b"retry", b"")
+        desk.wait(pause - 0.1)
+        assert desk.grab("worker") is None
+        desk.wait(0.2)
+    assert not desk.server.take_events()

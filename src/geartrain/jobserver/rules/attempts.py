@@ -69,7 +69,7 @@ def end_attempt(state: State, job: Job, reason: i64, text: bytes = b"", after: f
         finish(state, job, ABANDONED)
     elif _is_tried_again(state, job, reason):
         if is_wanted:
-            _try_again(state, job, worker, after)
+            _try_again(state, job, worker, reason, after)
         else:
             finish(state, job, ABANDONED)
     else:
@@ -103,12 +103,12 @@ def _is_tried_again(state: State, job: Job, reason: i64) -> bool:
     return True
 
 
-def _try_again(state: State, job: Job, worker: Peer | None, after: float) -> None:
+def _try_again(state: State, job: Job, worker: Peer | None, reason: i64, after: float) -> None:
     """Put the job back, behind the others; at once or after a pause.
 
-    Without a policy that is for a job that lost its worker. From the second loss on it may well be the job that ends
-    its workers: it waits longer and longer, so that those who share its workers find them alive, and whoever watches
-    those is not called all the time.
+    Without a policy that is for a job that lost its worker, or whose worker asks for it. From the second loss on it
+    may well be the job that ends its workers: it waits longer and longer, so that those who share its workers find
+    them alive, and whoever watches those is not called all the time.
     """
     function = job.function
     policy = function.policy
@@ -119,6 +119,8 @@ def _try_again(state: State, job: Job, worker: Peer | None, after: float) -> Non
         function.counters.retried += 1
         if pause < 0:
             pause = policy.pause(i64(job.attempts), job.number)
+    elif pause < 0 and reason == RETRY:
+        pause = min(2.0 ** min(job.attempts - 1, 20), LONGEST_PAUSE)
     elif pause < 0:
         pause = 0.0
         if job.attempts >= 2:
