@@ -179,3 +179,23 @@ def test_a_dead_letter_has_a_result(desk: Desk) -> None:
 @pytest.mark.parametrize("line", ["result", "result unique f", "result H:1 soon", "result unique f u now"])
 def test_a_question_that_can_not_be_read(desk: Desk, line: str) -> None:
     assert desk.text("admin", line).startswith(("ERR INVALID_ARGUMENTS", "ERR UNKNOWN_COMMAND"))
+
+
+def test_what_is_counted_is_shown(desk: Desk) -> None:
+    run(desk, b"1234")
+    desk.send("client", "SUBMIT_JOB", b"f", b"u", b"")
+    desk.take("client")
+    shown = desk.text("admin", "show function f")
+    for line in (
+        "policy\tresults=1h",
+        "workers\t1",
+        "result_hits\t1",
+        "result_misses\t1",
+        "result_bytes\t4",
+        "dead\t0",
+    ):
+        assert f"{line}\n" in shown
+    handle = desk.submit(b"f", b"u")  # the handle of the job that made the result
+    shown = desk.text("admin", f"show job {handle.decode()}")
+    assert "state\tended\noutcome\tcompleted\nresult_size\t4\n" in shown
+    assert desk.text("admin", "show function nothing").startswith("ERR UNKNOWN_FUNCTION")

@@ -36,6 +36,7 @@ class Counters:
         self.results_too_large: i64 = 0  # for their policy, or for the memory
         self.result_hits: i64 = 0  # submissions that were answered with a result that was kept
         self.result_misses: i64 = 0
+        self.result_bytes: i64 = 0  # of the results that were given so
         self.waited: float = 0.0  # seconds in a queue before each start, all of them together
         self.ran: float = 0.0  # seconds from each start to the end of the job or the loss of its worker
 
@@ -61,6 +62,7 @@ class Counters:
         self.results_too_large += other.results_too_large
         self.result_hits += other.result_hits
         self.result_misses += other.result_misses
+        self.result_bytes += other.result_bytes
         self.waited += other.waited
         self.ran += other.ran
 
@@ -69,3 +71,32 @@ class Counters:
         copied = Counters()
         copied.add(self)
         return copied
+
+    @property
+    def rows(self) -> list[tuple[bytes, float]]:
+        """All of them with their names."""
+        return [
+            (b"submitted", float(self.submitted)),
+            (b"coalesced", float(self.coalesced)),
+            (b"refused", float(self.refused)),
+            (b"started", float(self.started)),
+            (b"lost", float(self.lost)),
+            (b"completed", float(self.completed)),
+            (b"failed", float(self.failed)),
+            (b"timed_out", float(self.timed_out)),
+            (b"cancelled", float(self.cancelled)),
+            (b"abandoned", float(self.abandoned)),
+            (b"retried", float(self.retried)),
+            (b"expired", float(self.expired)),
+            (b"dropped", float(self.dropped)),
+            (b"buried", float(self.buried)),
+            (b"revived", float(self.revived)),
+            (b"stuck", float(self.stuck)),
+            (b"results_kept", float(self.results_kept)),
+            (b"results_too_large", float(self.results_too_large)),
+            (b"result_hits", float(self.result_hits)),
+            (b"result_misses", float(self.result_misses)),
+            (b"result_bytes", float(self.result_bytes)),
+            (b"waited", float(self.waited)),
+            (b"ran", float(self.ran)),
+        ]

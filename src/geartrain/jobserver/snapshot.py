@@ -28,6 +28,10 @@ class FunctionView:
     """One function: jobs by where they stand, workers, limits (0: none) and counters."""
 
     def __init__(self, function: Function) -> None:
+        gate = function.gate
+        self.blocked: int = function.blocked
+        self.paused: bool = gate is not None and gate.paused
+        self.policy: str = "" if function.policy is None else function.policy.text
         self.name: bytes = function.name
         self.shown: bytes = function.shown
         self.high: int = function.high.count

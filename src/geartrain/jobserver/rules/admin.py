@@ -72,6 +72,8 @@ def _show(state: State, peer: Peer, arguments: list[bytes]) -> None:
         list_lines(state, peer, _job_lines(state))
     elif what == b"unique jobs":
         list_lines(state, peer, _unique_lines(state))
+    elif what.startswith(b"function ") and len(arguments) == 2:
+        job_commands.show_function(state, peer, arguments[1])
     elif what.startswith(b"job ") and len(arguments) == 2:
         job_commands.show_job(state, peer, arguments[1])
     else:

@@ -22,6 +22,7 @@ from geartrain.jobserver.model import (
     Job,
 )
 from geartrain.jobserver.policy import REASONS
+from geartrain.jobserver.results import WORDS
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules.answers import OK, list_lines, refuse
 from geartrain.jobserver.rules.dead_letters import purge, revive
@@ -29,6 +30,7 @@ from geartrain.jobserver.rules.explaining import Explanation, reason_at_once
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.queueing import enqueue, leave_queue
 from geartrain.jobserver.shown import show_name
+from geartrain.jobserver.snapshot import FunctionView
 from geartrain.native import u8
 from geartrain.wire.text import as_text
 
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geartrain.jobserver.letters import DeadLetter
-    from geartrain.jobserver.model import Peer
+    from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.results import Result
     from geartrain.jobserver.state import State
 
 PRIORITIES: Final = {b"high": HIGH, b"normal": NORMAL, b"low": LOW}
@@ -73,10 +76,54 @@ class _Sentence:
 
 
 def show_job(state: State, peer: Peer, handle: bytes) -> None:
-    """``show job HANDLE``: all that is known of a job, a value a line, and its attempts."""
+    """``show job HANDLE``: all that is known of a job, a value a line, and its attempts; also of its result alone."""
+    number = state.handles.number(handle)
+    result = state.results.by_number.get(int(number))
+    if result is not None and state.jobs.get(number) is None:
+        list_lines(state, peer, _result_rows(state, result))
+        return
     job = _job(state, peer, handle)
     if job is not None:
         list_lines(state, peer, _job_rows(state, job))
+
+
+def _result_rows(state: State, result: Result) -> Iterator[bytes]:
+    yield b"handle\t%b\n" % state.handles.make(result.number)
+    yield b"state\tended\n"
+    yield b"outcome\t%b\n" % WORDS[result.outcome]
+    yield b"result_size\t%d\n" % len(result.data)
+    yield b"kept_until\t%.3f\n" % result.record.expires
+
+
+def show_function(state: State, peer: Peer, name: bytes) -> None:
+    """``show function NAME``: its jobs by where they stand, its policy, and all that was counted, a value a line."""
+    function = state.functions.get(name)
+    if function is None:
+        refuse(peer, b"UNKNOWN_FUNCTION", f"No function {as_text(name)} is known")
+    else:
+        list_lines(state, peer, _function_rows(state, function))
+
+
+def _function_rows(state: State, function: Function) -> Iterator[bytes]:
+    view = FunctionView(function)
+    rows: list[tuple[bytes, object]] = [
+        (b"function", view.name),
+        (b"high", view.high),
+        (b"normal", view.normal),
+        (b"low", view.low),
+        (b"blocked", view.blocked),
+        (b"delayed", view.delayed),
+        (b"running", view.running),
+        (b"dead", int(state.dead.count(function))),
+        (b"workers", view.workers),
+        (b"paused", int(view.paused)),
+    ]
+    if view.policy:
+        rows.append((b"policy", view.policy.encode("utf-8", "surrogateescape")))
+    for name, value in rows:
+        yield b"%b\t%b\n" % (name, _shown(value))
+    for counter, count in view.counters.rows:
+        yield b"%b\t%.3f\n" % (counter, count) if counter in (b"waited", b"ran") else b"%b\t%d\n" % (counter, count)
 
 
 def _job_rows(state: State, job: Job) -> Iterator[bytes]:

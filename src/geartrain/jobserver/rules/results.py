@@ -68,6 +68,7 @@ def find_result(state: State, function: Function, policy: Policy, unique: bytes,
     if result is None or result.outcome != COMPLETED or state.wall >= result.fresh_until + policy.stale:
         return None
     function.counters.result_hits += 1
+    function.counters.result_bytes += len(result.data)
     return result
 
 
