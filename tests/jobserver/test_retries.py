@@ -335,3 +335,19 @@ def test_without_a_policy_or_a_time_a_retry_waits_longer_and_longer(desk: Desk) 
         assert desk.grab("worker") is None
         desk.wait(0.2)
     assert not desk.server.take_events()
+
+
+def test_a_dead_letter_does_not_take_the_unique_of_a_living_job_at_a_restart(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    desk.works("worker", b"f")
+    dead = desk.submit(b"f", b"u")
+    assert desk.grab("worker") == dead
+    fail(desk, dead)
+    living = desk.submit(b"f", b"u")
+    assert living != dead
+    desk.restart()
+    assert desk.submit(b"f", b"u") == living
+    desk.text("admin", f"dead retry {dead.decode()}")
+    assert desk.submit(b"f", b"u") == living
+    desk.text("admin", f"dead purge {dead.decode()}")
+    assert desk.submit(b"f", b"u") == living

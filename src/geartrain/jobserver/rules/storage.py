@@ -209,8 +209,8 @@ def restore(state: State, stored: StoredJob) -> None:
     if function.idle_since > 0:
         state.note_busy(function)
     key = job.workload if unique is BY_WORKLOAD else unique
-    if key and key not in (function.workloads if unique is BY_WORKLOAD else function.uniques):
-        note_key(function, job, key)
+    if key:
+        note_key(function, job, key)  # the last one's: those before it that have the same are dead letters, or were
     if stored.number >= state.next_number:
         state.next_number = stored.number + 1
     policy = function.policy
