@@ -49,12 +49,13 @@ class Desk:
 
     def write(self, name: str, data: bytes) -> None:
         self.server.receive(self.peer(name), data)
-        self._settle()
+        self.settle()
 
     def text(self, name: str, line: str) -> str:
         """The answer to a text command."""
         assert not self.take(name)
         self.write(name, line.encode() + b"\n")
+        self.commit()
         peer = self.peer(name)
         answer, self.got[peer] = self.got[peer], b""
         return answer.decode()
@@ -74,7 +75,7 @@ class Desk:
 
     def leave(self, name: str) -> None:
         self.server.lost(self.peers.pop(name))
-        self._settle()
+        self.settle()
 
     def wait(self, seconds: float) -> None:
         """Time passes, and the server is told of it when it wants to be."""
@@ -90,9 +91,9 @@ class Desk:
         self.wall += now - self.now
         self.now = now
         self.server.tick(self.now, self.wall)
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         while self.server.touched:
             touched = cast(list[Peer], self.server.touched[:])
             self.server.touched.clear()
@@ -134,7 +135,7 @@ class Desk:
         while (batch := self.server.take_batch()) is not None:
             self.store(batch)
             self.server.written(batch)
-            self._settle()
+            self.settle()
 
     def store(self, batch: Batch) -> None:
         """Keep a batch as a store does."""
@@ -170,4 +171,4 @@ class Desk:
         for record in list(self.records.values()):
             if record.kind not in first:
                 self.server.restore_record(record)
-        self._settle()
+        self.settle()

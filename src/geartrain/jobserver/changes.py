@@ -62,6 +62,8 @@ class Changes:
         self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
         self.moved: dict[int, int] = {}  # positions of jobs that were moved before they were written
+        self.promises: list[DeferredReply] = []  # answers that promise what has gathered
+        self.promised: list[DeferredReply] = []  # those that wait for the batch under way
         self.reserved: i64 = 0  # numbers below this may be given out without asking the store
         self.last_moved_at: i64 = 0
         self.moves_there: i64 = 0
@@ -132,7 +134,41 @@ class Changes:
                 self.revived.difference_update([job.number for job in jobs])
         batch.removed = removed
         self.writing = jobs
+        if not self._is_behind:
+            self.promised, self.promises = self.promises, []
         return batch
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether anything but new jobs has gathered for a later batch."""
+        return bool(self.records or self.changed or self.removed)
+
+    def promise(self, reply: DeferredReply, is_under_way: bool) -> None:
+        """An answer waits for the store to have all that has gathered; ``is_under_way``: a batch is."""
+        if self._is_behind:
+            self.promises.append(reply)
+        elif is_under_way:
+            self.promised.append(reply)
+        else:
+            reply.open = True
+
+    def keep_promises(self) -> None:
+        """The batch under way is stored: what was promised with it may be answered."""
+        for reply in self.promised:
+            reply.open = True
+            reply.outbox.touch()
+        self.promised = []
+
+    def break_promises(self, piece: bytes, *, all_of_them: bool) -> None:
+        """The batch under way was refused, and with ``all_of_them`` so is the next one: another answer is given."""
+        for reply in self.promised:
+            reply.outbox.replace(reply.index, piece)
+        if all_of_them:
+            for reply in self.promises:
+                reply.outbox.replace(reply.index, piece)
+            self.promised += self.promises
+            self.promises = []
+        self.keep_promises()
 
     def keep_with(self, number: int, record: Record) -> None:
         """A record is to be committed together with the new job of this number."""

@@ -26,6 +26,7 @@ and for whoever has small things to keep over a restart:
     server.keep(record)               put one, or remove it; kept(kind, key), kept_of(kind) give them
     server.keep_with(number, record)  the same, in one commit with a new job
     server.add_command(name, ...)     a text command that an extension answers
+    server.acknowledge(peer, answer)  its answer, once the store has what it has changed
 
 It never opens a socket, reads a clock, logs or waits, and never raises for anything that a peer sends.
 """
@@ -46,6 +47,7 @@ from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
 from geartrain.jobserver.rules import keeping, storage
 from geartrain.jobserver.rules.admin import answer
+from geartrain.jobserver.rules.answers import acknowledge
 from geartrain.jobserver.rules.assignment import grab
 from geartrain.jobserver.rules.attempts import ExpiringJobs, TimeLimits
 from geartrain.jobserver.rules.dead_letters import OldLetters, PacedRetries
@@ -322,6 +324,10 @@ class JobServer(State):
         The rule sends one answer with ``peer.send`` before it returns. ``right``: see ``rights``.
         """
         self.commands[name] = (rule, right)
+
+    def acknowledge(self, peer: Peer, answer: bytes) -> None:
+        """Answer a text command once the store has what the command has had kept; with an error if that can't be."""
+        acknowledge(self, peer, answer)
 
     # ── the store's door ────────────────────────────────────────────────────────────────────────────────────────
 

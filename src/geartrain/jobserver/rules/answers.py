@@ -20,8 +20,28 @@ _CHUNK: Final = 16 * 1024  # bytes of a listing that are made in one go
 
 def refuse(peer: Peer, code: bytes, text: str) -> None:
     """``ERR CODE Some+words``."""
-    words = show_name(text.encode("utf-8", "backslashreplace")).replace(b" ", b"+")
-    peer.send(b"ERR %b %b\r\n" % (code, words))
+    peer.send(error(code, text))
+
+
+def error(code: bytes, text: str) -> bytes:
+    """The line that ``refuse`` sends."""
+    return b"ERR %b %b\r\n" % (code, show_name(text.encode("utf-8", "backslashreplace")).replace(b" ", b"+"))
+
+
+def acknowledge(state: State, peer: Peer, answer: bytes = OK) -> None:
+    """Answer a command that may have changed what is kept: once the store has it."""
+    if not state.durable:
+        peer.send(answer)
+    elif state.store.trouble:
+        peer.send(not_stored(state.store.trouble))
+    else:
+        peer.send(answer)
+        state.changes.promise(peer.defer(), state.store.under_way is not None)
+
+
+def not_stored(reason: str) -> bytes:
+    """The answer to a command that took effect, and would be forgotten if the job server died now."""
+    return error(b"NOT_STORED", f"It is in force, and will be stored when the store takes it: {reason}")
 
 
 def list_lines(state: State, peer: Peer, lines: Iterator[bytes]) -> None:

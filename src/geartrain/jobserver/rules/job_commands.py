@@ -24,7 +24,7 @@ from geartrain.jobserver.model import (
 from geartrain.jobserver.policy import REASONS
 from geartrain.jobserver.results import WORDS
 from geartrain.jobserver.rights import OPERATE, READ
-from geartrain.jobserver.rules.answers import OK, list_lines, refuse
+from geartrain.jobserver.rules.answers import acknowledge, list_lines, refuse
 from geartrain.jobserver.rules.dead_letters import purge, revive
 from geartrain.jobserver.rules.explaining import Explanation, reason_at_once
 from geartrain.jobserver.rules.long_work import begin
@@ -196,7 +196,7 @@ def _retry(state: State, peer: Peer, arguments: list[bytes]) -> None:
         refuse(peer, b"NOT_WAITING", f"The job {as_text(arguments[0])} is {STATES[job.state]}, not dead or delayed")
         return
     state.event("job_retried", peer, {"handle": state.shown_handle(job), "function": as_text(job.function.shown)})
-    peer.send(OK)
+    acknowledge(state, peer)
 
 
 def _priority(state: State, peer: Peer, arguments: list[bytes]) -> None:
@@ -220,7 +220,7 @@ def _priority(state: State, peer: Peer, arguments: list[bytes]) -> None:
             state.changes.move_behind(job, state.next_number)
         if is_queued:
             enqueue(state, job)
-    peer.send(OK)
+    acknowledge(state, peer)
 
 
 def _dead(state: State, peer: Peer, arguments: list[bytes]) -> None:
@@ -358,7 +358,7 @@ def _one_letter(state: State, peer: Peer, again: bool, handles: list[bytes]) -> 
         letters.append(letter)
     for letter in letters:
         _treat(state, peer, letter, again)
-    peer.send(b"OK %d\n" % len(letters))
+    acknowledge(state, peer, b"OK %d\n" % len(letters))
 
 
 def _treat(state: State, peer: Peer | None, letter: DeadLetter, again: bool) -> None:
@@ -410,7 +410,7 @@ class LetterWork(Chore):
         if self.numbers:
             return False
         if not (self.peer.gone or self.peer.closing):
-            self.peer.send(b"OK %d\n" % self.count)
+            acknowledge(state, self.peer, b"OK %d\n" % self.count)
         return True
 
 

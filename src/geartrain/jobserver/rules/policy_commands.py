@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.rights import OPERATE, READ
-from geartrain.jobserver.rules.answers import OK, list_lines, refuse
+from geartrain.jobserver.rules.answers import acknowledge, list_lines, refuse
 from geartrain.jobserver.rules.policing import keep_pause, resume, set_policy, unset_policy
 from geartrain.jobserver.shown import show_name
 
@@ -30,7 +30,7 @@ def _policy(state: State, peer: Peer, arguments: list[bytes]) -> None:
         except ValueError as error:
             refuse(peer, b"INVALID_POLICY", str(error))
         else:
-            peer.send(OK)
+            acknowledge(state, peer)
     elif what == b"unset" and len(arguments) == 2:
         try:
             known = unset_policy(state, peer, arguments[1])
@@ -38,7 +38,7 @@ def _policy(state: State, peer: Peer, arguments: list[bytes]) -> None:
             refuse(peer, b"INVALID_POLICY", str(error))
         else:
             if known:
-                peer.send(OK)
+                acknowledge(state, peer)
             else:
                 refuse(peer, b"UNKNOWN_POLICY", f"No command has set a policy {arguments[1]!r}")
     else:
@@ -75,7 +75,7 @@ def _pause(state: State, peer: Peer, arguments: list[bytes]) -> None:
         refuse(peer, b"NO_ROOM", "It can't be kept: the memory is full, or the store takes nothing at the moment")
         return
     state.event("function_paused", peer, {"function": function.shown.decode("utf-8", "backslashreplace")})
-    peer.send(OK)
+    acknowledge(state, peer)
 
 
 def _resume(state: State, peer: Peer, arguments: list[bytes]) -> None:
@@ -84,7 +84,7 @@ def _resume(state: State, peer: Peer, arguments: list[bytes]) -> None:
         refuse(peer, b"NOT_PAUSED", f"{arguments[0]!r} is not paused")
         return
     state.event("function_resumed", peer, {"function": function.shown.decode("utf-8", "backslashreplace")})
-    peer.send(OK)
+    acknowledge(state, peer)
 
 
 COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], int, int]]] = {

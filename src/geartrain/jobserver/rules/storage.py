@@ -19,6 +19,7 @@ from geartrain.jobserver.model import (
     Job,
 )
 from geartrain.jobserver.records import POSITION_BITS
+from geartrain.jobserver.rules.answers import not_stored
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
@@ -66,6 +67,7 @@ def written(state: State, batch: Batch) -> None:
                 job.workload = b""
                 job.stored = SPILLED
         open_replies(job)
+    changes.keep_promises()
 
 
 def refused(state: State, batch: Batch, reason: str, down: bool) -> None:
@@ -130,6 +132,7 @@ class LateAnswers(Source):
 def _refuse_batch(state: State, batch: Batch, reason: str, down: bool) -> None:
     changes = state.changes
     changes.put_back(batch)
+    changes.break_promises(not_stored(reason), all_of_them=down)
     for job in changes.writing:
         _refuse(state, job, reason)
     if down:
