@@ -23,7 +23,8 @@ jobs' handles are H:t:1, H:t:2, ...
 
 The same file is played in memory, over sockets against our daemon, and, as referee, against gearmand. Where we
 differ on purpose the line ends in ``# differs: what gearmand does``; the referee leaves such a line out and plays
-the lines that begin with ``gearmand:`` instead. ``gearmand: stop (reason)`` ends the story for it. The prefixes
+the lines that begin with ``gearmand:`` instead. ``gearmand: stop (reason)`` ends the story for it; a story that
+begins so tells of what gearmand does not know. The prefixes
 ``geartrain:``, ``sockets:`` and ``memory:`` likewise speak to some players only.
 """
 
@@ -173,6 +174,12 @@ class Conversation:
     @property
     def differences(self) -> list[Step]:
         return [step for step in self.steps if step.differs]
+
+    @property
+    def is_ours_alone(self) -> bool:
+        """Whether it tells of what gearmand does not know at all."""
+        first = next((step for step in self.steps if step.verb != "server"), None)
+        return first is not None and (first.verb, first.audience) == ("stop", "gearmand") and not self.differences
 
     @property
     def clock(self) -> datetime.datetime | None:
