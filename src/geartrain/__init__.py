@@ -30,6 +30,7 @@ from geartrain.errors import (
     ServerError,
     SoftTimeLimitError,
     TimedOutError,
+    UnknownJobError,
     Verdict,
 )
 from geartrain.version import VERSION as __version__
@@ -70,6 +71,7 @@ __all__ = [
     "SoftTimeLimitError",
     "SubmittedJob",
     "TimedOutError",
+    "UnknownJobError",
     "Verdict",
     "Worker",
     "__version__",

@@ -15,7 +15,8 @@
     │   ├── JobFailedError     the worker sent WORK_FAIL
     │   └── JobRaisedError     the worker sent WORK_EXCEPTION, with its text
     ├── ServerError            the job server answered with an ERROR packet
-    │   └── QueueFullError     ... whose code was QUEUE_ERROR
+    │   ├── QueueFullError     ... whose code was QUEUE_ERROR
+    │   └── UnknownJobError    a text command's answer: the job is not known, or its result not kept
     └── ProtocolError          bytes that are not the Gearman protocol
         ├── LocalProtocolError   we were asked to send something that has no place in it
         └── RemoteProtocolError  the peer sent something that has no place in it
@@ -145,6 +146,10 @@ class ServerError(GeartrainError):
 
 class QueueFullError(ServerError):
     """The job server took no more jobs for this function (QUEUE_ERROR): try again later, or raise its limit."""
+
+
+class UnknownJobError(ServerError):
+    """No job server knows the job, or keeps its result; `geartrain policy set FUNCTION results=1h` has results kept."""
 
 
 class ProtocolError(GeartrainError):

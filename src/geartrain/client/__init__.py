@@ -4,7 +4,10 @@ from geartrain.client.admin import AdminClient, ConnectedPeer, FunctionStatus, K
 from geartrain.client.async_client import AsyncClient
 from geartrain.client.async_job import AsyncJob
 from geartrain.client.client import Client
+from geartrain.client.dead_letter import DeadLetter
 from geartrain.client.job import SubmittedJob
+from geartrain.client.job_details import JobAttempt, JobDetails
+from geartrain.client.policy import FunctionPolicy
 from geartrain.client.request import JobStatus
 from geartrain.client.submission import (
     DataEvent,
@@ -24,7 +27,11 @@ __all__ = [
     "Client",
     "ConnectedPeer",
     "DataEvent",
+    "DeadLetter",
+    "FunctionPolicy",
     "FunctionStatus",
+    "JobAttempt",
+    "JobDetails",
     "JobEvent",
     "JobHandle",
     "JobStatus",

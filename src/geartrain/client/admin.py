@@ -7,19 +7,21 @@ threads, and always speaks to the server that answers now.
 from __future__ import annotations
 
 import ssl
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from geartrain.client.submission import JobHandle
-from geartrain.errors import ConnectionLostError, LocalProtocolError, RemoteProtocolError, ServerError, TimedOutError
-from geartrain.link import Address, BlockingLink, parse_addresses
+from geartrain.client.command import Command, Form, Name, ask, unreadable, word, worse
+from geartrain.client.dead_letter import DeadLetter
+from geartrain.client.job_details import JobDetails
+from geartrain.client.policy import FunctionPolicy
+from geartrain.client.result import ResultQuestion, fetch
+from geartrain.client.submission import JobHandle, Priority
+from geartrain.errors import ConnectError, GeartrainError, ServerError, UnknownJobError
+from geartrain.link import Address, parse_addresses
 from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
 from geartrain.wire.text import as_text
-
-Name = str | bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class KnownJob:
 
 
 Row = TypeVar("Row", FunctionStatus, PriorityStatus)
+Read = TypeVar("Read")
 
 
 class AdminClient:
@@ -120,7 +123,7 @@ class AdminClient:
                         )
                     )
                 except ValueError:
-                    raise _unreadable(address, line) from None
+                    raise unreadable(address, line) from None
         return peers
 
     def show_jobs(self, server: Address | str | None = None) -> list[KnownJob]:
@@ -149,11 +152,11 @@ class AdminClient:
 
     def create_function(self, function: Name, server: Address | str | None = None) -> None:
         """Make a function known before any worker or job names it."""
-        self._order(server, b"create function", _word(function))
+        self._order(server, b"create function", word(function))
 
     def drop_function(self, function: Name, server: Address | str | None = None) -> None:
         """Forget a function; ServerError if it has workers or running jobs, or is not known."""
-        self._order(server, b"drop function", _word(function))
+        self._order(server, b"drop function", word(function))
 
     def max_queue(
         self,
@@ -169,7 +172,7 @@ class AdminClient:
         limits = [value or limit or 0 for value in (high, normal, low)]
         if min(limits) < 0:
             raise ValueError(f"a limit of {min(limits)} jobs makes no sense: it is 0 (none) or more")
-        self._order(server, b"maxqueue", _word(function), *(b"%d" % value for value in limits))
+        self._order(server, b"maxqueue", word(function), *(b"%d" % value for value in limits))
 
     def cancel_job(self, handle: JobHandle | Name) -> bool:
         """Cancel a job; False if no job server knows it (any more).
@@ -177,18 +180,134 @@ class AdminClient:
         A queued job is dropped; of a running one only its clients are told. A handle that does not say its server is
         asked for at all of them.
         """
-        if isinstance(handle, str):
-            handle = JobHandle.parse(handle)
-        address = handle.address if isinstance(handle, JobHandle) else None
-        is_cancelled = False
-        for known in self._asked(address):
-            try:
-                self._ask(known, b"cancel job " + _word(bytes(handle)))
-                is_cancelled = True
-            except ServerError as error:
-                if error.code != "UNKNOWN_JOB":
-                    raise
-        return is_cancelled
+        handle = _parsed(handle)
+        return self._order_unless("UNKNOWN_JOB", handle.address, b"cancel job", word(bytes(handle)))
+
+    # ── policies and pauses ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def policy_set(self, name: Name, *, server: Address | str | None = None, **keys: str | int | float | None) -> None:
+        """Set keys of the policy of a function, or of a pattern with ``*``: ``policy_set("resize", attempts=5)``.
+
+        Keys that are not named stay as they are, and one that is None is taken away. Raises ServerError
+        INVALID_POLICY, which says what is allowed, and then nothing has changed.
+        """
+        words = [b"%b=%b" % (word(key), _policy_value(value)) for key, value in keys.items()]
+        self._order(server, b"policy set", word(name), *words)
+
+    def policy_unset(self, name: Name, server: Address | str | None = None) -> bool:
+        """Take away what commands have set for exactly this name; False if that is nothing."""
+        return self._order_unless("UNKNOWN_POLICY", server, b"policy unset", word(name))
+
+    def policies(self, server: Address | str | None = None) -> list[FunctionPolicy]:
+        """All policies, by server and name."""
+        return [
+            policy
+            for address in self._asked(server)
+            for policy in self._read(address, self._lines(address, b"policy show"), FunctionPolicy.read)
+        ]
+
+    def policy_of(self, function: Name, server: Address | str | None = None) -> list[FunctionPolicy]:
+        """The policy in force for a function: one for each server that has any, be it by a pattern."""
+        return [
+            policy
+            for address in self._asked(server)
+            for policy in self._read(address, self._lines(address, b"policy show", word(function)), FunctionPolicy.read)
+        ]
+
+    def pause(self, function: Name, reason: str = "", server: Address | str | None = None) -> None:
+        """Hand out no more jobs of a function; submissions are kept. ``why`` tells the reason."""
+        self._order(server, b"pause", word(function), *(word(part) for part in reason.split()))
+
+    def resume(self, function: Name, server: Address | str | None = None) -> bool:
+        """Hand out jobs of a function again; False if it was not paused."""
+        return self._order_unless("NOT_PAUSED", server, b"resume", word(function))
+
+    # ── one job ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # Of several job servers the first one that knows the job is asked, or the one that the handle names. A job that
+    # none of them knows raises UnknownJobError.
+
+    def why(self, handle: JobHandle | Name) -> str:
+        """Why a job waits, or what else is the matter with it, as a sentence."""
+        address, command = self._of_job(handle, b"why", _of(handle))
+        return _value_of(address, command.answer())
+
+    def show_job(self, handle: JobHandle | Name) -> JobDetails:
+        """All that is known of a job, with its attempts."""
+        address, command = self._of_job(handle, b"show job", _of(handle), form="listing")
+        try:
+            return JobDetails.read(_of(handle), address, command.lines())
+        except (ValueError, KeyError):
+            raise unreadable(address, command.answer()) from None
+
+    def result(self, handle: JobHandle | Name, wait: float | None = 0) -> bytes:
+        """The result of a job, kept under a policy; waits ``wait`` seconds, or for ever, for a job still to end.
+
+        Raises as ``Client.result``.
+        """
+        question = ResultQuestion.of_job(handle, self.addresses, wait, self._timeout)
+        return fetch(question, self._connect_timeout, self._tls)
+
+    def retry(self, handle: JobHandle | Name) -> None:
+        """Have a dead job wait again, with all its attempts before it, or a delayed one be due now.
+
+        Raises ServerError NOT_WAITING for any other job.
+        """
+        self._of_job(handle, b"retry", _of(handle))
+
+    def priority(self, handle: JobHandle | Name, priority: Priority) -> None:
+        """Change the priority of a job that waits; it goes to the end of that queue. ServerError if it runs already."""
+        self._of_job(handle, b"priority", _of(handle), word(priority))
+
+    # ── dead letters ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def dead_letters(
+        self,
+        function: Name = "",
+        reason: str = "",
+        count: int | None = None,
+        server: Address | str | None = None,
+    ) -> list[DeadLetter]:
+        """The dead letters, or those of a function or a reason, the longest dead first; at most ``count``."""
+        words = [*_selection(function, reason), *([] if count is None else [b"count=%d" % count])]
+        letters = [
+            letter
+            for address in self._asked(server)
+            for letter in self._read(address, self._lines(address, b"dead list", *words), DeadLetter.read)
+        ]
+        return sorted(letters, key=lambda letter: letter.died)[:count]
+
+    def dead_workload(self, handle: JobHandle | Name) -> bytes:
+        """The workload of a dead letter."""
+        return self._of_job(handle, b"dead workload", _of(handle), form="data")[1].data()[1]
+
+    def dead_retry(self, handle: JobHandle | Name) -> None:
+        """Have one dead letter wait again, with all its attempts before it."""
+        self._of_job(handle, b"dead retry", _of(handle))
+
+    def dead_retry_all(
+        self,
+        function: Name = "",
+        reason: str = "",
+        *,
+        rate: int | None = None,
+        server: Address | str | None = None,
+    ) -> int:
+        """The same for all dead letters, or for those of a function or a reason; how many there are.
+
+        With a ``rate``, in letters a second, this returns at once and the job server goes on by itself.
+        """
+        paced = [] if rate is None else [b"rate=%d/s" % rate]
+        return self._counted(server, b"dead retry all", *_selection(function, reason), *paced)
+
+    def dead_purge(self, handle: JobHandle | Name) -> None:
+        """Throw one dead letter away."""
+        self._of_job(handle, b"dead purge", _of(handle))
+
+    def dead_purge_all(self, function: Name = "", reason: str = "", *, server: Address | str | None = None) -> int:
+        """Throw all dead letters away, or those of a function or a reason; how many there were."""
+        return self._counted(server, b"dead purge all", *_selection(function, reason))
+
+    # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _asked(self, server: Address | str | None) -> tuple[Address, ...]:
         if server is None:
@@ -197,15 +316,39 @@ class AdminClient:
 
     def _order(self, server: Address | str | None, *words: bytes) -> None:
         for address in self._asked(server):
-            self._ask(address, b" ".join(words))
+            self._ask(address, *words)
+
+    def _order_unless(self, code: str, server: Address | str | None, *words: bytes) -> bool:
+        """Order it everywhere; whether any job server did it. A refusal with ``code`` says there is nothing to do."""
+        is_done = False
+        for address in self._asked(server):
+            try:
+                self._ask(address, *words)
+                is_done = True
+            except ServerError as error:
+                if error.code != code:
+                    raise
+        return is_done
+
+    def _counted(self, server: Address | str | None, *words: bytes) -> int:
+        return sum(int(_value_of(address, self._ask(address, *words).answer())) for address in self._asked(server))
+
+    def _of_job(self, handle: JobHandle | Name, *words: bytes, form: Form = "line") -> tuple[Address, Command]:
+        """Ask about a job: the first job server that knows it."""
+        trouble: GeartrainError | None = None
+        for address in self._asked(_parsed(handle).address):
+            try:
+                return address, self._ask(address, *words, form=form)
+            except (UnknownJobError, ConnectError) as error:
+                trouble = worse(trouble, error)
+        assert trouble is not None, "there is at least one job server"
+        raise trouble
 
     def _value(self, address: Address, command: bytes) -> str:
-        answer = self._ask(address, command)
+        answer = self._ask(address, command).answer()
         if answer.startswith(b"v") and command == b"version":  # the Perl server says no OK
             return as_text(answer.strip())
-        if not answer.startswith(b"OK "):
-            raise _unreadable(address, answer)
-        return as_text(answer[3:].strip())
+        return _value_of(address, answer)
 
     def _rows(
         self, command: bytes, columns: int, server: Address | str | None
@@ -215,33 +358,25 @@ class AdminClient:
             for line in self._lines(address, command):
                 row = line.rsplit(b"\t", columns - 1)
                 if len(row) != columns or not all(value.isdigit() for value in row[1:]):
-                    raise _unreadable(address, line)
+                    raise unreadable(address, line)
                 yield address, row
 
-    def _lines(self, address: Address, command: bytes) -> list[bytes]:
-        """The lines of a long answer, without the dot at its end."""
-        return self._ask(address, command, is_long=True).split(b"\n")[:-2]
+    def _lines(self, address: Address, *words: bytes) -> list[bytes]:
+        return self._ask(address, *words, form="listing").lines()
 
-    def _ask(self, address: Address, command: bytes, *, is_long: bool = False) -> bytes:
-        deadline = time.monotonic() + self._timeout
-        with BlockingLink.connect(address, timeout=self._connect_timeout, tls=self._tls) as link:
-            link.send(command + b"\r\n", self._timeout)
-            answer = bytearray()
-            while True:
-                try:
-                    data = link.receive(max(deadline - time.monotonic(), 0))
-                except TimedOutError:
-                    raise TimedOutError(
-                        f"{address} did not answer {command.decode('utf-8', 'replace')!r} within {self._timeout:g} s"
-                    ) from None
-                if not data:
-                    raise ConnectionLostError(f"{address} closed the connection instead of an answer")
-                answer += data
-                # Rows end in a bare newline, refusals in CR LF.
-                if answer.startswith(b"ERR ") and b"\t" not in answer and answer.endswith(b"\r\n"):
-                    raise _refusal(bytes(answer[4:]))
-                if answer == b".\n" or answer.endswith(b"\n.\n" if is_long else b"\n"):
-                    return bytes(answer)
+    def _read(self, address: Address, lines: Iterable[bytes], read: Callable[[Address, bytes], Read]) -> list[Read]:
+        rows = []
+        for line in lines:
+            try:
+                rows.append(read(address, line))
+            except ValueError:
+                raise unreadable(address, line) from None
+        return rows
+
+    def _ask(self, address: Address, *words: bytes, form: Form = "line") -> Command:
+        command = Command(*words, form=form)
+        ask(command, address, connect_timeout=self._connect_timeout, timeout=self._timeout, tls=self._tls)
+        return command
 
     def __repr__(self) -> str:
         return f"<AdminClient of {', '.join(map(str, self.addresses))}>"
@@ -256,21 +391,31 @@ def _added_up(kind: type[Row], rows: Iterable[tuple[Address, list[bytes]]]) -> l
     return [kind(as_text(function), *sums[function]) for function in sorted(sums)]
 
 
-def _word(name: Name) -> bytes:
-    """A name as it may stand in a line of text."""
-    word = name.encode() if isinstance(name, str) else name
-    if not word or any(byte <= 32 for byte in word):
-        raise LocalProtocolError(f"{name!r} can't be told to a job server in text: it is empty or holds white space")
-    return word
+def _parsed(handle: JobHandle | Name) -> JobHandle:
+    if isinstance(handle, JobHandle):
+        return handle
+    return JobHandle.parse(handle) if isinstance(handle, str) else JobHandle(handle)
 
 
-def _refusal(text: bytes) -> ServerError:
-    """``ERR CODE Some+words`` or ``ERR some words``; the Perl server writes its codes small."""
-    code, _, words = as_text(text.strip()).partition(" ")
-    if code.isupper() or "_" in code:
-        return ServerError(code, words.replace("+", " "))
-    return ServerError("ERR", f"{code} {words}".strip())
+def _value_of(address: Address, answer: bytes) -> str:
+    """What stands behind ``OK``."""
+    if not answer.startswith(b"OK "):
+        raise unreadable(address, answer)
+    return as_text(answer[3:].strip())
 
 
-def _unreadable(address: Address, line: bytes) -> RemoteProtocolError:
-    return RemoteProtocolError(f"{address} answered what can't be read: {line[:200]!r}")
+def _of(handle: JobHandle | Name) -> bytes:
+    """The handle as a word, without its server."""
+    return word(bytes(_parsed(handle)))
+
+
+def _selection(function: Name, reason: str) -> list[bytes]:
+    """Which dead letters are meant, in words."""
+    words = [b"function=" + word(function)] if function else []
+    return [*words, *([b"reason=" + word(reason)] if reason else [])]
+
+
+def _policy_value(value: str | int | float | None) -> bytes:
+    if value is None or value == "":
+        return b""
+    return word(value if isinstance(value, str) else f"{value:.12g}")

@@ -13,6 +13,7 @@ from geartrain.client.base import BaseClient, Text
 from geartrain.client.client import unanswered
 from geartrain.client.job import too_late
 from geartrain.client.request import Answer, EchoRequest, JobStatus, Request
+from geartrain.client.result import ResultQuestion, fetch_async
 from geartrain.client.submission import JobHandle, Priority, When
 from geartrain.errors import ConnectionLostError, GeartrainError
 from geartrain.link import Address, AsyncLink
@@ -145,6 +146,17 @@ class AsyncClient(BaseClient):
             async for submission in submissions:
                 yield cast(JobHandle, submission.outcome())
 
+    async def result(
+        self,
+        handle: JobHandle | Text | None = None,
+        *,
+        function: Text | None = None,
+        unique: Text | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> bytes:
+        """The result of any job, also of one in the background; asked, waited for and raised as ``Client.result``."""
+        return await self._fetch(self._result_question(handle, function, unique, timeout))
+
     async def status(
         self,
         handle: JobHandle | Text | None = None,
@@ -177,6 +189,9 @@ class AsyncClient(BaseClient):
         self, address: Address, on_data: Callable[[bytes], None], on_lost: Callable[[Exception | None], None]
     ) -> AsyncLink:
         return await AsyncLink.connect(address, on_data, on_lost, timeout=self._connect_timeout, tls=self._tls)
+
+    async def _fetch(self, question: ResultQuestion) -> bytes:
+        return await fetch_async(question, self._connect_timeout, self._tls)
 
     async def _ask(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from geartrain.client.request import HandleStatusRequest, UniqueStatusRequest
+from geartrain.client.result import ResultQuestion
 from geartrain.client.servers import PATIENCE_SECONDS, Servers
 from geartrain.client.session import ANSWER_SECONDS, ClientSession
 from geartrain.client.submission import JobHandle, Priority, Submission, When
@@ -120,6 +121,16 @@ class BaseClient:
         if address is None and len(self.addresses) > 1:
             raise ValueError(f"the handle {handle!r} does not say which of {len(self.addresses)} job servers it is of")
         return HandleStatusRequest(bytes(handle or b""), address)
+
+    def _result_question(
+        self, handle: JobHandle | Text | None, function: Text | None, unique: Text | None, timeout: float | None
+    ) -> ResultQuestion:
+        if handle is not None and function is None and unique is None:
+            return ResultQuestion.of_job(handle, self.addresses, timeout, self._answer_timeout)
+        if handle is not None or not function or not unique:
+            raise TypeError("result() needs either a job's handle, or its function and unique key")
+        name = self._function_prefix + _encoded(function)
+        return ResultQuestion.of_unique(name, _encoded(unique), self.addresses, timeout, self._answer_timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {', '.join(map(str, self.addresses))}>"

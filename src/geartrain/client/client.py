@@ -15,6 +15,7 @@ from geartrain.client.base import BaseClient, Text
 from geartrain.client.driver import Driver
 from geartrain.client.job import SubmittedJob, too_late
 from geartrain.client.request import Answer, EchoRequest, JobStatus, Request
+from geartrain.client.result import ResultQuestion, fetch
 from geartrain.client.submission import JobHandle, Priority, Submission, When
 from geartrain.client.window import GATHER_SECONDS, Window
 from geartrain.errors import ConnectionLostError, GeartrainError, TimedOutError
@@ -141,6 +142,25 @@ class Client(BaseClient):
         for submission in self._map(submissions, window, True, None):
             yield cast(JobHandle, submission.outcome())
 
+    def result(
+        self,
+        handle: JobHandle | Text | None = None,
+        *,
+        function: Text | None = None,
+        unique: Text | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
+        """The result of any job, also of one in the background: by its handle, or by its function and unique key.
+
+        Waits for a job that still waits or runs, at most ``timeout`` seconds; with 0 for the job server's answer alone.
+        It is asked on a connection of its own, at all job servers in turn unless the handle says its server. The job
+        server keeps results under the function's policy ``results``.
+
+        Raises JobRaisedError or JobFailedError for a job that failed, UnknownJobError if no job server knows the job or
+        has kept its result, TimedOutError after ``timeout`` seconds, ConnectError, and ConnectionLostError.
+        """
+        return self._fetch(self._result_question(handle, function, unique, timeout))
+
     def status(
         self, handle: JobHandle | Text | None = None, *, unique: Text | None = None, timeout: float | None = None
     ) -> JobStatus:
@@ -167,6 +187,9 @@ class Client(BaseClient):
 
     def _connect(self, address: Address) -> BlockingLink:
         return BlockingLink.connect(address, timeout=self._connect_timeout, tls=self._tls)
+
+    def _fetch(self, question: ResultQuestion) -> bytes:
+        return fetch(question, self._connect_timeout, self._tls)
 
     def _ask(self, request: Request[Answer], timeout: float | None, late: Callable[[], GeartrainError]) -> Answer:
         deadline = None if timeout is None else time.monotonic() + timeout

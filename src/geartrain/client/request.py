@@ -107,8 +107,8 @@ class Request(Generic[Answer]):
 class JobStatus:
     """What a job server knows of a job (section 3.11).
 
-    A finished job is not ``known``: servers keep no results. ``clients`` is how many wait for the job; it is only told
-    where the question was about a unique key.
+    A finished job is not ``known``, even where its result is kept. ``clients`` is how many wait for the job; it is only
+    told where the question was about a unique key.
     """
 
     known: bool

@@ -15,10 +15,12 @@ from typing import Any
 from geartrain.client.async_client import AsyncClient
 from geartrain.client.async_driver import AsyncDriver
 from geartrain.client.client import Client
+from geartrain.client.command import quoted
 from geartrain.client.driver import Driver
 from geartrain.client.request import Answer, EchoRequest, Follower, JobStatus, Request
+from geartrain.client.result import ResultQuestion
 from geartrain.client.submission import DataEvent, JobHandle, StatusEvent, Submission, WarningEvent
-from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
+from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError, UnknownJobError
 from geartrain.wire.packets import SUBMIT_JOB_EPOCH, WORK_DATA, WORK_STATUS
 from geartrain.worker import AssignedJob
 from geartrain.worker.base import BaseWorker
@@ -36,8 +38,8 @@ class EagerClient(Client):
     A job that fails raises when its result is asked for, as ever; its cause (``__cause__``) is what the function
     raised. No job is tried again: Retry and Reject fail it, with their reason as its text, whatever its function's
     policy. A background job that fails raises at once, so that a test does not miss it. One with ``when`` does not
-    wait for its time. A job for a function that no worker declares raises GeartrainError; functions are found with
-    their worker's namespace and without.
+    wait for its time. Their results are kept for ``result``, whatever the policy. A job for a function that no worker
+    declares raises GeartrainError; functions are found with their worker's namespace and without.
     """
 
     def __init__(self, *workers: BaseWorker) -> None:
@@ -46,6 +48,9 @@ class EagerClient(Client):
 
     def _start(self) -> None:
         self._driver = _EagerDriver(self._functions)
+
+    def _fetch(self, question: ResultQuestion) -> bytes:
+        return self._functions.result(question)
 
 
 class EagerAsyncClient(AsyncClient):
@@ -58,6 +63,9 @@ class EagerAsyncClient(AsyncClient):
     def _start(self) -> None:
         self._driver = _EagerAsyncDriver(self._functions)
 
+    async def _fetch(self, question: ResultQuestion) -> bytes:
+        return self._functions.result(question)
+
 
 class _Functions:
     """All functions of some workers, and how a job is run by them."""
@@ -65,6 +73,7 @@ class _Functions:
     def __init__(self, workers: Iterable[BaseWorker]) -> None:
         self._workers = tuple(workers)
         self._count = 0
+        self._results: dict[tuple[bytes, ...], bytes] = {}  # of background jobs, by the words that ask for one
 
     def call(self, request: Request[Any]) -> Call | None:
         """What is to be run for a request; None for one that has been answered already."""
@@ -76,19 +85,38 @@ class _Functions:
                 for function in worker.functions.values():
                     if name in (function.name, worker.wire_name(function)):
                         self._count += 1
-                        return Call(worker, function, request, b"H:eager:%d" % self._count)
+                        return Call(worker, function, request, b"H:eager:%d" % self._count, self._keep)
             known = ", ".join(one for worker in self._workers for one in worker.functions)
             raise GeartrainError(f"no worker declares a function {name!r}; there are: {known or 'none'}")
         else:  # jobs that have ended are not known to a job server either
             request.resolve(JobStatus(known=False, running=False, clients=0))
         return None
 
+    def result(self, question: ResultQuestion) -> bytes:
+        """What a background job gave."""
+        if question.words not in self._results:
+            raise UnknownJobError("UNKNOWN_JOB", f"no background job has ended well that {question!r} means")
+        return self._results[question.words]
+
+    def _keep(self, submission: Submission, result: bytes) -> None:
+        self._results[(submission.handle or b"",)] = result
+        if submission.unique:
+            self._results[(b"unique", quoted(submission.function), quoted(submission.unique))] = result
+
 
 class Call:
     """One job, from the side of the client and of the worker at once."""
 
-    def __init__(self, worker: BaseWorker, function: Function, submission: Submission, handle: bytes) -> None:
+    def __init__(
+        self,
+        worker: BaseWorker,
+        function: Function,
+        submission: Submission,
+        handle: bytes,
+        keep: Callable[[Submission, bytes], None],
+    ) -> None:
         self.function = function
+        self._keep = keep
         self._worker = worker
         self._submission = submission
         arguments = 3 if int.from_bytes(submission.packet[_TYPE]) == SUBMIT_JOB_EPOCH else 2  # before the workload
@@ -133,6 +161,8 @@ class Call:
 
     def _end(self, result: bytes) -> None:
         submission = self._submission
+        if submission.is_background:
+            self._keep(submission, result)
         submission.resolve(submission.handle or b"" if submission.is_background else result)
         submission.tell_followers()
 

@@ -1,0 +1,98 @@
+"""All that a job server tells of one job, with the attempts that did not succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from geartrain.client.submission import JobHandle
+from geartrain.link import Address
+from geartrain.wire.text import as_text
+
+
+@dataclass(frozen=True, slots=True)
+class JobAttempt:
+    """An attempt that did not succeed: when, at which worker, for which reason.
+
+    Times are Unix times. The ``text`` of the exception, if any, is as it stands in listings, on one line.
+    """
+
+    number: int
+    started: float
+    ended: float
+    reason: str
+    worker: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetails:
+    """One job. Times are Unix times, ``size`` is that of the workload in bytes; ``None`` is not known, or not the case.
+
+    ``state`` is ``queued``, ``blocked`` (a limit of its function keeps it), ``delayed``, ``running``, ``dead`` or
+    ``ended``. ``attempts`` counts those that did not succeed; ``history`` has the last of them. ``reason`` and ``text``
+    say why a job is dead.
+    """
+
+    handle: JobHandle
+    function: str = ""
+    unique: str = ""
+    state: str = ""
+    priority: str = ""
+    background: bool = False
+    size: int | None = None
+    created: float | None = None
+    due: float | None = None
+    attempts: int = 0
+    max_attempts: int | None = None
+    clients: int = 0
+    worker: str | None = None
+    running_since: float | None = None
+    died: float | None = None
+    reason: str | None = None
+    text: str | None = None
+    result_size: int | None = None
+    why: str | None = None
+    history: tuple[JobAttempt, ...] = ()
+
+    @classmethod
+    def read(cls, handle: bytes, server: Address, rows: Iterable[bytes]) -> JobDetails:
+        """From the rows of ``show job``, of which those that are not known here are left out; raises ValueError."""
+        values: dict[str, str] = {}
+        history = []
+        for row in rows:
+            key, _, value = as_text(row).partition("\t")
+            if key == "attempt":
+                number, started, ended, reason, worker, text = value.split("\t")
+                history.append(JobAttempt(int(number), float(started), float(ended), reason, worker, text))
+            else:
+                values[key] = value
+
+        def number_of(key: str) -> int | None:
+            return int(values[key]) if key in values else None
+
+        def time_of(key: str) -> float | None:
+            return float(values[key]) if key in values else None
+
+        return cls(
+            handle=JobHandle(handle, server),
+            function=values["function"],
+            unique=values.get("unique", ""),
+            state=values["state"],
+            priority=values.get("priority", ""),
+            background=values.get("background") == "1",
+            size=number_of("size"),
+            created=time_of("created"),
+            due=time_of("due"),
+            attempts=number_of("attempts") or 0,
+            max_attempts=number_of("max_attempts"),
+            clients=number_of("clients") or 0,
+            worker=values.get("worker"),
+            running_since=time_of("running_since"),
+            died=time_of("died"),
+            reason=values.get("reason"),
+            text=values.get("text"),
+            result_size=number_of("result_size"),
+            why=values.get("why"),
+            history=tuple(history),
+        )

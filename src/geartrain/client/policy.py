@@ -1,0 +1,28 @@
+"""A policy as a job server tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geartrain.link import Address
+from geartrain.wire.text import as_text
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionPolicy:
+    """What is set for a function, or for all whose names fit a pattern with ``*``.
+
+    ``source`` is ``command`` or ``file``, for the job server's configuration file. ``keys`` are as they were set.
+    """
+
+    server: Address
+    name: str
+    source: str
+    keys: dict[str, str]
+
+    @classmethod
+    def read(cls, server: Address, row: bytes) -> FunctionPolicy:
+        """From a row of ``policy show``; raises ValueError."""
+        name, source, words = map(as_text, row.split(b"\t"))
+        pairs = (word.partition("=") for word in words.split(" "))
+        return cls(server, name, source, {key: value for key, _, value in pairs})
