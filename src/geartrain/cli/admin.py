@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from geartrain.cli.servers import THEME, seconds_above_0, server_option
+from geartrain.cli.servers import asking_options, seconds_above_0
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
 from geartrain.client import AdminClient
@@ -68,7 +68,7 @@ def _listing(
             theme=_OUTPUT,
             help="Look again each so many seconds (2 if none are given), until Ctrl-C.",
         ),
-        *_server_options(),
+        *asking_options(),
     ]
     if of_functions:
         parameters.insert(0, click.Argument(["functions"], nargs=-1, metavar="[FUNCTION]..."))
@@ -89,25 +89,12 @@ def _value(name: str, about: str, ask: Callable[[AdminClient], dict[Address, Any
             show(lambda: rows, ["server", name], as_json=False, watch=None)
 
     as_json = ThemedOption(["--json", "as_json"], is_flag=True, theme=_OUTPUT, help="A JSON object, by server.")
-    command.add_command(ThemedCommand(name, callback=run, params=[as_json, *_server_options()], help=about))
+    command.add_command(ThemedCommand(name, callback=run, params=[as_json, *asking_options()], help=about))
 
 
 def _order(name: str, about: str, run: Callable[..., int | None], *parameters: click.Parameter) -> None:
     """Add a command that changes something."""
-    command.add_command(ThemedCommand(name, callback=run, params=[*parameters, *_server_options()], help=about))
-
-
-def _server_options() -> list[click.Parameter]:
-    timeout = ThemedOption(
-        ["--timeout"],
-        metavar="SECONDS",
-        default="10",
-        show_default=True,
-        callback=seconds_above_0,
-        theme=THEME,
-        help="How long a server may take to answer.",
-    )
-    return [server_option(), timeout]
+    command.add_command(ThemedCommand(name, callback=run, params=[*parameters, *asking_options()], help=about))
 
 
 def _status(client: AdminClient) -> Sequence[Row]:

@@ -1,6 +1,8 @@
-"""Bytes and spans of time, as people read them."""
+"""Bytes, spans of time and moments, as people read them."""
 
 from __future__ import annotations
+
+import time
 
 
 def bytes_text(size: int) -> str:
@@ -20,3 +22,8 @@ def span_text(seconds: float) -> str:
         if whole >= large:
             return f"{whole // large}{letters[0]} {whole % large // small}{letters[1]}"
     return f"{whole}s"
+
+
+def moment_text(seconds: float) -> str:
+    """A Unix time as the date and time here."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -36,10 +36,25 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "submit": ("Submit jobs and show what comes of them.", "cli"),
     "work": ("Do jobs with a shell command.", "cli"),
     "admin": ("Look into job servers, and change their limits.", "cli"),
+    "policy": ("Set and show what holds for a function: retries, limits, results.", "cli"),
+    "pause": ("Hand out no more jobs of a function.", "cli"),
+    "resume": ("Hand out jobs of a function again.", "cli"),
+    "why": ("Say why a job waits.", "cli"),
+    "show": ("Show a job, and how its attempts ended.", "cli"),
+    "result": ("Print the result of a job, or wait for it.", "cli"),
+    "retry": ("Have a dead job tried again, or a delayed one now.", "cli"),
+    "priority": ("Change the priority of a job that waits.", "cli"),
+    "dead": ("Look at dead letters, try them again, throw them away.", "cli"),
     "store": ("Look into a store of jobs, move jobs in and out.", "server,cli"),
     "version": ("Say which geartrain this is.", "cli"),
 }
 """What each command does, and the extra of the package that it needs."""
+
+_SHARED: Mapping[str, str] = {
+    **dict.fromkeys(("pause", "resume"), "pause"),
+    **dict.fromkeys(("why", "show", "result", "retry", "priority"), "job"),
+}
+"""Commands that share a module, ``geartrain.cli.<this>``, which has all of them in ``commands``."""
 
 _EXIT_CODES: Sequence[tuple[type[GeartrainError], int]] = (
     (AddressError, 2),
@@ -61,14 +76,14 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         try:
-            module = importlib.import_module(f"geartrain.cli.{cmd_name}")
+            module = importlib.import_module(f"geartrain.cli.{_SHARED.get(cmd_name, cmd_name)}")
         except ModuleNotFoundError as error:
             if not error.name or error.name.startswith("geartrain"):
                 raise
             raise click.ClickException(
                 f"`geartrain {cmd_name}` needs {error.name}: pip install 'geartrain[{COMMANDS[cmd_name][1]}]'"
             ) from None
-        command: click.Command = module.command
+        command: click.Command = module.commands[cmd_name] if cmd_name in _SHARED else module.command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -48,3 +48,17 @@ def server_option(**settings: Any) -> ThemedOption:
         f"  [default: ${ENVIRONMENT_VARIABLE}, else localhost:4730]",
         **settings,
     )
+
+
+def asking_options() -> list[click.Parameter]:
+    """``--server`` and ``--timeout``, of commands that ask job servers and wait for the answers."""
+    timeout = ThemedOption(
+        ["--timeout"],
+        metavar="SECONDS",
+        default="10",
+        show_default=True,
+        callback=seconds_above_0,
+        theme=THEME,
+        help="How long a server may take to answer.",
+    )
+    return [server_option(), timeout]

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import click
 
 from geartrain.cli import store_moving
-from geartrain.cli.amounts import bytes_text, span_text
-from geartrain.cli.printable import printable
+from geartrain.cli.amounts import bytes_text, moment_text, span_text
+from geartrain.cli.printable import preview, printable
 from geartrain.cli.progress import Progress
 from geartrain.cli.servers import seconds_above_0
 from geartrain.cli.store_options import (
@@ -35,7 +35,6 @@ from geartrain.store import StoreError, Unreadable, export
 from geartrain.wire.text import as_text
 
 REMOVED_AT_ONCE = 1000
-SHOWN_BYTES = 2000  # of a workload
 
 
 @click.group(
@@ -175,8 +174,8 @@ def _describe(job: StoredJob) -> None:
         "function": as_text(job.function),
         "unique": as_text(job.unique),
         "priority": PRIORITIES[job.priority],
-        "created": f"{_moment(job.created)} ({span_text(now - job.created)} ago)",
-        "due": f"{_moment(job.due)} (in {span_text(job.due - now)})" if job.due > now else "",
+        "created": f"{moment_text(job.created)} ({span_text(now - job.created)} ago)",
+        "due": f"{moment_text(job.due)} (in {span_text(job.due - now)})" if job.due > now else "",
         "lost workers": str(job.attempts or ""),
         "reducer": as_text(job.reducer),
         "workload": bytes_text(job.size),
@@ -185,27 +184,8 @@ def _describe(job: StoredJob) -> None:
         if value:
             click.echo(f"{name:13} {printable(value)}")
     assert job.workload is not None
-    for line in _preview(job.workload):
+    for line in preview(job.workload):
         click.echo(f"  {line}")
-
-
-def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _preview(workload: bytes) -> Iterator[str]:
-    """The beginning of a workload: as text if it is some, else as hexadecimal digits."""
-    start = workload[:SHOWN_BYTES]
-    text = start.decode("utf-8", "ignore")
-    if len(text.encode()) > len(start) - 4 and "\0" not in text:
-        yield from map(printable, text.splitlines())
-    else:
-        for at in range(0, len(start), 16):
-            row = start[at : at + 16]
-            signs = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-            yield f"{at:06x}  {row.hex(' '):47}  {signs}"
-    if len(workload) > SHOWN_BYTES:
-        yield f"... and {len(workload) - SHOWN_BYTES:,} bytes more; --workload gives all of them"
 
 
 # ── purge ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ threads, and always speaks to the server that answers now.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from geartrain.client.job_details import JobDetails
 from geartrain.client.policy import FunctionPolicy
 from geartrain.client.result import ResultQuestion, fetch
 from geartrain.client.submission import JobHandle, Priority
-from geartrain.errors import ConnectError, GeartrainError, ServerError, UnknownJobError
+from geartrain.errors import ConnectError, GeartrainError, LocalProtocolError, ServerError, UnknownJobError
 from geartrain.link import Address, parse_addresses
 from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
@@ -76,6 +76,7 @@ class KnownJob:
 
 Row = TypeVar("Row", FunctionStatus, PriorityStatus)
 Read = TypeVar("Read")
+PolicyValue = str | int | float | None
 
 
 class AdminClient:
@@ -185,14 +186,22 @@ class AdminClient:
 
     # ── policies and pauses ─────────────────────────────────────────────────────────────────────────────────────────
 
-    def policy_set(self, name: Name, *, server: Address | str | None = None, **keys: str | int | float | None) -> None:
+    def policy_set(
+        self,
+        name: Name,
+        keys: Mapping[str, PolicyValue] | None = None,
+        /,
+        *,
+        server: Address | str | None = None,
+        **more_keys: PolicyValue,
+    ) -> None:
         """Set keys of the policy of a function, or of a pattern with ``*``: ``policy_set("resize", attempts=5)``.
 
         Keys that are not named stay as they are, and one that is None is taken away. Raises ServerError
         INVALID_POLICY, which says what is allowed, and then nothing has changed.
         """
-        words = [b"%b=%b" % (word(key), _policy_value(value)) for key, value in keys.items()]
-        self._order(server, b"policy set", word(name), *words)
+        pairs = {**(keys or {}), **more_keys}
+        self._order(server, b"policy set", word(name), *(_policy_word(key, value) for key, value in pairs.items()))
 
     def policy_unset(self, name: Name, server: Address | str | None = None) -> bool:
         """Take away what commands have set for exactly this name; False if that is nothing."""
@@ -214,9 +223,10 @@ class AdminClient:
             for policy in self._read(address, self._lines(address, b"policy show", word(function)), FunctionPolicy.read)
         ]
 
-    def pause(self, function: Name, reason: str = "", server: Address | str | None = None) -> None:
-        """Hand out no more jobs of a function; submissions are kept. ``why`` tells the reason."""
-        self._order(server, b"pause", word(function), *(word(part) for part in reason.split()))
+    def pause(self, function: Name, reason: str = "", *, who: str = "", server: Address | str | None = None) -> None:
+        """Hand out no more jobs of a function; submissions are kept. ``why`` tells who did it and the reason."""
+        for address in self._asked(server):
+            self._ask(address, b"pause", word(function), *map(word, reason.split()), who=who.encode())
 
     def resume(self, function: Name, server: Address | str | None = None) -> bool:
         """Hand out jobs of a function again; False if it was not paused."""
@@ -373,8 +383,8 @@ class AdminClient:
                 raise unreadable(address, line) from None
         return rows
 
-    def _ask(self, address: Address, *words: bytes, form: Form = "line") -> Command:
-        command = Command(*words, form=form)
+    def _ask(self, address: Address, *words: bytes, form: Form = "line", who: bytes = b"") -> Command:
+        command = Command(*words, form=form, who=who)
         ask(command, address, connect_timeout=self._connect_timeout, timeout=self._timeout, tls=self._tls)
         return command
 
@@ -415,7 +425,8 @@ def _selection(function: Name, reason: str) -> list[bytes]:
     return [*words, *([b"reason=" + word(reason)] if reason else [])]
 
 
-def _policy_value(value: str | int | float | None) -> bytes:
-    if value is None or value == "":
-        return b""
-    return word(value if isinstance(value, str) else f"{value:.12g}")
+def _policy_word(key: str, value: PolicyValue) -> bytes:
+    text = "" if value is None else value if isinstance(value, str) else f"{value:.12g}"
+    if "=" in key or len(f"{key}={text}".split()) != 1:
+        raise LocalProtocolError(f"{key}={text}: a policy's keys and values hold no white space, and no key a =")
+    return f"{key}={text}".encode()

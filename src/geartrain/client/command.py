@@ -23,6 +23,7 @@ from geartrain.errors import (
     UnknownJobError,
 )
 from geartrain.link import Address, AsyncLink, BlockingLink
+from geartrain.wire.packets import SET_CLIENT_ID, pack_request
 from geartrain.wire.text import as_text
 
 Name = str | bytes
@@ -33,11 +34,12 @@ _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 class Command:
     """A command of some ``words``; the ``form`` of its answer is a line, a listing with a dot below, or bytes after
-    the line that ends in their count.
+    the line that ends in their count. A job server is told before who asks, where that is given.
     """
 
-    def __init__(self, *words: bytes, form: Form = "line") -> None:
+    def __init__(self, *words: bytes, form: Form = "line", who: bytes = b"") -> None:
         self.text = b" ".join(words)
+        self.sent = (pack_request(SET_CLIENT_ID, who) if who else b"") + self.text + b"\r\n"
         self._form = form
         self._answer = bytearray()
 
@@ -98,7 +100,7 @@ def ask(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with BlockingLink.connect(address, timeout=connect_timeout, tls=tls) as link:
-        link.send(command.text + b"\r\n", timeout)
+        link.send(command.sent, timeout)
         while True:
             try:
                 data = link.receive(None if deadline is None else max(deadline - time.monotonic(), 0))
@@ -136,7 +138,7 @@ async def ask_async(
 
     link = await AsyncLink.connect(address, on_data, on_lost, timeout=connect_timeout, tls=tls)
     try:
-        link.send(command.text + b"\r\n")
+        link.send(command.sent)
         async with asyncio.timeout(timeout):
             await whole
     except TimeoutError as error:

@@ -79,9 +79,8 @@ class ResultQuestion:
     def failed(self, error: GeartrainError) -> None:
         """A job server did not answer, or refused; raises what ends the search."""
         if isinstance(error, TimedOutError) or (isinstance(error, ServerError) and error.code == "NOT_READY"):
-            raise TimedOutError(
-                f"the job {self._shown} has not ended within {self._timeout or 0:g} s; it goes on at the job server"
-            ) from None
+            late = f"within {self._timeout:g} s" if self._timeout else "yet"
+            raise TimedOutError(f"the job {self._shown} has not ended {late}; it goes on at the job server") from None
         if isinstance(error, UnknownJobError):
             error = UnknownJobError(error.code, f"{error.text}; {_REMEDY}")
         elif not isinstance(error, ConnectError):
