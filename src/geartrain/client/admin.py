@@ -427,6 +427,7 @@ def _selection(function: Name, reason: str) -> list[bytes]:
 
 def _policy_word(key: str, value: PolicyValue) -> bytes:
     text = "" if value is None else value if isinstance(value, str) else f"{value:.12g}"
-    if "=" in key or len(f"{key}={text}".split()) != 1:
+    encoded = f"{key}={text}".encode()
+    if not key or "=" in key or any(byte <= 32 for byte in encoded):
         raise LocalProtocolError(f"{key}={text}: a policy's keys and values hold no white space, and no key a =")
-    return f"{key}={text}".encode()
+    return encoded
