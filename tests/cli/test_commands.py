@@ -36,7 +36,10 @@ def test_help_lists_every_command() -> None:
         assert what in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [*COMMANDS, "admin status", "admin limit", "store import", "store list"])
+@pytest.mark.parametrize(
+    "arguments",
+    [*COMMANDS, "admin status", "admin limit", "store import", "store list", "policy set", "dead list", "dead purge"],
+)
 def test_every_command_has_help_that_fits_a_terminal(arguments: str) -> None:
     done = geartrain(*arguments.split(), "--help")
     assert done.returncode == 0
@@ -50,7 +53,7 @@ def test_the_way_in_imports_nothing_that_it_does_not_need() -> None:
     assert not set(HEAVY) & set(modules)
 
 
-@pytest.mark.parametrize("command", ["submit", "work", "admin"])
+@pytest.mark.parametrize("command", ["submit", "work", "admin", "policy", "pause", "why", "result", "dead"])
 def test_tools_do_not_import_the_server(command: str) -> None:
     modules = set(geartrain(command, "--help", print_modules=True).stdout.rpartition("MODULES ")[2].split())
     assert not {"pydantic", "uvloop", "geartrain.jobserver", "geartrain.daemon.daemon"} & modules
