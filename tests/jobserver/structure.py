@@ -179,6 +179,7 @@ def _check_results(server: JobServer, jobs: list[Job]) -> None:
     assert set(results.by_number) == {number_of(key) for key in server.records.kinds.get("result", {})}
     assert results.size == sum(result.cost for result in results.by_number.values()) <= server.settings.max_results
     assert all(results.by_number[result.number] is result for result in results.by_key.values())
+    assert server.waits == sum(len(waits) for waits in results.waits.values())
     assert set(results.waits) <= {job.number for job in jobs if job.state != DEAD}
     waiting = {(peer, number) for peer in server.peers for number in peer.awaited or ()}
     assert waiting == {(reply.outbox, number) for number, waits in results.waits.items() for reply in waits}

@@ -88,6 +88,7 @@ class State:
         self.gate_timers: GateTimers = GateTimers()
         self.dead: DeadLetters = DeadLetters()
         self.results: Results = Results()
+        self.waits: i64 = 0  # for results that are not there yet, of all peers
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
         self.half_sent_checked_at: float = 0.0
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together

@@ -83,8 +83,7 @@ def choose(state: State, peer: Peer) -> Ability | None:
         if function.ready > 0:
             if state.listed_order:
                 return ability
-            gate = function.gate
-            priority: i64 = function.best_priority() if gate is None else shown_priority(state, function, gate)
+            priority: i64 = function.best_priority() if function.gate is None else shown_priority(state, function)
             if priority < best_priority:
                 best = ability
                 best_priority = priority
@@ -122,12 +121,11 @@ def _goes_on(peer: Peer, ability: Ability) -> bool:
 
 def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
     function = ability.function
-    gate = function.gate
-    if gate is None:
+    if function.gate is None:
         job = take_next(function.queue(function.best_priority()))
         function.queued -= 1
     else:
-        ready = take_ready(state, function, gate)
+        ready = take_ready(state, function)
         if ready is None:
             peer.send(_NO_JOB_PACKET)
             return
@@ -161,7 +159,7 @@ def start(state: State, peer: Peer, job: Job) -> None:
     if job.marks & EXPIRING:
         stop_expiring(state, job)
     if function.gate is not None:
-        note_start(state, function, function.gate, job)
+        note_start(state, function, job)
     if peer.revoked is not None:
         state.unrevoke(peer, job.number)
 
@@ -169,6 +167,8 @@ def start(state: State, peer: Peer, job: Job) -> None:
 def start_time(state: State, job: Job, ability: Ability) -> None:
     """From now on a job's time limit counts: its worker's (section 3.6), else its policy's."""
     timeout = ability.timeout
+    if timeout <= 0 and job.function.policy is None:
+        return
     if timeout <= 0:
         policy = job.function.policy
         if policy is None or policy.timeout <= 0:

@@ -150,7 +150,7 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
     kept = text or (REASONS[int(reason)].encode() if reason not in (FAIL, EXCEPTION) else b"")
     if policy is not None and policy.results > 0:
         keep_result(state, job, policy, results.FAILED, kept)
-    if state.results.waits:
+    if state.waits > 0:
         tell_result(state, job, results.FAILED, kept)
     if reason == TIMEOUT:
         function.counters.timed_out += 1

@@ -45,8 +45,11 @@ _TRIES: Final = 100  # jobs that are looked at for one that may start
 _SLOTS_AT_ONCE: Final = 100
 
 
-def may_queue(state: State, function: Function, gate: Gate, job: Job) -> bool:
+def may_queue(state: State, function: Function, job: Job) -> bool:
     """A job is to stand in its queue: False if it is put into that of its key, for as many of it run or may."""
+    gate = function.gate
+    if gate is None or gate.keys is None:
+        return True
     key = key_of(gate.separator, job)
     if not key:
         return True
@@ -62,13 +65,14 @@ def may_queue(state: State, function: Function, gate: Gate, job: Job) -> bool:
     return False
 
 
-def take_ready(state: State, function: Function, gate: Gate) -> Job | None:
+def take_ready(state: State, function: Function) -> Job | None:
     """Take the next job that may start out of its queue; None if there is none, or none is found soon.
 
     A job may stand in the queue though its key has no place left: a better one of the key has been started since, or
     it was there before the limit. It goes to its key's queue.
     """
-    if gate.ready(function.queued, function.running) <= 0:
+    gate = function.gate
+    if gate is None or gate.ready(function.queued, function.running) <= 0:
         return None
     left: i64 = _TRIES
     while function.queued > 0 and left > 0:
@@ -110,8 +114,10 @@ def best_priority(state: State, function: Function, gate: Gate) -> i64:
     return LOW if is_aged and low.queued_at <= normal.queued_at else NORMAL
 
 
-def shown_priority(state: State, function: Function, gate: Gate) -> i64:
+def shown_priority(state: State, function: Function) -> i64:
     """The priority that the function's next job has beside those of other functions."""
+    gate = function.gate
+    assert gate is not None
     priority: i64 = best_priority(state, function, gate)
     if priority == LOW and gate.ageing > 0:
         low = function.low.first
@@ -120,8 +126,10 @@ def shown_priority(state: State, function: Function, gate: Gate) -> i64:
     return priority
 
 
-def note_start(state: State, function: Function, gate: Gate, job: Job) -> None:
+def note_start(state: State, function: Function, job: Job) -> None:
     """A job that was taken by ``take_ready``, or given otherwise, has started."""
+    gate = function.gate
+    assert gate is not None
     bucket = gate.bucket
     if bucket is not None:
         bucket.fill(state.now)
@@ -147,8 +155,10 @@ def note_start(state: State, function: Function, gate: Gate, job: Job) -> None:
     _watch(state, function, gate, slot)
 
 
-def note_end(state: State, function: Function, gate: Gate, job: Job) -> None:
+def note_end(state: State, function: Function, job: Job) -> None:
     """A running job has been taken from its worker: others may start in its place."""
+    gate = function.gate
+    assert gate is not None
     if is_counted(gate, job):
         slot = slot_of(gate, key_of(gate.separator, job))
         unmark(job)

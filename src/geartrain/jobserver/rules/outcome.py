@@ -112,13 +112,12 @@ def finish(state: State, job: Job, outcome: i64) -> None:
     job.state = ENDED
     if job_state == DELAYED:
         state.delayed.drop()  # which looks at the jobs' states
-    if job.marks & EXPIRING:
-        stop_expiring(state, job)
-    if job.marks & REMEMBERED:
-        forget(state, ATTEMPTS_KIND, number_key(job.number))
+    if job.marks > 0:
+        _forget_marks(state, job)
     state.memory -= job.cost()
-    let_clients_go(state, job)
-    if state.results.waits:
+    if job.subscribers is not None:
+        let_clients_go(state, job)
+    if state.waits > 0:
         tell_result(state, job, NOT_COMPLETED, b"")  # unless they have been told already
     if job.stored != UNSTORED:
         state.changes.ended(job)
@@ -127,6 +126,13 @@ def finish(state: State, job: Job, outcome: i64) -> None:
     state.jobs.remove(job.number)
     if function.workers == 0:
         state.note_idle(function)
+
+
+def _forget_marks(state: State, job: Job) -> None:
+    if job.marks & EXPIRING:
+        stop_expiring(state, job)
+    if job.marks & REMEMBERED:
+        forget(state, ATTEMPTS_KIND, number_key(job.number))
 
 
 def let_clients_go(state: State, job: Job) -> None:
@@ -186,7 +192,7 @@ def release(state: State, job: Job) -> None:
         job.timed = False
         state.timeouts.drop()
     if function.gate is not None:
-        note_end(state, function, function.gate, job)
+        note_end(state, function, job)
 
 
 def cancel(state: State, job: Job) -> None:

@@ -32,8 +32,7 @@ def enqueue(state: State, job: Job) -> None:
     """Make a job grabbable, at the end of its queue, and wake a worker for it."""
     function = job.function
     job.queued_at = state.now
-    gate = function.gate
-    if gate is not None and gate.keys is not None and not may_queue(state, function, gate, job):
+    if function.gate is not None and not may_queue(state, function, job):
         return
     job.state = QUEUED
     append_job(function.queue(i64(job.priority)), job)

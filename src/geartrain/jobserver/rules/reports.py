@@ -28,8 +28,8 @@ from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Job, Peer
-    from geartrain.jobserver.policy import Policy
     from geartrain.jobserver.state import State
+    from geartrain.wire.parser import Parser
 
 LONGEST_AFTER: Final = 365 * 86400.0  # seconds that a worker may have its job wait
 _RES: Final = b"\0RES"
@@ -58,8 +58,8 @@ def report(state: State, peer: Peer, type: i64) -> None:
         if b"\0" not in numbers:
             missing += 1
     subscriber = job.subscribers
-    is_policed = job.function.policy is not None
-    if subscriber is not None and type != WORK_FAIL and not (is_policed and type == WORK_EXCEPTION):
+    # A failure under a policy is told when it is the last one.
+    if subscriber is not None and type != WORK_FAIL and (type != WORK_EXCEPTION or job.function.policy is None):
         if missing > 0:
             completed = parser.last_argument(body) + b"\0" * missing
             forward(state, subscriber, type, response_head(type, len(completed)) + completed, b"")
@@ -69,28 +69,31 @@ def report(state: State, peer: Peer, type: i64) -> None:
             payload = parser.last_argument(cut + 1)
             forward(state, subscriber, type, _RES + data[body - HEADER_SIZE + 4 : cut + 1], payload)
     if type == WORK_COMPLETE:
-        policy = job.function.policy
-        if (policy is not None and policy.results > 0) or state.results.waits:
-            _hand_over(state, job, policy, parser.last_argument(cut + 1) if whole else b"")
+        if job.function.policy is not None or state.waits > 0:
+            _hand_over(state, job, cut + 1 if whole else -1, parser)
         finish(state, job, COMPLETED)
     elif type == WORK_FAIL:
-        if is_policed or peer.verdicts:
+        if job.function.policy is not None or peer.verdicts:
             _judge(state, peer, job, parser.last_argument(cut + 1) if whole else b"")
         else:
             tell_failure(state, job)
             finish(state, job, FAILED)
     elif type == WORK_EXCEPTION:
-        if is_policed:
+        if job.function.policy is not None:
             end_attempt(state, job, EXCEPTION, parser.last_argument(cut + 1) if whole else b"")
         else:
-            if state.results.waits:
+            if state.waits > 0:
                 tell_result(state, job, results.FAILED, parser.last_argument(cut + 1) if whole else b"")
             state.revoke(peer, number)  # Perl workers send WORK_FAIL after it and die of an ERROR
             finish(state, job, FAILED)
 
 
-def _hand_over(state: State, job: Job, policy: Policy | None, data: bytes) -> None:
-    """A result goes to those who wait for it, and is kept if its policy says so."""
+def _hand_over(state: State, job: Job, data_at: i64, parser: Parser) -> None:
+    """A result goes to those who wait for it, and is kept if its policy says so; ``data_at`` -1: it is empty."""
+    policy = job.function.policy
+    if state.waits == 0 and (policy is None or policy.results == 0):
+        return
+    data = b"" if data_at < 0 else parser.last_argument(data_at)
     if policy is not None and policy.results > 0:
         keep_result(state, job, policy, results.COMPLETED, data)
     tell_result(state, job, results.COMPLETED, data)

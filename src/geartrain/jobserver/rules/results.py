@@ -59,8 +59,11 @@ def forget_result(state: State, number: int) -> None:
     forget(state, RESULT_KIND, number_key(number))
 
 
-def find_result(state: State, function: Function, policy: Policy, unique: bytes, workload: bytes) -> Result | None:
+def find_result(state: State, function: Function, unique: bytes, workload: bytes) -> Result | None:
     """The result that answers a submission; None: the job has to be run. A failure answers none."""
+    policy = function.policy
+    if policy is None or policy.results == 0:
+        return None
     key = cache_key(function.name, unique, workload)
     if not key:
         return None
@@ -91,6 +94,7 @@ def wait_for_result(state: State, peer: Peer, number: int, otherwise: bytes) -> 
     peer.send(otherwise)
     waits.append(peer.defer())
     state.memory += WAIT_COST
+    state.waits += 1
     if peer.awaited is None:
         peer.awaited = {}
     peer.awaited[number] = None
@@ -105,6 +109,7 @@ def tell_result(state: State, job: Job, outcome: int, data: bytes) -> None:
     answer = result_answer(outcome, data)
     for reply in waits:
         state.memory -= WAIT_COST
+        state.waits -= 1
         outbox = reply.outbox
         awaited = outbox.awaited
         if awaited is not None:
@@ -126,6 +131,7 @@ def forget_waits(state: State, peer: Peer) -> None:
             continue
         left = [reply for reply in waits if reply.outbox is not peer]
         state.memory -= WAIT_COST * (len(waits) - len(left))
+        state.waits -= len(waits) - len(left)
         if left:
             state.results.waits[number] = left
         else:

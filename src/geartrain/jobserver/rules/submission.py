@@ -144,9 +144,8 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         present = function.uniques.get(key)
         if present is None:
             workload = parser.last_argument(workload_start)
-    policy = function.policy
-    if policy is not None and policy.results > 0 and due == 0 and unique_size > 0:
-        result = find_result(state, function, policy, unique, key)
+    if function.policy is not None and due == 0 and unique_size > 0:
+        result = find_result(state, function, unique, key)
         if result is not None:
             if result.fresh_until <= state.wall and present is None:
                 if not workload:
@@ -160,10 +159,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
 
     limit: i64 = function.limit(i64(priority))
     if (limit > 0 and function.total >= limit) or (
-        policy is not None
-        and policy.queue > 0
-        and function.total >= policy.queue
-        and not (policy.drops_oldest and _drop_oldest(state, function, i64(priority)))
+        function.policy is not None and not _has_place(state, function, i64(priority))
     ):
         function.counters.refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
@@ -197,11 +193,8 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if background and state.durable:
         state.changes.add(job)
         _defer(peer, job)
-    if policy is not None:
-        if policy.expires > 0:
-            begin_expiring(state, job, policy.expires)
-        if policy.results > 0:
-            function.counters.result_misses += 1
+    if function.policy is not None:
+        _follow_policy(state, function, job)
     if due > 0:
         delay(state, job)
     else:
@@ -240,6 +233,24 @@ def _refresh(state: State, function: Function, unique: bytes, workload: bytes, k
         state.note_busy(function)
     note_key(function, job, key)
     enqueue(state, job)
+
+
+def _has_place(state: State, function: Function, priority: i64) -> bool:
+    """Whether the policy of a function lets one more job in, perhaps in the place of another."""
+    policy = function.policy
+    if policy is None or policy.queue == 0 or function.total < policy.queue:
+        return True
+    return policy.drops_oldest and _drop_oldest(state, function, priority)
+
+
+def _follow_policy(state: State, function: Function, job: Job) -> None:
+    """What the policy of its function means for a new job."""
+    policy = function.policy
+    assert policy is not None
+    if policy.expires > 0:
+        begin_expiring(state, job, policy.expires)
+    if policy.results > 0:
+        function.counters.result_misses += 1
 
 
 def _drop_oldest(state: State, function: Function, priority: i64) -> bool:
