@@ -85,6 +85,17 @@ def test_workers_are_listed_with_their_functions(geartrain: Command, server: Run
         assert len(connections) > 1
 
 
+def test_a_function_is_shown(geartrain: Command, server: RunningServer) -> None:
+    submit(server, (SUBMIT_JOB_BG, b"one-function", b""))
+    lines = [line.split() for line in geartrain("admin", "function", "one-function").stdout.decode().splitlines()]
+    assert lines == [["server", server.address], ["function", "one-function"], ["normal", "1"], ["submitted", "1"]]
+    [row] = json.loads(geartrain("admin", "function", "one-function", "--json").stdout)
+    assert (row["server"], row["normal"], row["paused"], row["result_hits"]) == (server.address, 1, False, 0)
+    unknown = geartrain("admin", "function", "nobody")
+    assert unknown.returncode == 1
+    assert b"no job server knows the function nobody" in unknown.stderr
+
+
 def test_a_value_is_told_plainly_or_by_server(geartrain: Command, server: RunningServer) -> None:
     assert geartrain("admin", "pid").stdout == b"%d\n" % server.process.pid
     assert json.loads(geartrain("admin", "verbose", "--json").stdout) == {server.address: "INFO"}

@@ -158,6 +158,33 @@ def test_a_job_tells_of_itself(server: RunningServer, admin: AdminClient, client
         admin.show_job(handle)
 
 
+def test_a_job_that_has_ended_is_known_by_its_result(server: RunningServer, admin: AdminClient, client: Client) -> None:
+    admin.policy_set("ended", results="1h")
+    with Hands(server, "ended") as hands:
+        handle = client.submit_background("ended", b"")
+        hands.complete(hands.take(), b"12345")
+        wait_until(lambda: server.jobs_of("ended") == (0, 0), "the job has ended")
+    job = admin.show_job(handle)
+    assert (job.handle, job.state, job.outcome, job.result_size) == (handle, "ended", "completed", 5)
+    assert job.kept_until is not None
+    assert 3500 < job.kept_until - time.time() < 3700
+
+
+def test_a_function_tells_of_itself(server: RunningServer, admin: AdminClient, client: Client) -> None:
+    admin.policy_set("counted", results="1h", concurrency=1)
+    handles = [client.submit_background("counted", b"", priority="low") for _ in range(3)]
+    with Hands(server, "counted") as hands:
+        hands.take()
+        [row] = admin.show_function("counted")
+        assert (row.server, row.function) == (Address.parse(server.address), "counted")
+        assert (row.running, row.low, row.workers, row.paused, row.dead) == (1, 2, 1, False, 0)
+        assert row.policy == "concurrency=1 results=1h"
+        assert (row.counters["submitted"], row.counters["started"], row.counters["result_hits"]) == (3, 1, 0)
+        assert isinstance(row.counters["waited"], float)
+    assert admin.show_function("never-named") == []
+    assert all(admin.cancel_job(handle) for handle in handles)
+
+
 def test_dead_letters_are_listed_tried_again_and_thrown_away(
     server: RunningServer, admin: AdminClient, client: Client
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from geartrain import AssignedJob, AsyncWorker, Worker
 from geartrain.client import DataEvent, StatusEvent, WarningEvent
 from geartrain.contrib.eager import EagerAsyncClient, EagerClient
-from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError, LocalProtocolError
+from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError, LocalProtocolError, UnknownJobError
 from geartrain.worker import Middleware
 
 Eager = Callable[..., EagerClient]
@@ -95,6 +95,22 @@ def test_a_failure_carries_the_text_and_its_cause() -> None:
 def test_a_background_job_that_fails_is_not_overlooked() -> None:
     with pytest.raises(JobRaisedError, match="ZeroDivisionError"):
         EagerClient(worker).submit_background("shop.divide", b"[1, 0]")
+
+
+def test_the_result_of_a_background_job_is_kept(geartrain_eager: Eager) -> None:
+    geartrain_eager(worker)
+    assert add.result(add.submit_background(2, 3)) == 5
+    client = EagerClient(worker)
+    handle = client.submit_background("shop.add", b"[2, 4]", unique="two four")
+    assert client.result(handle) == client.result(function="shop.add", unique="two four", timeout=1) == b"6"
+    with pytest.raises(UnknownJobError):
+        client.result("H:eager:99")
+
+    async def ask() -> bytes:
+        async with EagerAsyncClient(worker) as client:
+            return await client.result(await client.submit_background("shop.add", b"[2, 5]"))
+
+    assert asyncio.run(ask()) == b"7"
 
 
 def test_arguments_are_checked_as_ever() -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import click
 
+from geartrain.cli.printable import complain, printable
 from geartrain.cli.servers import asking_options, seconds_above_0
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
-from geartrain.client import AdminClient
+from geartrain.client import AdminClient, FunctionDetails
 from geartrain.link import Address
 from geartrain.wire.text import as_text
 
@@ -143,6 +145,24 @@ def _uniques(client: AdminClient) -> Sequence[Row]:
     return [{"unique": unique} for unique in sorted(client.show_unique_jobs())]
 
 
+def _function(servers: tuple[Address, ...], timeout: float, function: str, as_json: bool) -> int:
+    found = [_function_row(row) for row in AdminClient(servers, timeout=timeout).show_function(function)]
+    if as_json:
+        click.echo(json.dumps(found))
+    for row in [] if as_json else found:
+        for name, value in row.items():
+            if value:
+                click.echo(f"{name.replace('_', ' '):17} {printable(str(value))}")
+    if not found:
+        complain(f"no job server knows the function {function}: no job or worker has named it, or it was idle for long")
+    return 0 if found else 1
+
+
+def _function_row(row: FunctionDetails) -> dict[str, object]:
+    values = {field.name: getattr(row, field.name) for field in fields(row) if field.name != "counters"}
+    return {**values, "server": str(row.server), **row.counters}
+
+
 def _create(servers: tuple[Address, ...], timeout: float, function: str) -> None:
     AdminClient(servers, timeout=timeout).create_function(function)
 
@@ -186,6 +206,19 @@ _listing(
     ("function", "high", "normal", "low", "workers"),
     _priorities,
     of_functions=True,
+)
+command.add_command(
+    ThemedCommand(
+        "function",
+        callback=_function,
+        params=[
+            click.Argument(["function"]),
+            ThemedOption(["--json", "as_json"], is_flag=True, theme=_OUTPUT, help="A JSON list, for machines."),
+            *asking_options(),
+        ],
+        help="What each server knows of FUNCTION: its jobs, its policy, and all that was counted, such as retries and"
+        " results that were given again. What is 0 is left out, but for machines.",
+    )
 )
 _listing(
     "workers",

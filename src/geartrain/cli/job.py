@@ -59,7 +59,7 @@ def describe(job: JobDetails) -> None:
         "unique": job.unique,
         "state": job.state,
         "why": job.why,
-        "priority": f"{job.priority}, {'background' if job.background else 'foreground'}",
+        "priority": f"{job.priority}, {'background' if job.background else 'foreground'}" if job.priority else None,
         "clients": job.clients or None,
         "workload": None if job.size is None else bytes_text(job.size),
         "created": _past(job.created, now),
@@ -69,7 +69,9 @@ def describe(job: JobDetails) -> None:
         "running since": _past(job.running_since, now),
         "died": _past(job.died, now),
         "reason": job.reason,
+        "outcome": job.outcome,
         "result": None if job.result_size is None else bytes_text(job.result_size),
+        "kept until": None if job.kept_until is None else moment_text(job.kept_until),
     }
     for name, value in values.items():
         if value:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from geartrain.client.command import Command, Form, Name, ask, unreadable, word, worse
 from geartrain.client.dead_letter import DeadLetter
+from geartrain.client.function_details import FunctionDetails
 from geartrain.client.job_details import JobDetails
 from geartrain.client.policy import FunctionPolicy
 from geartrain.client.result import ResultQuestion, fetch
@@ -232,6 +233,22 @@ class AdminClient:
         """Hand out jobs of a function again; False if it was not paused."""
         return self._order_unless("NOT_PAUSED", server, b"resume", word(function))
 
+    def show_function(self, function: Name, server: Address | str | None = None) -> list[FunctionDetails]:
+        """The jobs, the policy and the counters of a function: one for each job server that knows it."""
+        found = []
+        for address in self._asked(server):
+            try:
+                lines = self._lines(address, b"show function", word(function))
+            except ServerError as error:
+                if error.code != "UNKNOWN_FUNCTION":
+                    raise
+                continue
+            try:
+                found.append(FunctionDetails.read(address, lines))
+            except (ValueError, KeyError):
+                raise unreadable(address, b"\n".join(lines)) from None
+        return found
+
     # ── one job ─────────────────────────────────────────────────────────────────────────────────────────────────────
     # Of several job servers the first one that knows the job is asked, or the one that the handle names. A job that
     # none of them knows raises UnknownJobError.
@@ -242,7 +259,7 @@ class AdminClient:
         return _value_of(address, command.answer())
 
     def show_job(self, handle: JobHandle | Name) -> JobDetails:
-        """All that is known of a job, with its attempts."""
+        """All that is known of a job, with its attempts; of one that has ended, whether its result is kept."""
         address, command = self._of_job(handle, b"show job", _of(handle), form="listing")
         try:
             return JobDetails.read(_of(handle), address, command.lines())

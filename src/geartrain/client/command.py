@@ -28,7 +28,7 @@ from geartrain.wire.text import as_text
 
 Name = str | bytes
 Form = Literal["line", "listing", "data"]
-_OURS: Final = re.compile(rb"(policy|pause|resume|why|show job|result|retry|priority|dead) ", re.ASCII)
+_OURS: Final = re.compile(rb"(policy|pause|resume|why|show job|show function|result|retry|priority|dead) ", re.ASCII)
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~:/,+=@")
 
 

@@ -31,7 +31,8 @@ class JobDetails:
 
     ``state`` is ``queued``, ``blocked`` (a limit of its function keeps it), ``delayed``, ``running``, ``dead`` or
     ``ended``. ``attempts`` counts those that did not succeed; ``history`` has the last of them. ``reason`` and ``text``
-    say why a job is dead.
+    say why a job is dead. Of one that has ended only the result is known, if that is kept: its ``outcome`` is
+    ``completed`` or ``failed``.
     """
 
     handle: JobHandle
@@ -51,7 +52,9 @@ class JobDetails:
     died: float | None = None
     reason: str | None = None
     text: str | None = None
+    outcome: str | None = None
     result_size: int | None = None
+    kept_until: float | None = None
     why: str | None = None
     history: tuple[JobAttempt, ...] = ()
 
@@ -76,7 +79,7 @@ class JobDetails:
 
         return cls(
             handle=JobHandle(handle, server),
-            function=values["function"],
+            function=values.get("function", ""),
             unique=values.get("unique", ""),
             state=values["state"],
             priority=values.get("priority", ""),
@@ -92,7 +95,9 @@ class JobDetails:
             died=time_of("died"),
             reason=values.get("reason"),
             text=values.get("text"),
+            outcome=values.get("outcome"),
             result_size=number_of("result_size"),
+            kept_until=time_of("kept_until"),
             why=values.get("why"),
             history=tuple(history),
         )

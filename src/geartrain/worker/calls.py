@@ -134,6 +134,14 @@ class Submittable(ABC, Generic[P, R]):
         handle: bytes = self._client("client").submit_background(self.name, workload, **how)
         return handle
 
+    def result(self, handle: bytes, timeout: float | None = None) -> R:
+        """Wait for the result of a job of this function, by its handle, through the worker's ``client``.
+
+        The function needs a policy ``results``, by which the job server keeps it; raises as ``Client.result``.
+        """
+        data: bytes = self._client("client").result(handle, timeout=timeout)
+        return self.decode_result(data)
+
     async def run_async(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a job through the worker's ``async_client``; gives its result."""
         client = self._client("async_client")

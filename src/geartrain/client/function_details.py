@@ -1,0 +1,44 @@
+"""All that a job server tells of one function: its jobs, its policy, and what was counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from geartrain.link import Address
+from geartrain.wire.text import as_text
+
+_PLACES = ("high", "normal", "low", "blocked", "delayed", "running", "dead", "workers")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionDetails:
+    """One function at one job server.
+
+    ``high``, ``normal`` and ``low`` are the jobs that wait for a worker, ``blocked`` those that a limit on keys keeps
+    back. ``counters`` has what was counted since the job server started, such as ``completed``, ``retried`` or
+    ``result_hits``; ``waited`` and ``ran`` are seconds, of all jobs together.
+    """
+
+    server: Address
+    function: str
+    high: int
+    normal: int
+    low: int
+    blocked: int
+    delayed: int
+    running: int
+    dead: int
+    workers: int
+    paused: bool
+    policy: str
+    counters: dict[str, float]
+
+    @classmethod
+    def read(cls, server: Address, rows: Iterable[bytes]) -> FunctionDetails:
+        """From the rows of ``show function``; raises ValueError or KeyError."""
+        values = dict(as_text(row).split("\t", 1) for row in rows)
+        function, policy, paused = values.pop("function"), values.pop("policy", ""), values.pop("paused")
+        places = {name: int(values.pop(name)) for name in _PLACES}
+        counters = {name: float(value) if "." in value else int(value) for name, value in values.items()}
+        return cls(server=server, function=function, policy=policy, paused=paused == "1", counters=counters, **places)
