@@ -92,6 +92,8 @@ def test_a_text_of_many_lines_is_shown_as_lines(geartrain: Command, server: Runn
     done = geartrain("show", handle)
     assert b"\x1b" not in done.stdout
     assert "reason        exception\n  Traceback:\n    line 1\n  \\x1b[2JKeyError\n\n" in done.stdout.decode()
+    assert done.stdout.decode().endswith("exception  - 127.0.0.1  \\x1b[2JKeyError\n")
+    assert geartrain("dead", "list", "--function", "raises").stdout.decode().endswith("  \\x1b[2JKeyError\n")
     assert geartrain("dead", "purge", handle).returncode == 0
 
 

@@ -11,7 +11,7 @@ import click
 
 from geartrain.cli.amounts import moment_text
 from geartrain.cli.job import as_row, describe, each
-from geartrain.cli.printable import preview
+from geartrain.cli.printable import lines_of, preview
 from geartrain.cli.servers import asking_options
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
@@ -51,8 +51,8 @@ def _list(
 
 def _row(letter: DeadLetter, as_json: bool) -> Row:
     row = {name: getattr(letter, name) for name in _COLUMNS}
-    died = letter.died if as_json else moment_text(letter.died)
-    return {**row, "handle": as_text(letter.handle), "died": died, "server": str(letter.handle.address)}
+    row |= {"handle": as_text(letter.handle), "server": str(letter.handle.address)}
+    return row if as_json else {**row, "died": moment_text(letter.died), "text": lines_of(letter.text)[-1]}
 
 
 def _show(servers: tuple[Address, ...], timeout: float, handle: str, workload: bool, as_json: bool) -> None:

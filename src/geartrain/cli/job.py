@@ -13,7 +13,7 @@ import click
 
 from geartrain.cli.amounts import bytes_text, moment_text, span_text
 from geartrain.cli.commands import exit_code
-from geartrain.cli.printable import complain, printable
+from geartrain.cli.printable import complain, lines_of, printable
 from geartrain.cli.servers import asking_options, seconds_above_0
 from geartrain.cli.tables import show
 from geartrain.cli.themes import ThemedCommand, ThemedOption
@@ -76,8 +76,8 @@ def describe(job: JobDetails) -> None:
     for name, value in values.items():
         if value:
             click.echo(f"{name:13} {printable(str(value))}")
-    # A traceback comes as one line with escapes.
-    for line in printable(job.text or "").split("\\n"):
+    text = job.text if job.text is not None else job.history[-1].text if job.history else ""
+    for line in lines_of(text):
         if line:
             click.echo(f"  {line}")
     if job.history:
@@ -89,7 +89,7 @@ def describe(job: JobDetails) -> None:
                 "took": f"{max(attempt.ended - attempt.started, 0):.3f} s",
                 "ended_by": attempt.reason,
                 "worker": attempt.worker,
-                "text": attempt.text,
+                "text": lines_of(attempt.text)[-1],  # of a traceback the end says most
             }
             for attempt in job.history
         ]

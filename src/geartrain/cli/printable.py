@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\t" else repr(letter)[1:-1] for letter in text)
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text that a job server has made one line of, such as a traceback."""
+    return printable(text).split("\\n")
+
+
 def complain(text: str) -> None:
     """Say on the standard error what is wrong, without the passwords in it."""
     for line in redacted(text).splitlines():
