@@ -255,6 +255,13 @@ def test_answers_that_can_not_be_read(kind: str, answer: bytes, error: type[Exce
         result_of(kind, address)("H:x:1")
 
 
+def test_a_result_above_the_limit_of_the_client_is_not_taken(server: RunningServer, client: Client) -> None:
+    with working(server, "kept"), Client(server.address, max_packet=1000) as modest:
+        assert len(modest.result(client.submit_background("kept", bytes(1000)))) == 1000
+        with pytest.raises(RemoteProtocolError, match=r"1001 bytes is above the limit of 1000 \(max_packet\)"):
+            modest.result(client.submit_background("kept", bytes(1001)))
+
+
 @pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
 def test_an_answer_may_come_in_pieces(kind: str) -> None:
     answer = b"OK completed 12\nOK\n.\nERR a\r\n"

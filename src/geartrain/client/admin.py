@@ -182,7 +182,7 @@ class AdminClient:
         A queued job is dropped; of a running one only its clients are told. A handle that does not say its server is
         asked for at all of them.
         """
-        handle = _parsed(handle)
+        handle = JobHandle.of(handle)
         return self._order_unless("UNKNOWN_JOB", handle.address, b"cancel job", word(bytes(handle)))
 
     # ── policies and pauses ─────────────────────────────────────────────────────────────────────────────────────────
@@ -227,7 +227,7 @@ class AdminClient:
     def pause(self, function: Name, reason: str = "", *, who: str = "", server: Address | str | None = None) -> None:
         """Hand out no more jobs of a function; submissions are kept. ``why`` tells who did it and the reason."""
         for address in self._asked(server):
-            self._ask(address, b"pause", word(function), *map(word, reason.split()), who=who.encode())
+            self._ask(address, b"pause", word(function), *map(word, reason.split()), who=word(who) if who else b"")
 
     def resume(self, function: Name, server: Address | str | None = None) -> bool:
         """Hand out jobs of a function again; False if it was not paused."""
@@ -271,7 +271,8 @@ class AdminClient:
 
         Raises as ``Client.result``.
         """
-        question = ResultQuestion.of_job(handle, self.addresses, wait, self._timeout)
+        address = JobHandle.of(handle).address
+        question = ResultQuestion([_of(handle)], self._asked(address), wait, self._timeout)
         return fetch(question, self._connect_timeout, self._tls)
 
     def retry(self, handle: JobHandle | Name) -> None:
@@ -363,7 +364,7 @@ class AdminClient:
     def _of_job(self, handle: JobHandle | Name, *words: bytes, form: Form = "line") -> tuple[Address, Command]:
         """Ask about a job: the first job server that knows it."""
         trouble: GeartrainError | None = None
-        for address in self._asked(_parsed(handle).address):
+        for address in self._asked(JobHandle.of(handle).address):
             try:
                 return address, self._ask(address, *words, form=form)
             except (UnknownJobError, ConnectError) as error:
@@ -418,12 +419,6 @@ def _added_up(kind: type[Row], rows: Iterable[tuple[Address, list[bytes]]]) -> l
     return [kind(as_text(function), *sums[function]) for function in sorted(sums)]
 
 
-def _parsed(handle: JobHandle | Name) -> JobHandle:
-    if isinstance(handle, JobHandle):
-        return handle
-    return JobHandle.parse(handle) if isinstance(handle, str) else JobHandle(handle)
-
-
 def _value_of(address: Address, answer: bytes) -> str:
     """What stands behind ``OK``."""
     if not answer.startswith(b"OK "):
@@ -433,7 +428,7 @@ def _value_of(address: Address, answer: bytes) -> str:
 
 def _of(handle: JobHandle | Name) -> bytes:
     """The handle as a word, without its server."""
-    return word(bytes(_parsed(handle)))
+    return word(bytes(JobHandle.of(handle)))
 
 
 def _selection(function: Name, reason: str) -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 
+from geartrain.client.command import quoted, word
 from geartrain.client.request import HandleStatusRequest, UniqueStatusRequest
 from geartrain.client.result import ResultQuestion
 from geartrain.client.servers import PATIENCE_SECONDS, Servers
@@ -115,22 +116,26 @@ class BaseClient:
             raise TypeError("status() needs either a job's handle or its unique key")
         if unique is not None:
             return UniqueStatusRequest(_encoded(unique))
-        if isinstance(handle, str):
-            handle = JobHandle.parse(handle)
-        address = handle.address if isinstance(handle, JobHandle) else None
+        handle = JobHandle.of(handle or b"")
+        address = handle.address
         if address is None and len(self.addresses) > 1:
             raise ValueError(f"the handle {handle!r} does not say which of {len(self.addresses)} job servers it is of")
-        return HandleStatusRequest(bytes(handle or b""), address)
+        return HandleStatusRequest(bytes(handle), address)
 
     def _result_question(
         self, handle: JobHandle | Text | None, function: Text | None, unique: Text | None, timeout: float | None
     ) -> ResultQuestion:
+        addresses = self.addresses
         if handle is not None and function is None and unique is None:
-            return ResultQuestion.of_job(handle, self.addresses, timeout, self._answer_timeout)
-        if handle is not None or not function or not unique:
+            handle = JobHandle.of(handle)
+            words = [word(bytes(handle))]
+            if handle.address is not None:
+                addresses = (handle.address,)
+        elif handle is None and function and unique:
+            words = [b"unique", quoted(self._function_prefix + _encoded(function)), quoted(_encoded(unique))]
+        else:
             raise TypeError("result() needs either a job's handle, or its function and unique key")
-        name = self._function_prefix + _encoded(function)
-        return ResultQuestion.of_unique(name, _encoded(unique), self.addresses, timeout, self._answer_timeout)
+        return ResultQuestion(words, addresses, timeout, self._answer_timeout, self._max_packet)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {', '.join(map(str, self.addresses))}>"

@@ -34,13 +34,15 @@ _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 class Command:
     """A command of some ``words``; the ``form`` of its answer is a line, a listing with a dot below, or bytes after
-    the line that ends in their count. A job server is told before who asks, where that is given.
+    the line that ends in their count, of which there must not be more than ``limit``. A job server is told before who
+    asks, where that is given.
     """
 
-    def __init__(self, *words: bytes, form: Form = "line", who: bytes = b"") -> None:
+    def __init__(self, *words: bytes, form: Form = "line", who: bytes = b"", limit: int | None = None) -> None:
         self.text = b" ".join(words)
         self.sent = (pack_request(SET_CLIENT_ID, who) if who else b"") + self.text + b"\r\n"
         self._form = form
+        self._limit = limit
         self._answer = bytearray()
 
     def receive(self, data: bytes) -> bool:
@@ -62,6 +64,10 @@ class Command:
         size = answer[:end].rpartition(b" ")[2]
         if not answer.startswith(b"OK ") or not size.isdigit():
             raise RemoteProtocolError(f"an answer can't be read: {bytes(answer[:200])!r}")
+        if self._limit is not None and int(size) > self._limit:
+            raise RemoteProtocolError(
+                f"an answer of {int(size)} bytes is above the limit of {self._limit} (max_packet)"
+            )
         return len(answer) > end + int(size)
 
     @property
@@ -141,9 +147,7 @@ async def ask_async(
         link.send(command.sent)
         async with asyncio.timeout(timeout):
             await whole
-    except TimeoutError as error:
-        if isinstance(error, TimedOutError):
-            raise
+    except TimeoutError:
         raise _late(command, address, timeout) from None
     finally:
         link.close()

@@ -9,8 +9,7 @@ import ssl
 import time
 from collections.abc import Sequence
 
-from geartrain.client.command import Command, Name, ask, ask_async, quoted, word, worse
-from geartrain.client.submission import JobHandle
+from geartrain.client.command import Command, ask, ask_async, worse
 from geartrain.errors import (
     ConnectError,
     GeartrainError,
@@ -30,44 +29,31 @@ _REMEDY = "to have results kept set a policy: geartrain policy set FUNCTION resu
 class ResultQuestion:
     """Asked at ``addresses`` in turn, until one knows the job; ``words`` are those of the text command.
 
-    With ``timeout`` 0 nothing is waited for but the answer, which may take ``answer_timeout`` seconds.
+    With ``timeout`` 0 nothing is waited for but the answer, which may take ``answer_timeout`` seconds. A result above
+    ``limit`` bytes is not accepted.
     """
 
     def __init__(
-        self, words: Sequence[bytes], addresses: Sequence[Address], timeout: float | None, answer_timeout: float
+        self,
+        words: Sequence[bytes],
+        addresses: Sequence[Address],
+        timeout: float | None,
+        answer_timeout: float,
+        limit: int | None = None,
     ) -> None:
         self.words = tuple(words)
         self.addresses = addresses
         self.trouble: GeartrainError | None = None
         self._timeout = timeout
         self._answer_timeout = answer_timeout
+        self._limit = limit
         self._deadline = None if timeout is None else time.monotonic() + timeout
-
-    @classmethod
-    def of_job(
-        cls, handle: JobHandle | Name, addresses: Sequence[Address], timeout: float | None, answer_timeout: float
-    ) -> ResultQuestion:
-        """By a handle; one that says its server is asked for there alone."""
-        if isinstance(handle, str):
-            handle = JobHandle.parse(handle)
-        at = handle.address if isinstance(handle, JobHandle) else None
-        return cls([word(bytes(handle))], addresses if at is None else (at,), timeout, answer_timeout)
-
-    @classmethod
-    def of_unique(
-        cls,
-        function: bytes,
-        unique: bytes,
-        addresses: Sequence[Address],
-        timeout: float | None,
-        answer_timeout: float,
-    ) -> ResultQuestion:
-        """By the whole name of a function and a unique key."""
-        return cls([b"unique", quoted(function), quoted(unique)], addresses, timeout, answer_timeout)
 
     def command(self) -> Command:
         """The command for one more job server."""
-        return Command(b"result", *self.words, *([] if self._timeout == 0 else [b"wait"]), form="data")
+        return Command(
+            b"result", *self.words, *([] if self._timeout == 0 else [b"wait"]), form="data", limit=self._limit
+        )
 
     @property
     def left(self) -> float | None:

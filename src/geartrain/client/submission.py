@@ -55,6 +55,13 @@ class JobHandle(bytes):
         server, mark, name = text.rpartition("//")
         return cls(name.encode(), Address.parse(server) if mark else None)
 
+    @classmethod
+    def of(cls, handle: JobHandle | str | bytes) -> JobHandle:
+        """A handle as it is given: text is read, mere bytes say no server."""
+        if isinstance(handle, JobHandle):
+            return handle
+        return cls.parse(handle) if isinstance(handle, str) else cls(handle)
+
     def __str__(self) -> str:
         name = self.decode("utf-8", "replace")
         return f"{self.address}//{name}" if self.address else name
