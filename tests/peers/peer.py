@@ -20,7 +20,9 @@ and answers with events::
 A worker is started with NAME=BEHAVIOUR for each function and prints ``taken`` with the first 16 bytes of each
 job it takes. Behaviours: ``reverse``; ``talk`` (data "first", warning "careful", status 3/4, result "last");
 ``fail``; ``raise`` (an exception with the workload as text); ``stall`` (status 1/9, and never ends); ``giveback``
-(C only: lets its library give the first job back to the server, reverses the next ones).
+(C only: lets its library give the first job back to the server, reverses the next ones); ``late`` (reverses after a
+second and a half). ``twice-`` before one of these: the first two jobs go so, the next ones are reversed; so does the
+first job itself, if it is tried again.
 
 The gearman tool has the same face: `ToolClient`, and as worker ``gearman -w`` with ``programs/command.py``.
 """

@@ -5,8 +5,10 @@ The requests, events and behaviours are listed in ../peer.py; every peer of the 
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
+import time
 
 import gear
 
@@ -113,9 +115,17 @@ def be_client(host: str, port: int, exceptions: str) -> None:
                 client.ask_status(handle)
 
 
+served = itertools.count()
+
+
 def serve(job: gear.WorkerJob, behaviour: str) -> None:
     say("taken", job.arguments[:16].hex())
+    if behaviour.startswith("twice-"):
+        behaviour = behaviour.removeprefix("twice-") if next(served) < 2 else "reverse"
     match behaviour:
+        case "late":
+            time.sleep(1.5)
+            job.sendWorkComplete(job.arguments[::-1])
         case "reverse":
             job.sendWorkComplete(job.arguments[::-1])
         case "talk":

@@ -211,13 +211,22 @@ static int be_client(const char *host, int port, bool exceptions)
 
 /* ---- worker ---- */
 
-static void *serve(gearman_job_st *job, void *behaviour, size_t *result_size, gearman_return_t *result)
+static void *serve(gearman_job_st *job, void *context, size_t *result_size, gearman_return_t *result)
 {
   static bool gave_back;
+  static int served;
+  const char *behaviour = context;
   const char *workload = gearman_job_workload(job);
   size_t size = gearman_job_workload_size(job);
   say("taken", workload, size < 16 ? size : 16);
 
+  if (strncmp(behaviour, "twice-", 6) == 0)
+    behaviour = served++ < 2 ? behaviour + 6 : "reverse";
+  if (strcmp(behaviour, "late") == 0)
+  {
+    usleep(1500000);
+    behaviour = "reverse";
+  }
   if (strcmp(behaviour, "reverse") == 0 || (strcmp(behaviour, "giveback") == 0 && gave_back))
   {
     *result_size = size;
@@ -266,7 +275,8 @@ static int be_worker(const char *host, int port, const char *id, char **function
   for (;;)
   {
     gearman_return_t result = gearman_worker_work(worker);
-    if (gearman_failed(result) && result != GEARMAN_WORK_ERROR && result != GEARMAN_LOST_CONNECTION)
+    bool is_ours = result == GEARMAN_WORK_FAIL || result == GEARMAN_WORK_EXCEPTION; /* what serve() has said */
+    if (gearman_failed(result) && !is_ours && result != GEARMAN_WORK_ERROR && result != GEARMAN_LOST_CONNECTION)
       say("error", gearman_worker_error(worker), strlen(gearman_worker_error(worker)));
     if (result == GEARMAN_COULD_NOT_CONNECT || result == GEARMAN_NO_SERVERS)
       return 1;

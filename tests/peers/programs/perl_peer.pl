@@ -77,10 +77,16 @@ sub be_client {
     }
 }
 
+my $served = 0;
+
 sub serve {
     my ($worker, $job, $behaviour) = @_;
     say_line('taken', unpack 'H*', substr $job->arg, 0, 16);
-    if ($behaviour eq 'reverse') {
+    if ($behaviour =~ s/^twice-//) {
+        $behaviour = 'reverse' if $served++ >= 2;
+    }
+    if ($behaviour eq 'reverse' || $behaviour eq 'late') {
+        select undef, undef, undef, 1.5 if $behaviour eq 'late';
         return scalar reverse $job->arg;
     }
     if ($behaviour eq 'talk') {

@@ -89,8 +89,15 @@ function be_client(string $host, int $port, bool $exceptions): void
 
 function serve(GearmanJob $job, string $behaviour)
 {
+    static $served = 0;
     say('taken', bin2hex(substr($job->workload(), 0, 16)));
+    if (str_starts_with($behaviour, 'twice-')) {
+        $behaviour = $served++ < 2 ? substr($behaviour, 6) : 'reverse';
+    }
     switch ($behaviour) {
+        case 'late':
+            usleep(1500000);
+            return strrev($job->workload());
         case 'reverse':
             return strrev($job->workload());
         case 'talk':
