@@ -10,6 +10,7 @@ come in the order of their submission.
     python crash/run.py --store all --kill both
     python crash/run.py --store all --kill second  a second job server comes to the same store (see faults.py)
     python crash/run.py --store all --kill away    what is kept is taken away under the job server
+    python crash/run.py --store all --traffic policies --kill both    functions with policies (see policies.py)
     python crash/run.py --store full-disk          SQLite on a disk of 24 MB that is full most of the time; as root
 """
 
@@ -31,6 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import policies
 import pytest
 from faults import aliases, break_hold, take_away, write_again
 from traffic import Ledger, Traffic, take_jobs
@@ -38,7 +40,7 @@ from traffic import Ledger, Traffic, take_jobs
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Address
 from geartrain.link.blocking import BlockingLink
-from servers import free_port
+from servers import RunningServer, free_port
 from services import MariaDB, Memcached, PostgreSQL, Redis, Service, Valkey, running
 
 START_SECONDS = 60.0
@@ -111,6 +113,7 @@ class JobServer:
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         self.longest_start = 0.0
+        self.kills = 0
 
     def start(self) -> None:
         if not self.has_started():
@@ -140,6 +143,17 @@ class JobServer:
             return
         self.process.kill()
         self.process.wait()
+        self.kills += 1
+
+    @property
+    def running(self) -> RunningServer:
+        """The process, to be asked for something."""
+        assert self.process is not None
+        return RunningServer("geartrain", self.port, self.process, self.log)
+
+    def ask(self, command: str) -> list[str]:
+        """The lines that answer a text command."""
+        return self.running.ask(command)
 
     def stop(self) -> None:
         assert self.process is not None
@@ -221,6 +235,75 @@ def campaign(python: str, name: str, kill: str, rounds: int, seconds: float, cha
         )  # fmt: skip
 
 
+@dataclass
+class PolicyReport:
+    """The outcome of one campaign with policies."""
+
+    store: str
+    kill: str
+    rounds: int
+    ledger: policies.Ledger
+    dead: int
+    longest_start: float
+
+    HEAD = ("store", "killed", "rounds", "acknowledged", "refused", "attempts", "repeated", "dead letters",
+            "policies and pauses", "faults", "longest start")  # fmt: skip
+
+    def row(self) -> tuple[str, ...]:
+        ledger = self.ledger
+        jobs = (len(ledger.promised), ledger.refused, sum(map(len, ledger.attempts.values())), ledger.repeated)
+        numbers = (self.rounds, *jobs, self.dead, len(ledger.policies) + len(ledger.pauses), len(ledger.faults))
+        return (self.store, self.kill, *(f"{number:,}" for number in numbers), f"{self.longest_start:.1f} s")
+
+    @property
+    def good(self) -> bool:
+        return not self.ledger.faults and bool(self.ledger.promised)
+
+
+def policy_campaign(
+    python: str, name: str, kill: str, rounds: int, seconds: float, chance: random.Random
+) -> PolicyReport:
+    """One store, some rounds, with policies; at their end what is dead is looked at, killed over, and tried again."""
+    with tempfile.TemporaryDirectory() as made, place(name, Path(made)) as store, contextlib.ExitStack() as running_now:
+        folder = Path(made)
+        folder.chmod(0o755)
+        server = JobServer(python, store, folder)
+        running_now.callback(server.kill)
+        server.start()
+        ledger = policies.Ledger(lambda: server.kills)
+        policies.set_up(server.ask)
+        clients, workers = (policies.PolicyTraffic(Address("127.0.0.1", server.port), ledger) for _ in range(2))
+        running_now.callback(workers.stop)
+        clients.start(submitters=2, clerks=1)
+        workers.start(workers=8)
+        for round_number in range(1, rounds + 1):
+            time.sleep(chance.uniform(0.2, 1.0) * seconds)
+            _kill(kill, server, store, chance)
+            policies.check_policies(ledger, server.ask)
+            say(f"{name:10} kill {kill:6} round {round_number:3} of {rounds}: {len(ledger.promised):,} acknowledged, "
+                f"{sum(map(len, ledger.attempts.values())):,} attempts")  # fmt: skip
+        clients.stop()
+        _kill("server", server, store, chance)
+        policies.check_policies(ledger, server.ask)
+        policies.resume(ledger, server.ask)
+        policies.await_ends(server.running)
+        dead = policies.letters(server.ask)
+        policies.check(ledger, dead)
+        for command in ("policy set crash-last attempts=1", "dead retry all function=crash-retry"):
+            ledger.mercy = True
+            say(" ".join(server.ask(command)))
+            _kill("server", server, store, chance)
+            policies.check_letters(ledger, dead, policies.letters(server.ask), retried="retry" in command)
+        policies.await_ends(server.running)
+        policies.check_letters(ledger, dead, policies.letters(server.ask), retried=True)
+        policies.check_mercy(ledger, dead)
+        workers.stop()
+        server.stop()
+        if ledger.faults or "Traceback" in server.log.read_text():
+            say("\n".join(ledger.faults[:20]) + f"\n{server.log.read_text()[-2000:]}")
+        return PolicyReport(name, kill, rounds, ledger, len(dead), server.longest_start)
+
+
 def _second(python: str, server: JobServer, store: Place, folder: Path, ledger: Ledger) -> None:
     """Let a second job server come, give both traffic if it could, and go on with one that is started after both."""
     for url in aliases(store.url, store.services, folder):
@@ -296,6 +379,7 @@ def main() -> int:
     parser.add_argument("--store", nargs="+", default=["sqlite"], choices=(*every, "full-disk", "all"))
     parser.add_argument("--kill", default="server", choices=("server", "store", "both", "second", "away"),
                         help="what is killed, or done otherwise")  # fmt: skip
+    parser.add_argument("--traffic", default="jobs", choices=("jobs", "policies"), help="what goes on meanwhile")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="longest time between two kills")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
@@ -308,15 +392,14 @@ def main() -> int:
     names = tuple(arguments.store)
     if "all" in names:
         names = (*every, *(["full-disk"] if os.geteuid() == 0 else []))
-    reports = []
+    reports: list[Report | PolicyReport] = []
+    run = campaign if arguments.traffic == "jobs" else policy_campaign
     for name in names:
         try:
-            reports.append(
-                campaign(arguments.python, name, arguments.kill, arguments.rounds, arguments.seconds, chance)
-            )
+            reports.append(run(arguments.python, name, arguments.kill, arguments.rounds, arguments.seconds, chance))
         except pytest.skip.Exception as lack:
             say(f"{name}: left out: {lack}")
-    rows = [Report.HEAD, *(report.row() for report in reports)]
+    rows = [(Report if arguments.traffic == "jobs" else PolicyReport).HEAD, *(report.row() for report in reports)]
     print("| " + " | ".join(rows[0]) + " |")
     print("|" + "---|" * len(rows[0]))
     for row in rows[1:]:

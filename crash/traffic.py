@@ -53,28 +53,21 @@ class Ledger:
             return self.next_id
 
 
-class Traffic:
-    """Threads that submit and work until told to stop, over one address."""
+class Threads:
+    """Threads that talk to one address, and connect again, until told to stop."""
 
-    def __init__(self, address: Address, ledger: Ledger) -> None:
+    def __init__(self, address: Address) -> None:
         self.address = address
-        self.ledger = ledger
         self.stopping = threading.Event()
         self.threads: list[threading.Thread] = []
-
-    def start(self, submitters: int, workers: int, pause: float) -> None:
-        """``pause``: seconds that a worker takes for a job, so that a queue builds up."""
-        for _ in range(submitters):
-            self._run(self._submit)
-        for _ in range(workers):
-            self._run(lambda link: self._work(link, pause))
 
     def stop(self) -> None:
         self.stopping.set()
         for thread in self.threads:
             thread.join(30)
 
-    def _run(self, body: Callable[[BlockingLink], None]) -> None:
+    def run(self, body: Callable[[BlockingLink], None]) -> None:
+        """Start a thread that has ``body`` talk over each of its connections."""
         thread = threading.Thread(target=self._for_ever, args=(body,), daemon=True)
         self.threads.append(thread)
         thread.start()
@@ -92,6 +85,21 @@ class Traffic:
                 pass
             finally:
                 link.close()
+
+
+class Traffic(Threads):
+    """Threads that submit and work."""
+
+    def __init__(self, address: Address, ledger: Ledger) -> None:
+        super().__init__(address)
+        self.ledger = ledger
+
+    def start(self, submitters: int, workers: int, pause: float) -> None:
+        """``pause``: seconds that a worker takes for a job, so that a queue builds up."""
+        for _ in range(submitters):
+            self.run(self._submit)
+        for _ in range(workers):
+            self.run(lambda link: self._work(link, pause))
 
     def _submit(self, link: BlockingLink) -> None:
         parser = Parser()
