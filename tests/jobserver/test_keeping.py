@@ -7,7 +7,7 @@ import pytest
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.changes import MAX_BATCH
 from geartrain.jobserver.records import Batch, Record
-from geartrain.wire.packets import SUBMIT_JOB_BG, pack_request
+from geartrain.wire.packets import CAN_DO, GRAB_JOB, SUBMIT_JOB_BG, WORK_FAIL, pack_request
 
 SUBMITTED = pack_request(SUBMIT_JOB_BG, b"f", b"", b"w")
 
@@ -89,6 +89,24 @@ def test_a_batch_of_records_is_bounded() -> None:
         sizes.append(len(batch.records))
         server.written(batch)
     assert sizes == [10_000, 10_000, 5_000]
+
+
+def test_what_is_kept_of_a_job_is_stored_before_the_job_has_had_its_last_attempt() -> None:
+    """Or it would be tried once more, if the job server died between two batches."""
+    server, peer = a_server()
+    server.receive(peer, b"policy set f attempts=1\n" + SUBMITTED + pack_request(CAN_DO, b"f"))
+    server.written(taken(server))
+    server.receive(peer, pack_request(GRAB_JOB))
+    for number in range(MAX_BATCH):
+        server.keep(Record("a", b"%d" % number, b"x"))
+    handle = server.handles.make(1)
+    server.receive(peer, pack_request(WORK_FAIL, handle))
+    batch = taken(server)
+    assert (len(batch.records), batch.changed) == (MAX_BATCH, [])
+    server.written(batch)
+    batch = taken(server)
+    assert {kind for kind, _ in told(batch)} == {"attempts", "dead"}
+    assert [(change.number, change.attempts) for change in batch.changed] == [(1, 1)]
 
 
 def test_it_goes_when_it_expires() -> None:

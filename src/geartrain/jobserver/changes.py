@@ -117,15 +117,15 @@ class Changes:
             batch.added.append(as_stored(job, position))
             if self.with_job:
                 self._take_along(job, batch)
-        batch.changed = self.changed[: 5 * MAX_BATCH]
-        self.changed = self.changed[5 * MAX_BATCH :]
         if self.records:
             records = list(self.records.values())[:MAX_BATCH]
             for record in records:
                 del self.records[record.kind, record.key]
             batch.records += records
-        # What is kept of a job that has ended is in the store before the job has gone there.
+        # What is kept of a job is in the store before the job has gone there, or has had its last attempt.
         most = 0 if self.records else 5 * MAX_BATCH
+        batch.changed = self.changed[:most]
+        self.changed = self.changed[most:]
         removed = self.removed[:most]
         self.removed = self.removed[most:]
         if self.revived:
