@@ -351,3 +351,21 @@ def test_a_dead_letter_does_not_take_the_unique_of_a_living_job_at_a_restart(des
     assert desk.submit(b"f", b"u") == living
     desk.text("admin", f"dead purge {dead.decode()}")
     assert desk.submit(b"f", b"u") == living
+
+
+def test_a_dead_letter_that_is_tried_again_has_all_its_time_to_begin(desk: Desk) -> None:
+    desk.text("admin", "policy set f expires=1h")
+    handle = desk.submit(b"f")
+    desk.wait(3601)
+    assert "\texpired\t" in desk.text("admin", "dead list")
+    assert desk.text("admin", "dead retry all") == "OK 1\n"
+    desk.wait(3000)
+    desk.restart()
+    assert desk.text("admin", "dead list") == ".\n"
+    desk.wait(500)
+    assert desk.text("admin", "dead list") == ".\n"
+    desk.wait(101)
+    assert desk.text("admin", "dead list").startswith(handle.decode())
+    assert desk.text("admin", "dead retry all") == "OK 1\n"
+    desk.wait(3601)
+    assert desk.text("admin", "dead list").startswith(handle.decode())

@@ -19,7 +19,7 @@ from geartrain.jobserver.policy import REASONS
 from geartrain.jobserver.records import Record
 from geartrain.jobserver.rules.keeping import forget, put
 from geartrain.jobserver.rules.outcome import PURGED, finish, forget_key, let_clients_go, stop_expiring
-from geartrain.jobserver.rules.queueing import enqueue, leave_queue, note_key
+from geartrain.jobserver.rules.queueing import begin_expiring, enqueue, leave_queue, note_key
 from geartrain.native import i64
 from geartrain.wire.text import as_text
 
@@ -100,7 +100,11 @@ def revive(state: State, job: Job) -> None:
     state.memory -= state.dead.drop(job)
     forget(state, DEAD_KIND, number_key(job.number))
     job.attempts = 0
-    state.set_due(job, 0.0)
+    policy = function.policy
+    expires = 0.0 if policy is None else policy.expires
+    state.set_due(job, state.wall if expires > 0 else 0.0)  # from when it must begin in time, also after a restart
+    if expires > 0:
+        begin_expiring(state, job, expires)
     key = job.workload if job.unique == b"-" else job.unique
     table = function.workloads if job.unique == b"-" else function.uniques
     if key and key not in table:
