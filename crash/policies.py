@@ -1,9 +1,9 @@
 """Traffic for functions with policies, and the ledger of each job's attempts.
 
 *crash-retry* is tried four times, with pauses: its workers report failures and exceptions, hang up, take too long, and
-succeed at the second, third or fourth attempt, or never. *crash-keys* runs one job of a key at a time. *crash-expire*
-has no worker, so its jobs expire. *crash-paused* is paused, and must not be begun before it is resumed. A clerk sets
-and unsets policies and pauses functions.
+succeed at the second, third or fourth attempt, or never. *crash-keys* runs one job of a key at a time. The results of
+*crash-results* are kept. *crash-expire* has no worker, so its jobs expire. *crash-paused* is paused, and must not be
+begun before it is resumed. A clerk sets and unsets policies and pauses functions.
 
 Which attempts may be made again is known exactly. The job server has read the end of one when the worker gets its next
 answer, and the store has it when a job of a paused function was acknowledged that was submitted after that (another job
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from traffic import Threads, receive
 
+from geartrain import Client
 from geartrain.errors import GeartrainError
 from geartrain.link.address import Address
 from geartrain.link.blocking import BlockingLink
@@ -35,10 +36,11 @@ TIMEOUT = 1.0
 POLICIES = {
     b"crash-retry": f"attempts={LIMIT} backoff=constant delay={PAUSE}s jitter=0 timeout={TIMEOUT}s dead_count=1000000",
     b"crash-keys": "key_concurrency=1 attempts=2",
+    b"crash-results": "results=1h attempts=2",
     b"crash-expire": "expires=2s dead_count=1000000",
 }
-RETRY, KEYS, EXPIRE, PAUSED = FUNCTIONS = (*POLICIES, b"crash-paused")
-WORKED_ON = (RETRY, KEYS, PAUSED)
+RETRY, KEYS, RESULTS, EXPIRE, PAUSED = FUNCTIONS = (*POLICIES, b"crash-paused")
+WORKED_ON = (RETRY, KEYS, RESULTS, PAUSED)
 WINDOW = 8
 PATIENCE = 120.0
 
@@ -46,8 +48,8 @@ Ask = Callable[[str], list[str]]
 
 
 def function_of(number: int) -> bytes:
-    """Five of eight jobs are to be tried again."""
-    return (RETRY, RETRY, KEYS, RETRY, EXPIRE, RETRY, PAUSED, RETRY)[number % 8]
+    """Half of all jobs are to be tried again."""
+    return (RETRY, RESULTS, KEYS, RETRY, EXPIRE, RETRY, PAUSED, RETRY)[number % 8]
 
 
 def end_of(number: int, attempt: int, mercy: bool) -> str:
@@ -166,7 +168,7 @@ class PolicyTraffic(Threads):
         if reason == "lost":
             raise GeartrainError("the worker dies")
         if reason == "done":
-            link.send(pack_request(p.WORK_COMPLETE, handle, b""))
+            link.send(pack_request(p.WORK_COMPLETE, handle, b"of %d" % number))
         elif reason == "exception":
             link.send(pack_request(p.WORK_EXCEPTION, handle, b"number %d" % number))
         else:
@@ -193,7 +195,7 @@ class PolicyTraffic(Threads):
 
 def _submission(number: int) -> bytes:
     function = function_of(number)
-    unique = b"key-%d:%d" % (number % 50, number) if function == KEYS else b""
+    unique = b"key-%d:%d" % (number % 50, number) if function in (KEYS, RESULTS) else b""
     kind = (p.SUBMIT_JOB_BG, p.SUBMIT_JOB_HIGH_BG, p.SUBMIT_JOB_LOW_BG)[number % 3]
     return pack_request(kind, function, unique, b"%d" % number)
 
@@ -288,6 +290,19 @@ def check_letters(
             if left[handle] != found[handle]
         }
         ledger.faults.append(f"{len(strange)} letters of {len(left)} have changed, such as {list(strange.items())[:3]}")
+
+
+def check_results(ledger: Ledger, address: str) -> int:
+    """Every job whose result is to be kept has it; how many there are."""
+    numbers = [number for number in ledger.promised if function_of(number) == RESULTS]
+    with Client(address) as client:
+        for number in numbers:
+            try:
+                good = client.result(ledger.promised[number], timeout=0) == b"of %d" % number
+                _expect(ledger, number, good, "has another result")
+            except GeartrainError as error:
+                _expect(ledger, number, False, f"has no result: {error}")
+    return len(numbers)
 
 
 def check_mercy(ledger: Ledger, dead: dict[str, tuple[str, ...]]) -> None:

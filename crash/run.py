@@ -244,15 +244,23 @@ class PolicyReport:
     rounds: int
     ledger: policies.Ledger
     dead: int
+    results: int
     longest_start: float
 
-    HEAD = ("store", "killed", "rounds", "acknowledged", "refused", "attempts", "repeated", "dead letters",
+    HEAD = ("store", "killed", "rounds", "acknowledged", "refused", "attempts", "repeated", "dead letters", "results",
             "policies and pauses", "faults", "longest start")  # fmt: skip
 
     def row(self) -> tuple[str, ...]:
         ledger = self.ledger
         jobs = (len(ledger.promised), ledger.refused, sum(map(len, ledger.attempts.values())), ledger.repeated)
-        numbers = (self.rounds, *jobs, self.dead, len(ledger.policies) + len(ledger.pauses), len(ledger.faults))
+        numbers = (
+            self.rounds,
+            *jobs,
+            self.dead,
+            self.results,
+            len(ledger.policies) + len(ledger.pauses),
+            len(ledger.faults),
+        )
         return (self.store, self.kill, *(f"{number:,}" for number in numbers), f"{self.longest_start:.1f} s")
 
     @property
@@ -297,11 +305,12 @@ def policy_campaign(
         policies.await_ends(server.running)
         policies.check_letters(ledger, dead, policies.letters(server.ask), retried=True)
         policies.check_mercy(ledger, dead)
+        results = policies.check_results(ledger, server.running.address)
         workers.stop()
         server.stop()
         if ledger.faults or "Traceback" in server.log.read_text():
             say("\n".join(ledger.faults[:20]) + f"\n{server.log.read_text()[-2000:]}")
-        return PolicyReport(name, kill, rounds, ledger, len(dead), server.longest_start)
+        return PolicyReport(name, kill, rounds, ledger, len(dead), results, server.longest_start)
 
 
 def _second(python: str, server: JobServer, store: Place, folder: Path, ledger: Ledger) -> None:
