@@ -153,6 +153,73 @@ def test_a_low_job_ages(desk: Desk) -> None:
     assert [desk.grab("w") for _ in range(3)] == [low, normal, later]
 
 
+@pytest.mark.parametrize("kind", ["rate", "key_rate"])
+def test_a_rate_that_is_raised_counts_at_once(desk: Desk, kind: str) -> None:
+    desk.text("admin", f"policy set f {kind}=1/h")
+    handles = [desk.submit(b"f", b"a:%d" % n) for n in range(3)]
+    desk.works("w", b"f")
+    assert [desk.grab("w"), desk.grab("w")] == [handles[0], None]
+    desk.send("w", "PRE_SLEEP")
+    desk.text("admin", f"policy set f {kind}=1/s")
+    desk.wait(1.1)
+    assert woken(desk, "w")
+    assert [desk.grab("w"), desk.grab("w")] == [handles[1], None]
+
+
+def test_a_key_that_had_nothing_to_do_is_looked_at_when_its_rate_lets_one_through(desk: Desk) -> None:
+    """Not only when its bucket is full again, which it was to be forgotten at."""
+    desk.text("admin", "policy set f key_rate=1/min key_burst=3")
+    desk.works("w", b"f")
+    for n in range(3):
+        desk.submit(b"f", b"a:%d" % n)
+    for handle in [desk.grab("w") for _ in range(3)]:
+        done(desk, "w", handle)
+    last = desk.submit(b"f", b"a:3")
+    desk.send("w", "PRE_SLEEP")
+    desk.wait(59)
+    assert not woken(desk, "w")
+    desk.wait(2)
+    assert woken(desk, "w")
+    assert desk.grab("w") == last
+
+
+def test_a_key_is_let_through_as_its_tokens_come_while_another_of_its_jobs_runs(desk: Desk) -> None:
+    desk.text("admin", "policy set f key_rate=1/s key_burst=5")
+    desk.works("w", b"f")
+    for n in range(4):
+        desk.submit(b"f", b"a:%d" % n)
+        done(desk, "w", desk.grab("w"))
+    handles = [desk.submit(b"f", b"a:%d" % n) for n in range(3)]
+    desk.wait(3)
+    assert [desk.grab("w") for _ in range(3)] == handles
+
+
+def test_the_jobs_of_a_key_keep_their_order(desk: Desk) -> None:
+    desk.text("admin", "policy set f key_concurrency=2")
+    desk.works("w", b"f")
+    handles = [desk.submit(b"f", b"a:%d" % n) for n in range(6)]
+    assert [desk.grab("w"), desk.grab("w")] == handles[:2]
+    done(desk, "w", handles[0])
+    done(desk, "w", handles[1])
+    assert [desk.grab("w"), desk.grab("w")] == handles[2:4]
+
+
+def test_sleepers_are_woken_for_all_that_a_rate_has_come_to_allow(desk: Desk) -> None:
+    desk.text("admin", "policy set f rate=1/s burst=5")
+    desk.works("w", b"f")
+    for _ in range(4):
+        desk.submit(b"f")
+        done(desk, "w", desk.grab("w"))
+    desk.wait(100)
+    for name in ("a", "b", "c"):
+        desk.works(name, b"f")
+        desk.send(name, "PRE_SLEEP")
+    for _ in range(5):
+        desk.submit(b"f")
+    assert desk.grab("w")
+    assert all(woken(desk, name) for name in ("a", "b", "c"))
+
+
 def test_a_limit_is_set_changed_and_taken_away_while_jobs_wait(desk: Desk) -> None:
     handles = [desk.submit(b"f", b"k%d:%d" % (n % 2, n)) for n in range(8)]
     desk.works("w", b"f")

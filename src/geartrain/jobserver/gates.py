@@ -207,7 +207,10 @@ def unblock(gate: Gate, slot: KeySlot, job: Job) -> None:
 
 
 def release_blocked(function: Function, gate: Gate, slot: KeySlot, now: float) -> bool:
-    """Put as many blocked jobs of a key as may start into the function's queues, in front; False: there may be more."""
+    """Put as many blocked jobs of a key as may start into the function's queues; False: there may be more.
+
+    They go to the front, for they have waited; but behind others of the key, which therefore keep their order.
+    """
     left: i64 = AT_ONCE
     while slot.blocked > 0:
         priority: i64 = HIGH if slot.high.count > 0 else NORMAL if slot.normal.count > 0 else LOW
@@ -219,7 +222,13 @@ def release_blocked(function: Function, gate: Gate, slot: KeySlot, now: float) -
         job = take_next(_own_queue(slot, priority))
         _count_blocked(gate, priority, -1)
         job.state = QUEUED
-        prepend_job(function.queue(priority), job)
+        ready: i64 = (
+            slot.ready_high if priority == HIGH else slot.ready_normal if priority == NORMAL else slot.ready_low
+        )
+        if ready == 0:
+            prepend_job(function.queue(priority), job)
+        else:
+            append_job(function.queue(priority), job)
         function.queued += 1
         count_ready(gate, slot, job)
     return True
