@@ -38,8 +38,8 @@ class Bucket:
         self.tokens = min(self.tokens, float(burst))
 
     def next_at(self) -> float:
-        """When there will be a token, if nobody takes one."""
-        return self.at + max(1.0 - self.tokens, 0.0) / self.per_second
+        """When there will be one token more, if nobody takes one and it is not full."""
+        return self.at + (float(i64(self.tokens + _ALMOST)) + 1.0 - self.tokens) / self.per_second
 
     def full_at(self) -> float:
         """When it will be full, if nobody takes one."""

@@ -177,6 +177,7 @@ class KeySlot:
         self.low: Queue = NO_JOBS
         self.bucket: Bucket | None = None  # the rate of the key
         self.timer: float = 0.0  # monotonic: when it is looked at again, since there will be a token; 0: it is not
+        self.timer_number: i64 = 0
 
     @property
     def ready(self) -> i64:
@@ -205,6 +206,7 @@ class Gate:
         self.bucket: Bucket | None = None
         self.tokens: i64 = 0  # in the bucket when it was last looked at; there may be more by now, not fewer
         self.timer: float = 0.0  # monotonic: when the bucket is looked at again; 0: it is not
+        self.timer_number: i64 = 0
         self.ageing: float = 0.0
         self.keys: dict[bytes, KeySlot] | None = None  # None: it has no limits by key
         self.key_concurrency: i64 = 0

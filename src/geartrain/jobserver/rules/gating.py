@@ -6,7 +6,6 @@ again, because a job has ended or time has passed, workers are woken for it.
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.agenda import Source
@@ -132,15 +131,14 @@ def note_start(state: State, function: Function, job: Job) -> None:
     assert gate is not None
     bucket = gate.bucket
     if bucket is not None:
+        before: i64 = gate.tokens
         bucket.fill(state.now)
         bucket.take()
         gate.tokens = bucket.fill(state.now)
-        if gate.tokens <= 0 and gate.timer == 0:
-            gate.timer = bucket.next_at()
-            state.gate_timers.add(gate.timer, function, None)
-    if gate.keys is None:
-        return
-    key = key_of(gate.separator, job)
+        _watch_rate(state, function, gate)
+        if gate.tokens >= before and function.first_sleeper is not None:
+            wake(state, function)  # more may start than were known of when workers were last woken
+    key = b"" if gate.keys is None else key_of(gate.separator, job)
     if not key:
         return
     slot = slot_of(gate, key)
@@ -196,27 +194,43 @@ def _new_slot(state: State, gate: Gate, key: bytes) -> KeySlot:
 
 def _let_through(state: State, function: Function, gate: Gate, slot: KeySlot) -> None:
     """Whatever of a key may start now moves into the function's queues."""
-    if not release_blocked(function, gate, slot, state.now) and slot.timer == 0:
-        slot.timer = state.now
-        state.gate_timers.add(slot.timer, function, slot)
+    if not release_blocked(function, gate, slot, state.now):
+        _plan(state, function, slot, state.now)
     settle(gate, slot, state.now)
     _watch(state, function, gate, slot)
 
 
 def _watch(state: State, function: Function, gate: Gate, slot: KeySlot) -> None:
     """Look at a key again when its rate lets one more through, and forget one that has nothing to count."""
-    if slot.timer > 0:
-        return
     bucket = slot.bucket
-    if bucket is not None and slot.blocked + slot.ready > slot.startable and bucket.fill(state.now) <= 0:
-        slot.timer = bucket.next_at()
-        state.gate_timers.add(slot.timer, function, slot)
+    if slot.blocked + slot.ready > slot.startable:
+        if bucket is not None:
+            tokens: i64 = bucket.fill(state.now)
+            if tokens < bucket.burst and tokens == free_places(gate, slot, state.now):
+                _plan(state, function, slot, bucket.next_at())
     elif slot.running == 0 and slot.ready == 0 and slot.blocked == 0:
         if bucket is not None and bucket.fill(state.now) < bucket.burst:
-            slot.timer = bucket.full_at()
-            state.gate_timers.add(slot.timer, function, slot)
+            _plan(state, function, slot, bucket.full_at())
         else:
             _drop_if_empty(state, gate, slot)
+
+
+def _plan(state: State, function: Function, slot: KeySlot, at: float) -> None:
+    """Look at a key at this time, unless it is looked at before."""
+    if slot.timer > 0:
+        if slot.timer <= at:
+            return
+        state.gate_timers.cancel(slot.timer_number)
+    slot.timer = at
+    slot.timer_number = state.gate_timers.add(at, function, slot)
+
+
+def _watch_rate(state: State, function: Function, gate: Gate) -> None:
+    """Look at a function again when its rate lets one start, if it lets none now."""
+    bucket = gate.bucket
+    if bucket is not None and gate.tokens <= 0 and gate.timer == 0:
+        gate.timer = bucket.next_at()
+        gate.timer_number = state.gate_timers.add(gate.timer, function, None)
 
 
 def _drop_if_empty(state: State, gate: Gate, slot: KeySlot) -> None:
@@ -237,9 +251,11 @@ def refit(state: State, function: Function) -> None:
     had_keys = before is not None and before.keys is not None
     fit_gate(function, state.now)
     gate = function.gate
-    if gate is not None and gate.bucket is not None and gate.tokens <= 0 and gate.timer == 0:
-        gate.timer = gate.bucket.next_at()
-        state.gate_timers.add(gate.timer, function, None)
+    if gate is not None and gate.timer > 0:  # as the rate was before
+        state.gate_timers.cancel(gate.timer_number)
+        gate.timer = 0.0
+    if gate is not None:
+        _watch_rate(state, function, gate)
     if gate is not None and (gate.leaving is not None or (had_keys and gate.keys is not None)):
         begin(state, Refitting(state, function, gate))
     if function.first_sleeper is not None:
@@ -276,6 +292,9 @@ class Refitting(Chore):
             slot = self.slots.pop()
             if gate.keys is not None and gate.keys.get(slot.key) is slot:
                 refit_slot(gate, slot, state.now)
+                if slot.timer > 0:  # as the rate was before
+                    state.gate_timers.cancel(slot.timer_number)
+                    slot.timer = 0.0
                 _let_through(state, function, gate, slot)
             state.cost += 20
             left -= 1
@@ -298,14 +317,18 @@ class GateTimers(Source):
         self.state: State = state
 
     def next_at(self) -> float:
-        heap = self.state.gate_timers.heap
-        return heap[0][0] if heap else 0.0
+        return self.state.gate_timers.deadlines.next_at()
 
     def run(self) -> None:
         state = self.state
         timers = state.gate_timers
-        while timers.heap and timers.heap[0][0] <= state.now and state.cost < ITERATION_COST:
-            number = heapq.heappop(timers.heap)[1]
+        deadlines = timers.deadlines
+        if not (deadlines.heap or deadlines.old):
+            return
+        while state.cost < ITERATION_COST:
+            number = deadlines.pop_due(state.now)
+            if number < 0:
+                break
             function, slot = timers.meant.pop(number)
             state.cost += 20
             gate = function.gate
@@ -317,8 +340,6 @@ class GateTimers(Source):
                 gate.timer = 0.0
                 if gate.bucket is not None:
                     gate.tokens = gate.bucket.fill(state.now)
-                    if gate.tokens <= 0:
-                        gate.timer = gate.bucket.next_at()
-                        timers.add(gate.timer, function, None)
+                    _watch_rate(state, function, gate)
             if function.first_sleeper is not None:
                 wake(state, function)
