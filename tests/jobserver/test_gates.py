@@ -220,6 +220,36 @@ def test_sleepers_are_woken_for_all_that_a_rate_has_come_to_allow(desk: Desk) ->
     assert all(woken(desk, name) for name in ("a", "b", "c"))
 
 
+def test_a_pattern_that_changes_while_jobs_are_being_moved_counts_afterwards(desk: Desk) -> None:
+    desk.text("admin", "policy set f* key_concurrency=1")
+    body = b"f\0%d:%d\0"
+    packets = [body % (n // 2, n) for n in range(4000)]
+    desk.write("client", b"".join(b"\0REQ\0\0\0\x12" + len(one).to_bytes(4, "big") + one for one in packets))
+    desk.take("client")
+    desk.write("admin", b"policy set f* key_separator=/\n")
+    gate = desk.server.functions[b"f"].gate
+    assert gate is not None
+    assert gate.leaving, "they were moved at once, and this shows nothing"
+    desk.write("admin", b"policy set f* key_separator=#\npolicy set f* weight=5\n")
+    desk.wait(1)
+    policy = desk.server.functions[b"f"].policy
+    assert policy is not None
+    assert policy.text == "key_concurrency=1 key_separator=# weight=5"
+    assert gate.separator == b"#"
+
+
+def test_a_low_job_ages_also_while_it_waits_for_its_key(desk: Desk) -> None:
+    desk.text("admin", "policy set f ageing=60s key_concurrency=1")
+    desk.works("w", b"f")
+    running = desk.submit(b"f", b"a:0")
+    assert desk.grab("w") == running
+    low = desk.submit(b"f", b"a:1", kind="SUBMIT_JOB_LOW_BG")
+    desk.wait(61)
+    desk.submit(b"f", b"a:2")
+    done(desk, "w", running)
+    assert desk.grab("w") == low
+
+
 def test_a_limit_is_set_changed_and_taken_away_while_jobs_wait(desk: Desk) -> None:
     handles = [desk.submit(b"f", b"k%d:%d" % (n % 2, n)) for n in range(8)]
     desk.works("w", b"f")

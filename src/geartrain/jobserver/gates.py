@@ -206,6 +206,21 @@ def unblock(gate: Gate, slot: KeySlot, job: Job) -> None:
     _count_blocked(gate, i64(job.priority), -1)
 
 
+def _next_blocked(gate: Gate, slot: KeySlot, now: float) -> i64:
+    """The priority whose jobs of the key have the next one; a low job that has aged goes as a normal one."""
+    if slot.high.count > 0:
+        return HIGH
+    low, normal = slot.low.first, slot.normal.first
+    if low is None or normal is None:
+        return LOW if normal is None else NORMAL
+    return LOW if has_aged(gate, low, now) and low.queued_at <= normal.queued_at else NORMAL
+
+
+def has_aged(gate: Gate, low: Job, now: float) -> bool:
+    """Whether a low job has waited so long that it counts as a normal one."""
+    return gate.ageing > 0 and low.queued_at + gate.ageing <= now
+
+
 def release_blocked(function: Function, gate: Gate, slot: KeySlot, now: float) -> bool:
     """Put as many blocked jobs of a key as may start into the function's queues; False: there may be more.
 
@@ -213,7 +228,7 @@ def release_blocked(function: Function, gate: Gate, slot: KeySlot, now: float) -
     """
     left: i64 = AT_ONCE
     while slot.blocked > 0:
-        priority: i64 = HIGH if slot.high.count > 0 else NORMAL if slot.normal.count > 0 else LOW
+        priority: i64 = _next_blocked(gate, slot, now)
         if not has_place(gate, slot, priority, now):
             break
         if left == 0:

@@ -16,6 +16,7 @@ from geartrain.jobserver.gates import (
     count_ready,
     fit_gate,
     free_places,
+    has_aged,
     has_place,
     is_counted,
     key_of,
@@ -109,8 +110,7 @@ def best_priority(state: State, function: Function, gate: Gate) -> i64:
         return NORMAL
     if normal is None:
         return LOW
-    is_aged = gate.ageing > 0 and low.queued_at + gate.ageing <= state.now
-    return LOW if is_aged and low.queued_at <= normal.queued_at else NORMAL
+    return LOW if has_aged(gate, low, state.now) and low.queued_at <= normal.queued_at else NORMAL
 
 
 def shown_priority(state: State, function: Function) -> i64:
@@ -118,11 +118,8 @@ def shown_priority(state: State, function: Function) -> i64:
     gate = function.gate
     assert gate is not None
     priority: i64 = best_priority(state, function, gate)
-    if priority == LOW and gate.ageing > 0:
-        low = function.low.first
-        if low is not None and low.queued_at + gate.ageing <= state.now:
-            return NORMAL
-    return priority
+    low = function.low.first
+    return NORMAL if priority == LOW and low is not None and has_aged(gate, low, state.now) else priority
 
 
 def note_start(state: State, function: Function, job: Job) -> None:
@@ -300,8 +297,11 @@ class Refitting(Chore):
             left -= 1
         if self.slots:
             return False
-        policy = function.policy
-        if function.gate is gate and not gate.paused and (policy is None or not policy.is_gated):
+        policy = state.policies.policy_for(function.name)
+        if policy is not function.policy:  # a pattern has changed meanwhile
+            function.policy = policy
+            refit(state, function)
+        elif function.gate is gate and not gate.paused and (policy is None or not policy.is_gated):
             function.gate = None
         if function.first_sleeper is not None:
             wake(state, function)
