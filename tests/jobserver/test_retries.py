@@ -142,6 +142,34 @@ def test_dead_letters_go_at_their_time_and_beyond_their_number(desk: Desk) -> No
     assert {kind for kind, _ in desk.records} == {"policy"}
 
 
+def test_where_fewer_dead_letters_are_kept_than_before_the_others_go(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    desk.works("worker", b"f")
+    handles = []
+    for n in range(9):
+        if n == 6:
+            desk.text("admin", "policy set f dead_count=2")
+        handles.append(desk.submit(b"f"))
+        assert desk.grab("worker") == handles[-1]
+        fail(desk, handles[-1])
+    kept = desk.text("admin", "dead list").splitlines()
+    assert [line.split("\t")[0].encode() for line in kept] == [*handles[-2:], b"."]
+
+
+def test_a_job_that_expired_and_is_tried_again_has_all_its_time_again(desk: Desk) -> None:
+    desk.text("admin", "policy set f expires=10s")
+    handle = desk.submit(b"f")
+    desk.wait(11)
+    assert "\texpired\t0\t" in desk.text("admin", "dead list")
+    assert desk.text("admin", "dead retry all") == "OK 1\n"
+    desk.wait(6)
+    desk.restart()
+    desk.wait(3)
+    assert desk.text("admin", "dead list") == ".\n"
+    desk.wait(2)
+    assert desk.text("admin", "dead list").startswith(handle.decode())
+
+
 def test_a_job_not_begun_in_time_expires(desk: Desk) -> None:
     desk.text("admin", "policy set f expires=10s")
     one = desk.submit(b"f")
@@ -166,6 +194,15 @@ def test_a_full_queue_drops_its_oldest(desk: Desk) -> None:
     assert [desk.grab("worker"), desk.grab("worker"), desk.grab("worker")] == [second, third, None]
     desk.send("client", "SUBMIT_JOB_BG", b"f", b"", b"")
     assert desk.take("client")[0][:2] == ("ERROR", b"QUEUE_ERROR")
+
+
+def test_nothing_is_dropped_for_a_submission_that_is_refused(desk: Desk) -> None:
+    desk.text("admin", "policy set f queue=1 when_full=drop-oldest")
+    desk.submit(b"f")
+    desk.server.drain()
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"", b"")
+    assert desk.take("client")[0][:2] == ("ERROR", b"QUEUE_ERROR")
+    assert desk.text("admin", "dead list") == ".\n"
 
 
 def test_a_full_queue_refuses(desk: Desk) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.state import State
 
 DEFAULT_AGE: Final = 7 * 86400.0  # seconds that a letter is kept whose function has no policy any more
+_AT_ONCE: Final = 10  # letters that go when one comes, where fewer are kept than before
 
 
 def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> None:
@@ -64,11 +65,14 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
         "attempts": int(job.attempts),
     }
     state.event("job_dead", None, fields)
-    if state.dead.count(function) > policy.dead_count:
+    left = _AT_ONCE
+    while state.dead.count(function) > policy.dead_count and left > 0:
         oldest = state.dead.oldest(function)
-        if oldest is not None:
+        assert oldest is not None
+        if left == _AT_ONCE:
             state.event("dead_letters_full", None, {"function": fields["function"], "limit": int(policy.dead_count)})
-            purge(state, oldest.job)
+        purge(state, oldest.job)
+        left -= 1
     if function.workers == 0:
         state.note_idle(function)
 
@@ -95,12 +99,15 @@ def restore_letter(state: State, record: Record) -> None:
 
 
 def revive(state: State, job: Job) -> None:
-    """A dead job waits again, with all its attempts before it; behind all others, and with its key if that is free."""
+    """A dead job waits again, with all its attempts before it; behind all others, and with its key if that is free.
+
+    It is due now, so that the time by which it must begin counts from now, also after a restart.
+    """
     function = job.function
     state.memory -= state.dead.drop(job)
     forget(state, DEAD_KIND, number_key(job.number))
-    job.attempts = 0
     policy = function.policy
+    job.attempts = 0
     expires = 0.0 if policy is None else policy.expires
     state.set_due(job, state.wall if expires > 0 else 0.0)  # from when it must begin in time, also after a restart
     if expires > 0:

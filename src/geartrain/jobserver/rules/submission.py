@@ -159,7 +159,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
 
     limit: i64 = function.limit(i64(priority))
     if (limit > 0 and function.total >= limit) or (
-        function.policy is not None and not _has_place(state, function, i64(priority))
+        function.policy is not None and not _has_place(function, i64(priority))
     ):
         function.counters.refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
@@ -173,6 +173,8 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if no_room or state.draining or (background and state.store.trouble):
         _refuse(state, peer, function, background)
         return
+    if function.policy is not None:
+        _make_room(state, function, i64(priority))
 
     number: i64 = state.next_number
     state.next_number = number + 1
@@ -235,12 +237,23 @@ def _refresh(state: State, function: Function, unique: bytes, workload: bytes, k
     enqueue(state, job)
 
 
-def _has_place(state: State, function: Function, priority: i64) -> bool:
+def _has_place(function: Function, priority: i64) -> bool:
     """Whether the policy of a function lets one more job in, perhaps in the place of another."""
     policy = function.policy
     if policy is None or policy.queue == 0 or function.total < policy.queue:
         return True
-    return policy.drops_oldest and _drop_oldest(state, function, priority)
+    return policy.drops_oldest and _oldest(function, priority) is not None
+
+
+def _make_room(state: State, function: Function, priority: i64) -> None:
+    """Drop the oldest job of a full queue for a new one, which nothing else refuses."""
+    policy = function.policy
+    if policy is None or policy.queue == 0 or function.total < policy.queue:
+        return
+    oldest = _oldest(function, priority)
+    if oldest is not None:
+        function.counters.dropped += 1
+        end_waiting(state, oldest, DROPPED)
 
 
 def _follow_policy(state: State, function: Function, job: Job) -> None:
@@ -253,21 +266,17 @@ def _follow_policy(state: State, function: Function, job: Job) -> None:
         function.counters.result_misses += 1
 
 
-def _drop_oldest(state: State, function: Function, priority: i64) -> bool:
-    """Make room in a full queue: of the jobs that wait, and are no better than the new one, the oldest goes.
+def _oldest(function: Function, priority: i64) -> Job | None:
+    """Which job makes room in a full queue: of those that wait, and are no better than the new one, the oldest.
 
-    One of lower priority goes first. False: none can go, since all others run, are delayed or wait for their key.
+    One of lower priority goes first. None: none can go, since all others run, are delayed or wait for their key.
     """
     job = function.low.first
     if job is None and priority <= NORMAL:
         job = function.normal.first
     if job is None and priority == HIGH:
         job = function.high.first
-    if job is None:
-        return False
-    function.counters.dropped += 1
-    end_waiting(state, job, DROPPED)
-    return True
+    return job
 
 
 def _defer(peer: Peer, job: Job) -> None:
