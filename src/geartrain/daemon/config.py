@@ -14,6 +14,7 @@ import socket
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,6 +24,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, Pydant
 
 from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
+from geartrain.daemon.schedule import read_keys, read_schedule
 from geartrain.daemon.transport import Transport, has_epoll
 from geartrain.errors import ConfigError
 from geartrain.jobserver import Settings
@@ -238,6 +240,9 @@ class Config(BaseSettings):
         64, description="Longest unique key of a job."
     )
     max_functions: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(100_000, description="Functions at once.")
+    max_schedules: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
+        10_000, description="Schedules at once, those of the configuration file included."
+    )
     max_abilities: Annotated[Positive, Flag(_LIMITS, metavar="N")] = Field(
         20_000, description="Functions that one connection may register."
     )
@@ -282,6 +287,9 @@ class Config(BaseSettings):
     policies: dict[str, dict[str, str | int | float]] = Field(
         default_factory=dict, description="The policy of each function or pattern: [policies.resize] attempts = 5."
     )
+    schedules: dict[str, dict[str, str | int | float]] = Field(
+        default_factory=dict, description='Jobs made again and again: [schedules.nightly] cron = "30 2 * * *".'
+    )
 
     _remarks: list[tuple[str, dict[str, object]]] = PrivateAttr(default_factory=list)
 
@@ -298,6 +306,18 @@ class Config(BaseSettings):
         for name, keys in value.items():
             try:
                 read_policy(f"{key}={keys[key]}" for key in keys)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return value
+
+    @field_validator("schedules")
+    @classmethod
+    def _check_schedules(
+        cls, value: dict[str, dict[str, str | int | float]]
+    ) -> dict[str, dict[str, str | int | float]]:
+        for name, keys in value.items():
+            try:
+                read_schedule(name.encode(), read_keys(keys), UTC)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
         return value

@@ -65,6 +65,14 @@ class InProcessPeer(Flow):
                 raise ConnectionError("the job server has closed this connection")
             self._came.clear()
             await self._came.wait()
+        packet = self.take_packet()
+        assert packet is not None
+        return packet
+
+    def take_packet(self) -> Packet | None:
+        """The next packet, if one has come."""
+        if not self._packets:
+            return None
         packet = self._packets.popleft()
         self._unread -= _size(packet)
         was_full = self.full

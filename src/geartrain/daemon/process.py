@@ -23,6 +23,7 @@ from geartrain.daemon.log import Log
 from geartrain.daemon.machine import raise_open_files
 from geartrain.daemon.notifier import Notifier
 from geartrain.daemon.pid_file import pid_file
+from geartrain.daemon.schedules import Schedules
 from geartrain.daemon.transport import choose, loop_factory
 from geartrain.daemon.watchdog import Watchdog
 from geartrain.errors import ConfigError
@@ -88,6 +89,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         if notifier.systemd:
             extensions.append(notifier)
         extensions.append(Watchdog())
+        extensions.append(Schedules(config.schedules, config.max_schedules))
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
