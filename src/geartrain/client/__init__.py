@@ -10,6 +10,7 @@ from geartrain.client.job import SubmittedJob
 from geartrain.client.job_details import JobAttempt, JobDetails
 from geartrain.client.policy import FunctionPolicy
 from geartrain.client.request import JobStatus
+from geartrain.client.schedule import KnownSchedule, ScheduleDetails
 from geartrain.client.submission import (
     DataEvent,
     JobEvent,
@@ -38,8 +39,10 @@ __all__ = [
     "JobHandle",
     "JobStatus",
     "KnownJob",
+    "KnownSchedule",
     "Priority",
     "PriorityStatus",
+    "ScheduleDetails",
     "SentAgainEvent",
     "StatusEvent",
     "SubmittedJob",

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from geartrain.client.command import Command, Form, Name, ask, unreadable, word, worse
+from geartrain.client.command import Command, Form, Name, ask, quoted, unreadable, word, worse
 from geartrain.client.dead_letter import DeadLetter
 from geartrain.client.function_details import FunctionDetails
 from geartrain.client.job_details import JobDetails
 from geartrain.client.policy import FunctionPolicy
 from geartrain.client.result import ResultQuestion, fetch
+from geartrain.client.schedule import KnownSchedule, ScheduleDetails
 from geartrain.client.submission import JobHandle, Priority
 from geartrain.errors import ConnectError, GeartrainError, LocalProtocolError, ServerError, UnknownJobError
 from geartrain.link import Address, parse_addresses
@@ -78,6 +79,7 @@ class KnownJob:
 Row = TypeVar("Row", FunctionStatus, PriorityStatus)
 Read = TypeVar("Read")
 PolicyValue = str | int | float | None
+ScheduleValue = str | bytes | int | float | None
 
 
 class AdminClient:
@@ -335,6 +337,80 @@ class AdminClient:
         """Throw all dead letters away, or those of a function or a reason; how many there were."""
         return self._counted(server, b"dead purge all", *_selection(function, reason))
 
+    # ── schedules ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # Each job server makes jobs by itself: of several, name the one that is to make them.
+
+    def schedule_set(
+        self,
+        name: Name,
+        keys: Mapping[str, ScheduleValue] | None = None,
+        /,
+        *,
+        server: Address | str | None = None,
+        **more_keys: ScheduleValue,
+    ) -> None:
+        """Make a schedule, or change keys of one: ``schedule_set("nightly", cron="30 2 * * *", function="report")``.
+
+        Keys that are not named stay as they are, and one that is None is taken away. Raises ServerError
+        INVALID_SCHEDULE, which says what is allowed, and then nothing has changed.
+        """
+        pairs = {**(keys or {}), **more_keys}
+        self._order(server, b"schedule set", word(name), *(_schedule_word(key, value) for key, value in pairs.items()))
+
+    def schedule_unset(self, name: Name, server: Address | str | None = None) -> bool:
+        """Forget a schedule that commands have set; False if there is none. One of the file counts again."""
+        return self._order_unless("UNKNOWN_SCHEDULE", server, b"schedule unset", word(name))
+
+    def schedule_pause(self, name: Name, server: Address | str | None = None) -> bool:
+        """Make no runs of a schedule until it is resumed; False if there is none."""
+        return self._order_unless("UNKNOWN_SCHEDULE", server, b"schedule pause", word(name))
+
+    def schedule_resume(self, name: Name, server: Address | str | None = None) -> bool:
+        """Make a schedule's runs again, from now on; False if there is none."""
+        return self._order_unless("UNKNOWN_SCHEDULE", server, b"schedule resume", word(name))
+
+    def schedule_run(self, name: Name, server: Address | str | None = None) -> list[JobHandle]:
+        """Submit a schedule's job now, at each job server that has it. ServerError UNKNOWN_SCHEDULE if none has."""
+        handles = []
+        for address, command in self._of_schedule(b"schedule run", name, server):
+            handles.append(JobHandle(_value_of(address, command.answer()).encode(), address))
+        return handles
+
+    def schedules(self, server: Address | str | None = None) -> list[KnownSchedule]:
+        """All schedules, by server and name."""
+        return [
+            schedule
+            for address in self._asked(server)
+            for schedule in self._read(address, self._lines(address, b"schedule list"), KnownSchedule.read)
+        ]
+
+    def show_schedule(self, name: Name, server: Address | str | None = None) -> list[ScheduleDetails]:
+        """All about a schedule and its next runs, from each job server that has it; ServerError if none has."""
+        found = []
+        for address, command in self._of_schedule(b"schedule show", name, server, form="listing"):
+            try:
+                found.append(ScheduleDetails.read(address, command.lines()))
+            except (ValueError, KeyError):
+                raise unreadable(address, command.answer()) from None
+        return found
+
+    def _of_schedule(
+        self, what: bytes, name: Name, server: Address | str | None, form: Form = "line"
+    ) -> list[tuple[Address, Command]]:
+        """The answers of those job servers that have a schedule of this name. Raises ServerError if none has."""
+        answers = []
+        unknown: ServerError | None = None
+        for address in self._asked(server):
+            try:
+                answers.append((address, self._ask(address, what, word(name), form=form)))
+            except ServerError as error:
+                if error.code != "UNKNOWN_SCHEDULE":
+                    raise
+                unknown = error
+        if not answers and unknown is not None:
+            raise unknown
+        return answers
+
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _asked(self, server: Address | str | None) -> tuple[Address, ...]:
@@ -443,3 +519,8 @@ def _policy_word(key: str, value: PolicyValue) -> bytes:
     if not key or "=" in key or any(byte <= 32 for byte in encoded):
         raise LocalProtocolError(f"{key}={text}: a policy's keys and values hold no white space, and no key a =")
     return encoded
+
+
+def _schedule_word(key: str, value: ScheduleValue) -> bytes:
+    given = b"" if value is None else value if isinstance(value, bytes) else str(value).encode()
+    return word(key) + b"=" + quoted(given)

@@ -28,7 +28,9 @@ from geartrain.wire.text import as_text
 
 Name = str | bytes
 Form = Literal["line", "listing", "data"]
-_OURS: Final = re.compile(rb"(policy|pause|resume|why|show job|show function|result|retry|priority|dead) ", re.ASCII)
+_OURS: Final = re.compile(
+    rb"(policy|pause|resume|why|show job|show function|result|retry|priority|dead|schedule) ", re.ASCII
+)
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~:/,+=@")
 
 
@@ -73,7 +75,7 @@ class Command:
     @property
     def doubt(self) -> str:
         """What is to be added where a job server seems not to know the command."""
-        return "; the job server has to be a geartrain that has policies" if _OURS.match(self.text + b" ") else ""
+        return "; the job server has to be a geartrain that has policies and schedules" if _OURS.match(self.text + b" ") else ""
 
     def answer(self) -> bytes:
         """The answer as far as it has come."""
