@@ -75,7 +75,11 @@ class Command:
     @property
     def doubt(self) -> str:
         """What is to be added where a job server seems not to know the command."""
-        return "; the job server has to be a geartrain that has policies and schedules" if _OURS.match(self.text + b" ") else ""
+        return (
+            "; the job server has to be a geartrain that has policies and schedules"
+            if _OURS.match(self.text + b" ")
+            else ""
+        )
 
     def answer(self) -> bytes:
         """The answer as far as it has come."""

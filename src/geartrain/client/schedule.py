@@ -36,9 +36,7 @@ class KnownSchedule:
         name, paused, next_run, last_run, function, words = line.split(b"\t")
         pairs = [word.partition(b"=") for word in words.split(b" ")]
         keys = {as_text(key): as_text(unquote_to_bytes(value)) for key, _, value in pairs}
-        return cls(
-            server, as_text(name), paused == b"1", _moment(next_run), _moment(last_run), as_text(function), keys
-        )
+        return cls(server, as_text(name), paused == b"1", _moment(next_run), _moment(last_run), as_text(function), keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -339,7 +339,7 @@ class Schedules(Extension):
         self._commanded.add(name)
         self._replace(schedule, planned)
         log.info("schedule_set", extra={"fields": {"name": as_text(name), "schedule": schedule.words}})
-        peer.send(OK)
+        self._server.acknowledge(peer, OK)
         self._set_timer()
 
     def _replace(self, schedule: Schedule, planned: Planned | None) -> None:
@@ -370,7 +370,7 @@ class Schedules(Extension):
             self._server.keep(Record(PAUSE_KIND, name, None))
             self._server.keep(Record(RUN_KIND, _key(name, self._noted.pop(name, 0.0)), None))
             self._made.pop(name, None)
-        peer.send(OK)
+        self._server.acknowledge(peer, OK)
 
     def _pause(self, peer: Peer, planned: Planned) -> None:
         name = planned.schedule.name
@@ -379,7 +379,7 @@ class Schedules(Extension):
             return
         self._planner.pause(planned)
         log.info("schedule_paused", extra={"fields": {"name": as_text(name)}})
-        peer.send(OK)
+        self._server.acknowledge(peer, OK)
 
     def _resume(self, peer: Peer, planned: Planned) -> None:
         if planned.is_paused:
@@ -387,7 +387,7 @@ class Schedules(Extension):
             self._planner.resume(planned, _cut(self._server.wall))
             self._note(planned, planned.last)
             log.info("schedule_resumed", extra={"fields": {"name": as_text(planned.schedule.name)}})
-        peer.send(OK)
+        self._server.acknowledge(peer, OK)
 
     def _run_now(self, peer: Peer, planned: Planned) -> None:
         self._submit(Run(planned, _cut(self._server.wall), None), peer)
