@@ -238,6 +238,45 @@ def test_a_pattern_that_changes_while_jobs_are_being_moved_counts_afterwards(des
     assert gate.separator == b"#"
 
 
+@pytest.mark.parametrize("kind", ["rate", "key_rate"])
+def test_a_function_is_not_forgotten_while_its_starts_count(kind: str) -> None:
+    desk = Desk(forget_after=60.0)
+    desk.text("admin", f"policy set f {kind}=1/h")
+    desk.works("w", b"f")
+    desk.submit(b"f", b"a:1")
+    done(desk, "w", desk.grab("w"))
+    desk.leave("w")
+    desk.wait(1800)
+    last = desk.submit(b"f", b"a:2")
+    desk.works("w", b"f")
+    assert desk.grab("w") is None
+    desk.wait(1801)
+    assert desk.grab("w") == last
+    done(desk, "w", last)
+    desk.leave("w")
+    desk.wait(3700)
+    assert not desk.server.functions
+
+
+def test_a_dropped_function_leaves_nothing_behind() -> None:
+    desk = Desk(durable=True)
+    desk.text("admin", "policy set f key_rate=1/h")
+    desk.works("w", b"f")
+    desk.submit(b"f", b"a:0")
+    done(desk, "w", desk.grab("w"))
+    desk.leave("w")
+    for n in range(3):
+        desk.submit(b"f", b"a:%d" % n)
+    desk.text("admin", "pause f")
+    assert desk.text("admin", "drop function f") == "OK\r\n"
+    assert not len(desk.server.jobs)
+    desk.restart()
+    assert not desk.jobs
+    last = desk.submit(b"f", b"a:1")
+    desk.works("w", b"f")
+    assert desk.grab("w") == last
+
+
 def test_a_low_job_ages_also_while_it_waits_for_its_key(desk: Desk) -> None:
     desk.text("admin", "policy set f ageing=60s key_concurrency=1")
     desk.works("w", b"f")

@@ -142,6 +142,20 @@ def test_dead_letters_go_at_their_time_and_beyond_their_number(desk: Desk) -> No
     assert {kind for kind, _ in desk.records} == {"policy"}
 
 
+def test_a_function_with_dead_letters_is_not_dropped_and_they_are_not_cancelled(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    desk.works("worker", b"f")
+    handle = desk.submit(b"f")
+    assert desk.grab("worker") == handle
+    fail(desk, handle)
+    desk.leave("worker")
+    assert desk.text("admin", "drop function f").startswith("ERR there are dead letters")
+    assert desk.text("admin", f"cancel job {handle.decode()}") == "ERR UNKNOWN_JOB\r\n"
+    assert desk.text("admin", f"dead retry {handle.decode()}") == "OK 1\n"
+    desk.works("worker", b"f")
+    assert desk.grab("worker") == handle
+
+
 def test_where_fewer_dead_letters_are_kept_than_before_the_others_go(desk: Desk) -> None:
     desk.text("admin", "policy set f attempts=1")
     desk.works("worker", b"f")

@@ -278,6 +278,19 @@ def blocking_slot(gate: Gate, job: Job) -> KeySlot | None:
     return slot
 
 
+def has_memory(gate: Gate, now: float) -> bool:
+    """Whether starts of before still count against a rate."""
+    return bool(gate.keys) or (gate.bucket is not None and gate.bucket.fill(now) < gate.bucket.burst)
+
+
+def forget_keys(gate: Gate) -> i64:
+    """The gate, which has no jobs any more, counts by keys no more; how many keys it had."""
+    count: i64 = len(gate.keys or ()) + len(gate.leaving or ())
+    gate.keys = None
+    gate.leaving = None
+    return count
+
+
 def _own_queue(slot: KeySlot, priority: i64) -> Queue:
     if priority == HIGH:
         if slot.high is NO_JOBS:

@@ -16,11 +16,21 @@ from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.gate_timers import GateTimers
-from geartrain.jobserver.gates import fit_gate
+from geartrain.jobserver.gates import fit_gate, forget_keys
 from geartrain.jobserver.handles import Handles
 from geartrain.jobserver.kept import KeptRecords
 from geartrain.jobserver.letters import DeadLetters
-from geartrain.jobserver.model import DELAYED, EXPIRING, REVOKED_COST, RUNNING, Function, Job, Peer, function_cost
+from geartrain.jobserver.model import (
+    DELAYED,
+    EXPIRING,
+    KEY_SLOT_COST,
+    REVOKED_COST,
+    RUNNING,
+    Function,
+    Job,
+    Peer,
+    function_cost,
+)
 from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.policies import Policies
 from geartrain.jobserver.results import Results
@@ -164,6 +174,8 @@ class State:
     def forget_function(self, function: Function) -> None:
         """Know a function no more; its counters go into the sum of those that are forgotten."""
         function.forgotten = True
+        if function.gate is not None and function.total == 0:
+            self.memory -= KEY_SLOT_COST * forget_keys(function.gate)
         self.idle.pop(function, None)
         del self.functions[function.name]
         self.function_roll.leave(function.place)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.chores import Chore
+from geartrain.jobserver.gates import forget_keys
+from geartrain.jobserver.model import DEAD, KEY_SLOT_COST
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules import job_commands, policy_commands, result_commands
 from geartrain.jobserver.rules.answers import OK, list_lines
 from geartrain.jobserver.rules.departure import hang_up
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import cancel
+from geartrain.jobserver.rules.policing import forget_pause
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
 from geartrain.wire.text import as_text
@@ -24,7 +27,7 @@ from geartrain.wire.text import as_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geartrain.jobserver.model import Function, Peer
+    from geartrain.jobserver.model import Function, Job, KeySlot, Peer
     from geartrain.jobserver.state import State
 
 MAX_WORDS: Final = 5
@@ -149,7 +152,10 @@ def _drop(state: State, peer: Peer, arguments: list[bytes]) -> None:
         peer.send(b"ERR function not found\r\n")
     elif function.workers or function.running:
         peer.send(b"ERR there are still connected workers or executing clients\r\n")
+    elif state.dead.count(function) > 0:
+        peer.send(b"ERR there are dead letters: try them again or purge them before\r\n")
     else:
+        forget_pause(state, function)
         state.forget_function(function)
         begin(state, DropFunction(state, peer, function))
 
@@ -164,13 +170,31 @@ class DropFunction(Chore):
         self.peer: Peer = peer
         self.function: Function = function
         self.count: i64 = 0
+        self.slots: list[KeySlot] | None = None  # keys whose jobs are still to be looked for
+
+    def _next(self) -> Job | None:
+        function = self.function
+        job = function.high.first or function.normal.first or function.low.first or function.later.first
+        gate = function.gate
+        if job is not None or gate is None:
+            return job
+        if self.slots is None:
+            self.slots = [*(gate.keys or {}).values(), *(gate.leaving or {}).values()]
+        while self.slots:
+            slot = self.slots[-1]
+            job = slot.high.first or slot.normal.first or slot.low.first
+            if job is not None:
+                return job
+            self.slots.pop()
+        self.state.memory -= KEY_SLOT_COST * forget_keys(gate)
+        return None
 
     def step(self) -> bool:
         state = self.state
         function = self.function
         left = _AT_ONCE
         while left > 0:
-            job = function.high.first or function.normal.first or function.low.first or function.later.first
+            job = self._next()
             if job is None:
                 break
             cancel(state, job)
@@ -227,7 +251,7 @@ def _cancel(state: State, peer: Peer, arguments: list[bytes]) -> None:
     handle = arguments[1]
     number = state.handles.number(handle)
     job = state.jobs.get(number) if number >= 0 else None
-    if job is None:
+    if job is None or job.state == DEAD:
         peer.send(b"ERR UNKNOWN_JOB\r\n")
         return
     cancel(state, job)

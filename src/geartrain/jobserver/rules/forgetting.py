@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
+from geartrain.jobserver.gates import has_memory
 
 if TYPE_CHECKING:
     from geartrain.jobserver.state import State
@@ -35,5 +36,9 @@ class IdleFunctions(Source):
             function = next(iter(state.idle), None)
             if function is None or function.idle_since > until:
                 return
-            state.forget_function(function)
+            gate = function.gate
+            if gate is not None and has_memory(gate, state.now):
+                state.note_idle(function)  # as if it had become so just now
+            else:
+                state.forget_function(function)
             state.cost += 10

@@ -275,11 +275,13 @@ class Refitting(Chore):
         left = _SLOTS_AT_ONCE
         leaving = gate.leaving
         while leaving and left > 0:
-            slot = next(iter(leaving.values()))
+            key, slot = (
+                leaving.popitem()
+            )  # to take the first one away again and again would look at all places before it
             state.cost += 20 + 4 * int(slot.blocked)
             if not move_back(function, gate, slot):
+                leaving[key] = slot
                 return False
-            del leaving[slot.key]
             state.memory -= KEY_SLOT_COST
             left -= 1
         if leaving:

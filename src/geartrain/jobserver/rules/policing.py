@@ -135,7 +135,7 @@ def resume(state: State, function: Function) -> bool:
     if gate is None or not gate.paused:
         return False
     gate.paused = False
-    forget(state, PAUSE_KIND, function.name)
+    forget_pause(state, function)
     policy = function.policy
     if gate.leaving is None and (policy is None or not policy.is_gated):
         function.gate = None
@@ -144,6 +144,11 @@ def resume(state: State, function: Function) -> bool:
     if function.workers == 0:
         state.note_idle(function)
     return True
+
+
+def forget_pause(state: State, function: Function) -> None:
+    """Keep it no longer that a function is paused."""
+    forget(state, PAUSE_KIND, function.name)
 
 
 def keep_pause(state: State, function: Function, who: bytes) -> bool:
