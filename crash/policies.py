@@ -3,7 +3,8 @@
 *crash-retry* is tried four times, with pauses: its workers report failures and exceptions, hang up, take too long, and
 succeed at the second, third or fourth attempt, or never. *crash-keys* runs one job of a key at a time. The results of
 *crash-results* are kept. *crash-expire* has no worker, so its jobs expire. *crash-paused* is paused, and must not be
-begun before it is resumed. A clerk sets and unsets policies and pauses functions.
+begun before it is resumed. *crash-runs* is run four times a second by a schedule, which makes up for missed runs; a run
+is known by the unique of its job. A clerk sets and unsets policies and pauses functions.
 
 Which attempts may be made again is known exactly. The job server has read the end of one when the worker gets its next
 answer, and the store has it when a job of a paused function was acknowledged that was submitted after that (another job
@@ -19,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from traffic import Threads, receive
 
@@ -32,6 +34,7 @@ from servers import RunningServer
 
 LIMIT = 4
 PAUSE = 0.3  # seconds between two attempts
+SLACK = 0.1  # a pause counts from the beginning of the job server's turn, and that may be long on a busy machine
 TIMEOUT = 1.0
 POLICIES = {
     b"crash-retry": f"attempts={LIMIT} backoff=constant delay={PAUSE}s jitter=0 timeout={TIMEOUT}s dead_count=1000000",
@@ -39,8 +42,10 @@ POLICIES = {
     b"crash-results": "results=1h attempts=2",
     b"crash-expire": "expires=2s dead_count=1000000",
 }
-RETRY, KEYS, RESULTS, EXPIRE, PAUSED = FUNCTIONS = (*POLICIES, b"crash-paused")
-WORKED_ON = (RETRY, KEYS, RESULTS, PAUSED)
+RETRY, KEYS, RESULTS, EXPIRE, PAUSED, RUNS = FUNCTIONS = (*POLICIES, b"crash-paused", b"crash-runs")
+WORKED_ON = (RETRY, KEYS, RESULTS, PAUSED, RUNS)
+SCHEDULE = "crash-schedule"
+EVERY = 250  # milliseconds
 WINDOW = 8
 PATIENCE = 120.0
 
@@ -48,7 +53,9 @@ Ask = Callable[[str], list[str]]
 
 
 def function_of(number: int) -> bytes:
-    """Half of all jobs are to be tried again."""
+    """Half of all jobs are to be tried again; the number of a run is its time, below zero."""
+    if number < 0:
+        return RUNS
     return (RETRY, RESULTS, KEYS, RETRY, EXPIRE, RETRY, PAUSED, RETRY)[number % 8]
 
 
@@ -81,6 +88,8 @@ class Ledger:
     lock: threading.Lock = field(default_factory=threading.Lock)
     next_id: int = 0
     promised: dict[int, str] = field(default_factory=dict)  # id: handle
+    runs: dict[int, str] = field(default_factory=dict)  # the same for runs, as they were seen
+    scheduled_at: float = 0.0
     refused: int = 0
     attempts: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
     proofs: defaultdict[int, float] = field(default_factory=lambda: defaultdict(float))
@@ -150,8 +159,8 @@ class PolicyTraffic(Threads):
 
     def _end(self, link: BlockingLink, life: int, packet: Packet) -> Attempt:
         ledger = self.ledger
-        handle, function, _, workload = packet.arguments
-        number = int(workload)
+        handle, function, unique, workload = packet.arguments
+        number = int(workload) if workload else _run(unique)
         with ledger.lock:
             attempts = ledger.attempts[number]
             reason = end_of(number, len(attempts) + 1, ledger.mercy)
@@ -159,8 +168,11 @@ class PolicyTraffic(Threads):
             attempts.append(attempt)
             if function == PAUSED and not ledger.resumed:
                 ledger.faults.append(f"job {number} was begun though its function is paused")
-            if function != function_of(number) or ledger.promised.get(number, handle.decode()) != handle.decode():
-                ledger.faults.append(f"job {number} came back as {handle!r} of {function!r}")
+            if number < 0:
+                ledger.runs.setdefault(number, handle.decode())
+            known = ledger.runs.get(number) or ledger.promised.get(number) or handle.decode()
+            if function != function_of(number) or known != handle.decode():
+                ledger.faults.append(f"job {number} came back as {handle!r} of {function!r}, not {known}")
         if reason == "timeout":
             self.stopping.wait(1.2 * TIMEOUT)
         with ledger.lock:
@@ -200,6 +212,12 @@ def _submission(number: int) -> bytes:
     return pack_request(kind, function, unique, b"%d" % number)
 
 
+def _run(unique: bytes) -> int:
+    """The number of a run."""
+    time = datetime.fromisoformat(unique.decode().split(":", 2)[2])
+    return -round(time.timestamp() * 1000)
+
+
 def _command(link: BlockingLink, line: str) -> None:
     link.send(line.encode() + b"\n", timeout=10)
     answer = link.receive(10)
@@ -207,11 +225,13 @@ def _command(link: BlockingLink, line: str) -> None:
         raise GeartrainError(f"{line}: {answer!r}")
 
 
-def set_up(ask: Ask) -> None:
-    """Set the policies and the pause."""
+def set_up(ledger: Ledger, ask: Ask) -> None:
+    """Set the policies, the pause and the schedule."""
     for name, policy in POLICIES.items():
         assert ask(f"policy set {name.decode()} {policy}") == ["OK"]
     assert ask(f"pause {PAUSED.decode()} until the end") == ["OK"]
+    ledger.scheduled_at = time.time()
+    assert ask(f"schedule set {SCHEDULE} every={EVERY}ms function={RUNS.decode()} missed=all overlap=allow") == ["OK"]
 
 
 def check_policies(ledger: Ledger, ask: Ask) -> None:
@@ -274,7 +294,7 @@ def check(ledger: Ledger, dead: dict[str, tuple[str, ...]]) -> None:
                 _expect(ledger, number, one.reason != "done", f"done, and begun again: {attempts}")
                 early = one.ended + PAUSE - following.began
                 is_retry = function_of(number) == RETRY
-                _expect(ledger, number, not is_retry or early < 0.002, f"begun {early:.3f} s too early: {attempts}")
+                _expect(ledger, number, not is_retry or early < SLACK, f"begun {early:.3f} s too early: {attempts}")
 
 
 def check_letters(
@@ -290,6 +310,26 @@ def check_letters(
             if left[handle] != found[handle]
         }
         ledger.faults.append(f"{len(strange)} letters of {len(left)} have changed, such as {list(strange.items())[:3]}")
+
+
+def end_schedule(ask: Ask) -> float:
+    """End the schedule once its missed runs have been made; when that was."""
+    give_up_at = time.monotonic() + PATIENCE
+    while float(ask("schedule list")[0].split("\t")[2]) < time.time() - EVERY / 1000:
+        if time.monotonic() > give_up_at:
+            raise SystemExit("the missed runs of the schedule were not made")
+    ended_at = time.time()
+    assert ask(f"schedule unset {SCHEDULE}") == ["OK"]
+    return ended_at
+
+
+def check_runs(ledger: Ledger, ended_at: float) -> None:
+    """No run of the schedule is missing."""
+    times = sorted(-number for number in ledger.runs)
+    at_ends = times and times[0] < ledger.scheduled_at * 1000 + 2 * EVERY and times[-1] > ended_at * 1000 - 2 * EVERY
+    missing = [one for one, following in itertools.pairwise(times) if following - one != EVERY]
+    if missing or not at_ends:
+        ledger.faults.append(f"of {len(times)} runs those after {missing} are missing: {times[:1]} to {times[-1:]}")
 
 
 def check_results(ledger: Ledger, address: str) -> int:

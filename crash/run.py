@@ -248,19 +248,13 @@ class PolicyReport:
     longest_start: float
 
     HEAD = ("store", "killed", "rounds", "acknowledged", "refused", "attempts", "repeated", "dead letters", "results",
-            "policies and pauses", "faults", "longest start")  # fmt: skip
+            "runs", "policies and pauses", "faults", "longest start")  # fmt: skip
 
     def row(self) -> tuple[str, ...]:
         ledger = self.ledger
         jobs = (len(ledger.promised), ledger.refused, sum(map(len, ledger.attempts.values())), ledger.repeated)
-        numbers = (
-            self.rounds,
-            *jobs,
-            self.dead,
-            self.results,
-            len(ledger.policies) + len(ledger.pauses),
-            len(ledger.faults),
-        )
+        kept = (self.dead, self.results, len(ledger.runs), len(ledger.policies) + len(ledger.pauses))
+        numbers = (self.rounds, *jobs, *kept, len(ledger.faults))
         return (self.store, self.kill, *(f"{number:,}" for number in numbers), f"{self.longest_start:.1f} s")
 
     @property
@@ -279,7 +273,7 @@ def policy_campaign(
         running_now.callback(server.kill)
         server.start()
         ledger = policies.Ledger(lambda: server.kills)
-        policies.set_up(server.ask)
+        policies.set_up(ledger, server.ask)
         clients, workers = (policies.PolicyTraffic(Address("127.0.0.1", server.port), ledger) for _ in range(2))
         running_now.callback(workers.stop)
         clients.start(submitters=2, clerks=1)
@@ -294,9 +288,11 @@ def policy_campaign(
         _kill("server", server, store, chance)
         policies.check_policies(ledger, server.ask)
         policies.resume(ledger, server.ask)
+        ended_at = policies.end_schedule(server.ask)
         policies.await_ends(server.running)
         dead = policies.letters(server.ask)
         policies.check(ledger, dead)
+        policies.check_runs(ledger, ended_at)
         for command in ("policy set crash-last attempts=1", "dead retry all function=crash-retry"):
             ledger.mercy = True
             say(" ".join(server.ask(command)))
