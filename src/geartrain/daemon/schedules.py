@@ -6,8 +6,9 @@ When which run is to be made the planner says; here are its timer, the jobs, and
     schedule_pause   under its name, each one that is paused
     schedule_run     under its name, NUL and a time in milliseconds: all runs up to then are done with
 
-**One job for each run.** The job of a run and the record of that run reach the store in one commit. The record of the
-run before is removed after it, and that of a run which was not taken at once: the latest one counts.
+**One job for each run.** The job of a run and the record of that run reach the store in one commit, and no worker gets
+the job before, since what it had done would be made again after a crash. The record of the run before is removed after
+that, and the record of a run that was not taken at once: the latest one counts.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ class Schedules(Extension):
                 log.warning("schedule_ahead", extra={"fields": fields})
             if not has_same_times:
                 run = None
+        server.let_go(job)  # it was held when the job server ended
         is_paused = server.kept(PAUSE_KIND, name) is not None
         planned = self._planner.put(
             schedule, last if run is not None else max(last, now), now, job, is_paused=is_paused
@@ -217,6 +219,7 @@ class Schedules(Extension):
             number = 0
         elif peer is None:
             server.keep_with(number, self._record(run.planned, run.time, number, run.time))
+            server.hold(number)
         reply = None
         if peer is not None:
             peer.send(b"OK %b\n" % server.handles.make(number))
@@ -238,7 +241,6 @@ class Schedules(Extension):
         name = run.planned.schedule.name
         is_made = packet.type == JOB_CREATED
         if submitted.reply is not None:
-            # Not now, since outboxes are being written.
             self._host.loop.call_soon(self._tell, submitted, packet)
             if is_made:
                 run.planned.job = self._server.handles.number(packet.arguments[0])
@@ -258,8 +260,14 @@ class Schedules(Extension):
                 else:
                     run.planned.job = number
                     self._note(run.planned, run.time)
+            if submitted.number:
+                self._host.loop.call_soon(self._let_go, number)  # not now, since outboxes are being written
             self._planner.done(run, number)
         self._set_timer()
+
+    def _let_go(self, number: int) -> None:
+        self._host.open_iteration()
+        self._server.let_go(number)
 
     def _tell(self, submitted: Submitted, packet: Packet) -> None:
         """Answer a peer that has asked for a run."""

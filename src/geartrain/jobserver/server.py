@@ -25,6 +25,7 @@ and for whoever has small things to keep over a restart:
 
     server.keep(record)               put one, or remove it; kept(kind, key), kept_of(kind) give them
     server.keep_with(number, record)  the same, in one commit with a new job
+    server.hold(number), let_go(number)  give a new job to no worker before the store has it
     server.add_command(name, ...)     a text command that an extension answers
     server.acknowledge(peer, answer)  its answer, once the store has what it has changed
 
@@ -45,7 +46,7 @@ from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_FRESH, MAX_UNREAD_OUTPUT, SMALL_ANSWER
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
-from geartrain.jobserver.rules import keeping, storage
+from geartrain.jobserver.rules import holding, keeping, storage
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.answers import acknowledge
 from geartrain.jobserver.rules.assignment import grab
@@ -308,6 +309,20 @@ class JobServer(State):
         record counts nevertheless, until it is kept anew.
         """
         return keeping.keep(self, record, number)
+
+    def hold(self, number: int) -> None:
+        """Give the new background job of this number to no worker until ``let_go``, as when its submitter is told.
+
+        So it is done by nobody while the store may still refuse or lose it. It is given out after ``store_timeout``
+        and a second in any case.
+        """
+        if self.durable:
+            holding.hold(self, number, self.wall + self.settings.store_timeout + 1)
+
+    def let_go(self, number: int) -> None:
+        """Give the job of this number to a worker, if it was held."""
+        if self.durable:
+            holding.let_go(self, number)
 
     def kept(self, kind: str, key: bytes) -> Record | None:
         """The record of this kind and key."""
