@@ -26,6 +26,7 @@ def let_go(state: State, number: i64) -> None:
     job = state.jobs.get(number)
     if job is not None and job.state == DELAYED and job.attempts == 0:
         leave_queue(state, job)
-        state.delayed.drop()
+        job.state = QUEUED
+        state.delayed.drop()  # which looks at the jobs' states
         state.set_due(job, 0.0)
         enqueue(state, job)
