@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from cli.conftest import Command, environment_of, working
 from daemon_peer import DaemonPeer
 from geartrain.client import AdminClient, Client
 from geartrain.wire.packets import CAN_DO, GRAB_JOB, WORK_EXCEPTION, WORK_FAIL, pack_request
-from servers import RunningServer, wait_until
+from servers import RunningServer, running_geartrain, wait_until
 
 
 def submitted(geartrain: Command, function: str, *data: str) -> list[str]:
@@ -78,6 +79,25 @@ def test_the_attempts_of_a_dead_job_are_shown(geartrain: Command, server: Runnin
     assert (told["state"], told["reason"], told["workload"]) == ("dead", "fail", "G1sySmV2aWw=")
     assert told["history"][0]["reason"] == "fail"
     assert geartrain("dead", "purge", handle).returncode == 0
+
+
+def test_a_dead_letter_whose_workload_is_in_the_store_alone_is_shown(geartrain: Command, tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/jobs.db"
+    with running_geartrain("--job-handle-prefix=H:s", store=store) as server:
+        assert geartrain("policy", "set", "large", "dead=1d", "--server", server.address).returncode == 0
+        with working(server, "large", "--", "sh", "-c", "exit 3"), Client(server.address) as client:
+            handle = bytes(client.submit_background("large", bytes(200_000))).decode()
+            wait_until(lambda: AdminClient(server.address).show_job(handle).state == "dead", "the job is dead")
+    with running_geartrain("--job-handle-prefix=H:s", store=store) as server:
+        where = ["--server", server.address]
+        done = geartrain("dead", "show", handle, *where)
+        assert done.returncode == 0
+        assert b"reason        fail\n" in done.stdout
+        assert b"\n\n  The workload is large and in the store alone; it is read when" in done.stdout
+        assert json.loads(geartrain("dead", "show", handle, "--json", *where).stdout)["workload"] is None
+        alone = geartrain("dead", "show", handle, "--workload", *where)
+        assert alone.returncode == 5
+        assert b"IN_STORE" in alone.stderr
 
 
 def test_a_text_of_many_lines_is_shown_as_lines(geartrain: Command, server: RunningServer) -> None:

@@ -16,6 +16,7 @@ from geartrain.cli.servers import asking_options
 from geartrain.cli.tables import Row, show
 from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
 from geartrain.client import AdminClient, DeadLetter
+from geartrain.errors import ServerError
 from geartrain.link import Address
 from geartrain.wire.text import as_text
 
@@ -57,18 +58,25 @@ def _row(letter: DeadLetter, as_json: bool) -> Row:
 
 def _show(servers: tuple[Address, ...], timeout: float, handle: str, workload: bool, as_json: bool) -> None:
     client = AdminClient(servers, timeout=timeout)
-    data = client.dead_workload(handle)
     if workload:
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(client.dead_workload(handle))
         sys.stdout.buffer.flush()
         return
     job = client.show_job(handle)
+    data: bytes | None = None
+    trouble = ""
+    try:
+        data = client.dead_workload(job.handle)
+    except ServerError as error:
+        if error.code != "IN_STORE":
+            raise
+        trouble = error.text
     if as_json:
-        click.echo(json.dumps({**as_row(job), "workload": base64.b64encode(data).decode()}))
+        click.echo(json.dumps({**as_row(job), "workload": None if data is None else base64.b64encode(data).decode()}))
         return
     describe(job)
     click.echo()
-    for line in preview(data):
+    for line in [trouble] if data is None else preview(data):
         click.echo(f"  {line}")
 
 
