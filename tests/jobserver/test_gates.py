@@ -308,6 +308,20 @@ def test_a_limit_is_set_changed_and_taken_away_while_jobs_wait(desk: Desk) -> No
         done(desk, "w", handle)
 
 
+def test_a_limit_by_key_that_goes_and_comes_again_counts_anew(desk: Desk) -> None:
+    desk.text("admin", "policy set f key_concurrency=1")
+    handles = [desk.submit(b"f", b"a:%d" % n) for n in range(4)]
+    desk.works("w", b"f")
+    assert desk.grab("w") == handles[0]
+    desk.text("admin", "policy unset f")
+    desk.text("admin", "policy set f key_concurrency=1")
+    assert [desk.grab("w"), desk.grab("w")] == [handles[1], None]
+    done(desk, "w", handles[0])
+    assert desk.grab("w") is None
+    done(desk, "w", handles[1])
+    assert [desk.grab("w"), desk.grab("w")] == [handles[2], None]
+
+
 def test_a_separator_changes_while_jobs_wait(desk: Desk) -> None:
     desk.text("admin", "policy set f key_concurrency=1")
     handles = [desk.submit(b"f", b"a:%d/x" % n) for n in range(6)]

@@ -43,7 +43,7 @@ def fit_gate(function: Function, now: float) -> None:
     if gate is None:
         if policy is None or not policy.is_gated:
             return
-        gate = Gate()
+        gate = Gate(function.generation)
         function.gate = gate
     gate.concurrency = 0 if policy is None else policy.concurrency
     gate.ageing = 0.0 if policy is None else policy.ageing
@@ -57,6 +57,7 @@ def fit_gate(function: Function, now: float) -> None:
     if gate.bucket is not None:
         gate.tokens = gate.bucket.fill(now)
     _fit_keys(gate, policy)
+    function.generation = gate.generation
     if not (gate.paused or gate.leaving or (policy is not None and policy.is_gated)):
         function.gate = None
 

@@ -195,10 +195,10 @@ class Gate:
     """Which of a function's waiting jobs may start: pause, concurrency, rate, limits of each key, ageing.
 
     ``generation`` numbers the ways in which jobs are counted by keys; it changes with the separator, and what was
-    counted before counts no more.
+    counted before counts no more. A function's next gate goes on from that of the one before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, generation: u8) -> None:
         self.paused: bool = False
         self.paused_since: float = 0.0  # Unix time
         self.paused_by: bytes = b""  # who has paused it, and why
@@ -213,7 +213,7 @@ class Gate:
         self.key_per_second: float = 0.0
         self.key_burst: i64 = 1
         self.separator: bytes = b":"
-        self.generation: u8 = 1
+        self.generation: u8 = generation
         self.counted: i64 = 0  # jobs in the queues of the function that their key counts
         self.startable: i64 = 0  # how many of those may start, all keys together
         self.blocked_high: i64 = 0  # jobs in the queues of keys, by priority
@@ -288,6 +288,7 @@ class Function:
 
         self.policy: Policy | None = None
         self.gate: Gate | None = None  # only where a policy or a pause decides which jobs may start
+        self.generation: u8 = 1  # of its gate, or the next one
         self.last_lost: i64 = 0  # the last loss of a worker, as a count of all losses at the server; 0: never
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more

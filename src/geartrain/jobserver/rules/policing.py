@@ -121,7 +121,7 @@ def pause(state: State, function: Function, who: bytes, since: float) -> None:
     """Hand out no job of a function until it is resumed; submissions are kept."""
     gate = function.gate
     if gate is None:
-        gate = Gate()
+        gate = Gate(function.generation)
         function.gate = gate
     gate.paused = True
     gate.paused_since = since
