@@ -1,9 +1,11 @@
 """The pages of docs/, done as they say: files are written, commands are run, and what they print is compared.
 
-    ```python title="worker.py"      a file, for the commands on the same page
+    ```python title="worker.py"      a file, for the commands on the same page; so is ```php title="worker.php"
     ```python title="Celery"         a program of others: it is only read
     ```console                       after "$ " a command; below it what it prints, with … for whatever comes
     $ python worker.py &             one that goes on running till the page's end
+
+What only looks at jobs (``LOOKS``) is asked again till it prints that, for a reader's next command comes later than ours.
 
 Each page begins in an empty folder. A page that starts no job server finds one, and one that speaks of DATABASE_URL a
 PostgreSQL. The ports 8081, 4730 and the like stand for free ones, and nothing is installed.
@@ -20,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +31,13 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from geartrain.wire.packets import LAYOUTS
-from servers import free_port, running_geartrain, wait_until
+from servers import PATIENCE, free_port, missing, needs, running_geartrain, wait_until
 from services import PostgreSQL, running
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LIMIT = 60  # seconds that a command may take
+LOOKS = ("geartrain why ", "geartrain show ", "geartrain dead list")
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PORT = re.compile(r"\b(?:473\d|8081)\b")
 
@@ -65,6 +69,10 @@ class Page:
     @property
     def serves(self) -> bool:
         return "$ geartrain serve" in self._text
+
+    @property
+    def needs_php(self) -> bool:
+        return "$ php " in self._text
 
     @property
     def needs_database(self) -> bool:
@@ -118,13 +126,18 @@ class Page:
                 port = int(given[1]) if given else self.port
                 wait_until(lambda: _listens(port) or process.poll() is not None, f"{command} listens", 20)
             return
+        pattern = ".*".join(map(re.escape, printed.strip().split("…"))) if printed else ".*"
+        until = time.monotonic() + PATIENCE if command.startswith(LOOKS) else 0.0
+        while not re.fullmatch(pattern, shown := self._shown(command), re.DOTALL):
+            assert time.monotonic() < until, f"{command} printed\n{shown}"
+
+    def _shown(self, command: str) -> str:
+        """What a command prints, without the blanks that fill up the last column of a table."""
         done = subprocess.run(
             command, shell=True, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=LIMIT
         )
         assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
-        pattern = ".*".join(map(re.escape, printed.strip().split("…")))
-        if printed:
-            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), f"{command} printed\n{done.stdout}"
+        return re.sub(r" +$", "", done.stdout.strip(), flags=re.MULTILINE)
 
     def _free(self, written: str) -> str:
         if written not in self._ports:
@@ -154,6 +167,8 @@ def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
         page.follow()
         return
     pytest.importorskip("geartrain.daemon.config")
+    if page.needs_php and b"gearman" not in subprocess.check_output([needs("php", "php-cli"), "-m"]).split():
+        missing("needs PHP's gearman extension: install the package php-gearman")
     server = contextlib.nullcontext() if page.serves else running_geartrain("--store=memory:", port=page.port)
     with server, contextlib.ExitStack() as stack:
         if page.needs_database:
