@@ -5,7 +5,7 @@
     ```console                       after "$ " a command; below it what it prints, with … for whatever comes
     $ python worker.py &             one that goes on running till the page's end
 
-What only looks at jobs (``LOOKS``) is asked again till it prints that, for a reader's next command comes later than ours.
+What only looks at jobs (``LOOKS``) is asked again till it prints that: a reader's next command comes later than ours.
 
 Each page begins in an empty folder. A page that starts no job server finds one, and one that speaks of DATABASE_URL a
 PostgreSQL. The ports 8081, 4730 and the like stand for free ones, and nothing is installed.
@@ -118,7 +118,7 @@ class Page:
         if command.endswith(" &"):
             command = "exec " + command.removesuffix(" &")
             process = subprocess.Popen(
-                command, shell=True, cwd=self._folder, env=self._environment, start_new_session=True
+                command, shell=True, cwd=self._folder, env=self._environment_of(command), start_new_session=True
             )
             self._running.append(process)
             if "geartrain serve" in command:
@@ -133,11 +133,17 @@ class Page:
 
     def _shown(self, command: str) -> str:
         """What a command prints, without the blanks that fill up the last column of a table."""
+        environment = self._environment_of(command)
         done = subprocess.run(
-            command, shell=True, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=LIMIT
+            command, shell=True, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=LIMIT
         )
         assert done.returncode == 0, f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}"
         return re.sub(r" +$", "", done.stdout.strip(), flags=re.MULTILINE)
+
+    def _environment_of(self, command: str) -> dict[str, str]:
+        """PHP names its job server itself: those of the variable libgearman would take besides, and wait for ever."""
+        is_php = command.removeprefix("exec ").startswith("php ")
+        return {name: value for name, value in self._environment.items() if not (is_php and name == "GEARMAN_SERVERS")}
 
     def _free(self, written: str) -> str:
         if written not in self._ports:
