@@ -245,7 +245,7 @@ def _check_deadlines(server: JobServer, jobs: list[Job]) -> None:
     for deadlines, expected, is_meant in (
         (server.timeouts, timed, lambda job, entry: entry[2] == job.assignments),
         (server.delayed, delayed, lambda job, entry: entry[0] == job.due),
-        (server.expiries, expiring, lambda job, entry: True),
+        (server.expiries, expiring, lambda job, entry: entry[2] == job.assignments),
     ):
         _check_heap(deadlines, expected, is_meant)
 

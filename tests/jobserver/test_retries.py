@@ -184,6 +184,18 @@ def test_a_job_that_expired_and_is_tried_again_has_all_its_time_again(desk: Desk
     assert desk.text("admin", "dead list").startswith(handle.decode())
 
 
+def test_a_job_that_began_and_is_tried_again_has_all_its_time_to_begin(desk: Desk) -> None:
+    desk.text("admin", "policy set f expires=10s")
+    desk.works("worker", b"f")
+    handle = desk.submit(b"f")
+    assert desk.grab("worker") == handle
+    desk.wait(5)
+    fail(desk, handle)
+    assert desk.text("admin", "dead retry all") == "OK 1\n"
+    desk.wait(9)
+    assert desk.text("admin", "dead list") == ".\n"
+
+
 def test_a_job_not_begun_in_time_expires(desk: Desk) -> None:
     desk.text("admin", "policy set f expires=10s")
     one = desk.submit(b"f")

@@ -228,9 +228,9 @@ class State:
         job = self.jobs.get(number)
         return job is not None and job.state == DELAYED and job.assignments == assignment
 
-    def _is_expiring(self, number: int, _: int) -> bool:
+    def _is_expiring(self, number: int, assignment: int) -> bool:
         job = self.jobs.get(number)
-        return job is not None and job.marks & EXPIRING != 0
+        return job is not None and job.marks & EXPIRING != 0 and job.assignments == assignment
 
     def _is_timed(self, number: int, assignment: int) -> bool:
         job = self.jobs.get(number)

@@ -108,6 +108,7 @@ def revive(state: State, job: Job) -> None:
     forget(state, DEAD_KIND, number_key(job.number))
     policy = function.policy
     job.attempts = 0
+    job.assignments = (job.assignments + 1) & 0x7FFF  # deadlines of before mean nothing any more
     expires = 0.0 if policy is None else policy.expires
     state.set_due(job, state.wall if expires > 0 else 0.0)  # from when it must begin in time, also after a restart
     if expires > 0:

@@ -51,7 +51,7 @@ def delay(state: State, job: Job) -> None:
 def begin_expiring(state: State, job: Job, seconds: float) -> None:
     """The job must begin within so many seconds from its submission, or from when it is due."""
     job.marks = u8(job.marks | EXPIRING)
-    state.expiries.add(max(job.created, job.due) + seconds, job.number, 0)
+    state.expiries.add(max(job.created, job.due) + seconds, job.number, job.assignments)
 
 
 @final
