@@ -1,4 +1,4 @@
-"""Lets random histories happen to the job server until the time is up; see ``history``.
+"""Lets random histories happen to the job server until the time is up; see ``history`` and ``policies``.
 
     python fuzz/run.py --seconds 60 --seed 1
 
@@ -13,6 +13,7 @@ import time
 import traceback
 
 from history import History
+from policies import PolicyHistory
 
 TOLD = 40  # last steps of a history that went wrong
 
@@ -40,16 +41,17 @@ def main() -> int:
 
 
 def live(seed: int, steps: int) -> bool:
-    """Live one history; if it goes wrong tell it and return False."""
-    history = History(seed, steps)
-    try:
-        history.run()
-    except Exception:
-        begin, *steps_told = history.log
-        print(f"seed {seed}, step {len(steps_told)}; the last steps:", begin, *steps_told[-TOLD:], sep="\n  ")
-        traceback.print_exc()
-        print(f"repeat it: python {sys.argv[0]} --seed {seed} --histories 1 --steps {steps}")
-        return False
+    """Live one history of each kind; if one goes wrong tell it and return False."""
+    history: History | PolicyHistory
+    for history in (History(seed, steps), PolicyHistory(seed, steps // 4)):
+        try:
+            history.run()
+        except Exception:
+            begin, *steps_told = history.log
+            print(f"seed {seed}, step {len(steps_told)}; the last steps:", begin, *steps_told[-TOLD:], sep="\n  ")
+            traceback.print_exc()
+            print(f"repeat it: python {sys.argv[0]} --seed {seed} --histories 1 --steps {steps}")
+            return False
     return True
 
 

@@ -5,21 +5,29 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "fuzz" / "history.py"
-SPEC = importlib.util.spec_from_file_location("history", PATH)
-assert SPEC is not None
-assert SPEC.loader is not None
-history = importlib.util.module_from_spec(SPEC)
-sys.modules["history"] = history
-SPEC.loader.exec_module(history)
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "fuzz" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
+KINDS = [load("history").History, load("policies").PolicyHistory]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["good and bad bytes", "policies"])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_history_of_good_and_bad_bytes(seed: int) -> None:
-    happened = history.History(seed, steps=200)
+def test_a_history_of_a_fixed_seed(kind: Any, seed: int) -> None:
+    happened = kind(seed, steps=200)
     try:
         happened.run()
     except Exception as error:

@@ -239,6 +239,15 @@ class WakeTwoHistories(Histories):
     options = {"worker_wakeup": 2, "forget_after": 0.7, "wake_timeout": 0.5}  # noqa: RUF012
 
 
+class LooseHistories(Histories):
+    """Functions whose policy has only limits that nobody reaches are as those without one."""
+
+    options = {  # noqa: RUF012
+        "policy": "concurrency=1000000 rate=1000000/s burst=1000000 key_concurrency=1000000 ageing=3650d weight=1 "
+        "queue=4294967296 timeout=3650d expires=3650d dead=0",
+    }
+
+
 class DurableHistories(Histories):
     """Background jobs are acknowledged when the store has them."""
 
@@ -258,11 +267,12 @@ class DurableHistories(Histories):
             self.world.commit()
 
 
-for machine in (Histories, GearmanOneHistories, WakeAllHistories, WakeTwoHistories, DurableHistories):
+for machine in (Histories, GearmanOneHistories, WakeAllHistories, WakeTwoHistories, LooseHistories, DurableHistories):
     machine.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 
 TestHistories = Histories.TestCase
 TestGearmanOneHistories = GearmanOneHistories.TestCase
 TestWakeAllHistories = WakeAllHistories.TestCase
 TestWakeTwoHistories = WakeTwoHistories.TestCase
+TestLooseHistories = LooseHistories.TestCase
 TestDurableHistories = DurableHistories.TestCase

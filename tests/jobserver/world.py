@@ -19,6 +19,8 @@ from structure import check
 
 from conversation import PACKETS, told
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
+from geartrain.jobserver.model import KEY_SLOT_COST
+from geartrain.jobserver.policy import Policy, read_policy
 from geartrain.jobserver.records import Batch, StoredJob
 
 SOON = 1e-6
@@ -47,10 +49,13 @@ def settings_for(options: Options) -> Settings:
 
 
 class World:
-    def __init__(self, *, durable: bool = False, **options: Any) -> None:
+    def __init__(self, *, durable: bool = False, policy: str = "", **options: Any) -> None:
+        """``policy``: of all functions at the real one. It must change nothing that anybody sees."""
         self.naive = NaiveServer(Options(**options))
         settings = settings_for(self.naive.options)
         settings.durable = durable
+        if policy:
+            settings.policies = {b"*": cast(Policy, read_policy(policy.split()))}
         self.real = JobServer(settings)
         self.batch: Batch | None = None  # on its way to the store
         self.stored: dict[int, StoredJob] = {}
@@ -173,7 +178,7 @@ class World:
 
     def _compare_state(self) -> None:
         real, naive = self.real, self.naive
-        assert real.memory == naive.memory
+        assert real.memory - self._slot_memory() == naive.memory
         assert real.next_number == naive.next_number
         assert list(real.functions) == list(naive.functions)
         for name, function in real.functions.items():
@@ -188,6 +193,10 @@ class World:
             for counter in ("submitted", "coalesced", "refused", "completed", "failed", "timed_out", "cancelled",
                             "abandoned", "lost"):  # fmt: skip
                 assert getattr(function.counters, counter) == counters[counter], f"{name!r} {counter}"
+
+    def _slot_memory(self) -> int:
+        gates = [function.gate for function in self.real.functions.values()]
+        return KEY_SLOT_COST * sum(len(gate.keys or ()) for gate in gates if gate is not None)
 
     def _compare_store(self) -> None:
         """Every background job that is alive, and nothing else, is in the store, in an order that a restart keeps.
