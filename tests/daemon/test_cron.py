@@ -212,8 +212,7 @@ def test_it_is_what_looking_at_each_minute_finds(fields: tuple[str, str], zone: 
         if is_run:
             wanted.append(float(moment))
     at = float(begin + (1440 + start) * 60)
-    following = [moment for moment in wanted if moment > at]
-    for moment in following[:30]:
-        assert cron.next_after(at) == moment
-        assert cron.next_after(moment - 0.5) == moment
-        at = moment
+    for due in [one for one in wanted if one > at][:30]:
+        assert cron.next_after(at) == due
+        assert cron.next_after(due - 0.5) == due
+        at = due

@@ -186,7 +186,7 @@ def test_jitter_follows_from_name_and_run() -> None:
     assert 29 < max(delays) < 30
     world = World()
     world.put(one)
-    made = []
+    made: list[float] = []
     while len(made) < 100:
         world.now = world.planner.next_at()
         run = world.planner.due(world.now)

@@ -57,7 +57,7 @@ KEYS: Final[dict[str, tuple[str, str]]] = {
     "when_full": ("refuse or drop-oldest", "what a submission to a full queue does (default: refuse)"),
     "weight": ("1 to 1000", "how many jobs a worker takes in its turn among functions of equal priority (default: 1)"),
     "ageing": ("time", "a low job that has waited so long counts as a normal one"),
-    "results": ("time", "how long the result of a job with a unique is kept, and answers submissions with that unique"),
+    "results": ("time", "how long a result is kept, and answers submissions with the unique that its job had"),
     "result_size": ("size", "the largest result that is kept (default: 1MiB)"),
     "stale": ("time", "for so long after that an old result is given while a fresh one is made"),
 }  # fmt: skip
