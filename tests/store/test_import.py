@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import pytest
 from databases import NewNamespace
 from place import batch, fields, job, kept, opened
 
-from geartrain.jobserver.records import StoredJob
+from geartrain.jobserver.letters import number_key
+from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.store import StoreError, Unreadable
 from geartrain.store.gearmand import names, open_queue
 from geartrain.store.import_ import Importer
@@ -540,7 +541,7 @@ def test_jobs_move_from_store_to_store_and_keep_their_handles(elsewhere: str, ta
     assert taken_by(back, "--from", elsewhere)["there"] == len(some)
 
 
-def take(target: str, some: list[StoredJob | Unreadable], numbers_end: int) -> Importer:
+def take(target: str, some: Sequence[StoredJob | Record | Unreadable], numbers_end: int) -> Importer:
     with opened(target) as store:
         importer = Importer(store, numbers_end, 0.0, dry=False)
         for _ in (*importer.look(), *importer.take(some)):
@@ -559,6 +560,38 @@ def test_a_handle_that_was_given_out_is_not_given_out_again(target: str) -> None
     ]  # fmt: skip
     with opened(target) as store:
         assert store.next_number() == 17
+
+
+def test_what_is_kept_of_a_job_goes_with_it_to_its_new_number(target: str) -> None:
+    """Or another job there would be dead from the next start on."""
+    with opened(target) as store:
+        store.commit(batch(job(3, b"mine"), job(4, b"u", unique=b"u"), next_number=10))
+
+    def theirs() -> list[StoredJob | Record | Unreadable]:
+        return [
+            *[job(number, b"theirs %d" % number, created=1.6e9) for number in (3, 12)],
+            job(4, b"u", unique=b"u", created=1.6e9),  # another job of this unique is there
+            *[Record("dead", number_key(number), b"why %d" % number) for number in (3, 4, 7, 12)],
+            Record("policy", b"f", b"attempts=1"),
+        ]
+
+    expected = {
+        ("dead", number_key(20)): b"why 3",
+        ("dead", number_key(12)): b"why 12",
+        ("policy", b"f"): b"attempts=1",
+    }
+    for _ in range(2):  # the second time it is there
+        importer = take(target, theirs(), 20)
+        with opened(target) as store:
+            assert {(record.kind, record.key): record.value for record in store.records()} == expected
+    assert importer.report.records == 0
+    with opened(target) as store:
+        letter = Batch(store.next_number())
+        letter.records = [Record("dead", number_key(20), None)]
+        store.commit(letter)  # as if the first time had come to its end before the records
+    take(target, theirs(), 20)
+    with opened(target) as store:
+        assert {(record.kind, record.key): record.value for record in store.records()} == expected
 
 
 def test_equal_jobs_without_a_unique_are_as_many_as_before(target: str) -> None:

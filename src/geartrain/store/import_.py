@@ -6,6 +6,9 @@ new ones behind the store's last.
 What is there already is not taken a second time. A job with a unique is there if one of the same function and unique
 is. Of jobs without one, or with ``-``, as many are there as have the same function and moment of submission, or where
 that is not known, the same function and workload.
+
+What is kept of a job (that it is dead, and why, its attempts, its result) goes with it, to its new number if it gets
+one, and not at all if the job does not come, or if the store has given the number of a job that has ended to another.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_key, number_of
 from geartrain.jobserver.records import POSITION_BITS, Batch, Record, StoredJob
+from geartrain.jobserver.results import RESULT_KIND
 from geartrain.store.base import JobTooLargeError, Store, Unreadable
 from geartrain.store.record import flaw, name_flaw, record_name
 
 JOBS_AT_ONCE: Final = 500
 BYTES_AT_ONCE: Final = 4 << 20
+OF_JOBS: Final = (DEAD_KIND, ATTEMPTS_KIND, RESULT_KIND)  # kinds of records whose keys are numbers of jobs
 SHARED: Final = (b"", b"-")  # uniques that several jobs of a function may have
 
 
@@ -56,7 +62,10 @@ class Importer:
         self._batch = Batch(self._next)
         self._bytes = 0
         self._names: set[bytes] = set()  # of records
-        self._uniques: defaultdict[bytes, set[bytes]] = defaultdict(set)
+        self._numbers: dict[int, int] = {}  # of the jobs that have got another one; 0: they were not taken
+        self._left_out: set[int] = set()  # numbers of jobs that the store did not take after all
+        # unique: when submitted, and number; by function
+        self._uniques: defaultdict[bytes, dict[bytes, tuple[float, int]]] = defaultdict(dict)
         # (function, unique, size of the workload): when submitted: numbers
         self._others: defaultdict[tuple[bytes, bytes, int], dict[float, list[int]]] = defaultdict(dict)
 
@@ -70,7 +79,7 @@ class Importer:
                 if job.unique in SHARED:
                     self._others[function, job.unique, job.size].setdefault(job.created, []).append(job.number)
                 else:
-                    self._uniques[function].add(job.unique)
+                    self._uniques[function][job.unique] = job.created, job.number
             yield seen
         self._names = {record_name(record) for record in self._store.records()}
 
@@ -86,32 +95,38 @@ class Importer:
             elif isinstance(job, Record):
                 self._take_record(job)
             elif wrong := _flaw(job):
+                self._numbers[job.number] = 0
                 self.report.unreadable.append(Unreadable(job.number, f"{_described(job)}: {wrong}"))
-            elif self._is_there(job):
+            elif (number := self._found_here(job)) >= 0:
+                self._numbers[job.number] = number
                 self.report.there += 1
             else:
                 self._take(job)
             yield seen
         self._commit()
 
-    def _is_there(self, job: StoredJob) -> bool:
+    def _found_here(self, job: StoredJob) -> int:
+        """The number of a job that is there already; 0 for one that may be another job; -1: it is not there."""
         if job.unique not in SHARED:
-            return job.unique in self._uniques[job.function]
+            created, number = self._uniques[job.function].get(job.unique, (0.0, -1))
+            return number if number < 0 or created == job.created else 0
         same = self._others.get((job.function, job.unique, job.size), {})
         for numbers in [same.get(job.created, [])] if job.number else list(same.values()):
             for number in numbers:
                 if job.number or self._store.read(number) == job.workload:
                     numbers.remove(number)  # it stands for one job alone
-                    return True
-        return False
+                    return number
+        return -1
 
     def _take(self, job: StoredJob) -> None:
         limit = self._store.abilities.max_workload
         if limit and job.size > limit:
+            self._numbers[job.number] = 0
             self._leave_out(job, f"its workload has {job.size:,} bytes, and this store takes up to {limit:,}")
             return
         if not self._first <= job.number < self._numbers_end:
             self.report.renumbered += job.number > 0
+            self._numbers[job.number] = self._next
             job.number = self._next
             job.position = job.number << POSITION_BITS
             self._next += 1
@@ -124,6 +139,11 @@ class Importer:
             self._commit()
 
     def _take_record(self, record: Record) -> None:
+        if record.kind in OF_JOBS and number_of(record.key):
+            number = self._number_here(number_of(record.key))
+            if number == 0:
+                return
+            record = Record(record.kind, number_key(number), record.value, record.expires)
         name = record_name(record)
         if name in self._names:
             self.report.there += 1
@@ -141,6 +161,13 @@ class Importer:
         if len(self._batch.records) == JOBS_AT_ONCE or self._bytes > BYTES_AT_ONCE:
             self._commit()
 
+    def _number_here(self, number: int) -> int:
+        """The number that a job from there has got here; 0: it has none."""
+        here = self._numbers.get(number)
+        if here is None:
+            here = number if self._first <= number < self._numbers_end else 0
+        return 0 if here in self._left_out else here
+
     def _commit(self) -> None:
         batch = self._batch
         batch.next_number = self._next
@@ -151,6 +178,7 @@ class Importer:
             except JobTooLargeError as error:
                 job = next(each for each in batch.added if each.number == error.number)
                 batch.added.remove(job)
+                self._left_out.add(job.number)
                 self._count(job, -1)
                 self._leave_out(job, str(error))
         self._batch = Batch(self._next)
