@@ -88,7 +88,7 @@ class Ledger:
     lock: threading.Lock = field(default_factory=threading.Lock)
     next_id: int = 0
     promised: dict[int, str] = field(default_factory=dict)  # id: handle
-    runs: dict[int, str] = field(default_factory=dict)  # the same for runs, as they were seen
+    runs: dict[int, tuple[str, int]] = field(default_factory=dict)  # handle of each run's job, and in which life
     scheduled_at: float = 0.0
     refused: int = 0
     attempts: defaultdict[int, list[Attempt]] = field(default_factory=lambda: defaultdict(list))
@@ -168,9 +168,11 @@ class PolicyTraffic(Threads):
             attempts.append(attempt)
             if function == PAUSED and not ledger.resumed:
                 ledger.faults.append(f"job {number} was begun though its function is paused")
-            if number < 0:
-                ledger.runs.setdefault(number, handle.decode())
-            known = ledger.runs.get(number) or ledger.promised.get(number) or handle.decode()
+            known = ledger.promised.get(number) or handle.decode()
+            if number < 0:  # a run whose job was not stored when the job server died is made again
+                seen, in_life = ledger.runs.get(number, ("", -1))
+                known = seen if in_life == life else known
+                ledger.runs[number] = handle.decode(), life
             if function != function_of(number) or known != handle.decode():
                 ledger.faults.append(f"job {number} came back as {handle!r} of {function!r}, not {known}")
         if reason == "timeout":
@@ -333,8 +335,13 @@ def check_runs(ledger: Ledger, ended_at: float) -> None:
 
 
 def check_results(ledger: Ledger, address: str) -> int:
-    """Every job whose result is to be kept has it; how many there are."""
-    numbers = [number for number in ledger.promised if function_of(number) == RESULTS]
+    """Every job whose result the store had has it; how many there are."""
+    numbers = [
+        number
+        for number in ledger.promised
+        if function_of(number) == RESULTS
+        and any(one.reason == "done" and ledger.is_sure(one) for one in ledger.attempts[number])
+    ]
     with Client(address) as client:
         for number in numbers:
             try:
