@@ -372,6 +372,18 @@ def test_a_policy_merges_and_loses_keys(desk: Desk) -> None:
     assert desk.text("admin", "policy show f") == ".\n"
 
 
+def test_what_the_file_says_is_not_taken_away_by_its_last_key() -> None:
+    policy = read_policy(["attempts=3"])
+    desk = Desk(durable=True, policies={b"f": policy})
+    for rows in ("f\tfile\tattempts=3\n.\n", "f\tcommand\tattempts=3 weight=2\n.\n"):
+        assert desk.text("admin", "policy show f") == rows
+        answer = desk.text("admin", "policy set f attempts= weight=")
+        assert answer.startswith("ERR INVALID_POLICY ")
+        assert "attempts=3 of the configuration file would hold" in answer.replace("+", " ")
+        assert desk.text("admin", "policy show f") == rows
+        assert desk.text("admin", "policy set f weight=2") == "OK\r\n"
+
+
 def test_pauses_grow_as_they_should() -> None:
     policy = read_policy(["attempts=9", "backoff=exponential", "delay=1s", "max_delay=10s", "jitter=0"])
     assert policy is not None

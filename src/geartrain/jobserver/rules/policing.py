@@ -40,6 +40,9 @@ def set_policy(state: State, peer: Peer, name: bytes, words: list[str]) -> None:
     before = policies.named(name)
     policy = read_policy(words, before)
     if policy is None:
+        of_file = policies.of_file.get(name)
+        if of_file is not None:
+            raise ValueError(f"nothing is left, and {of_file.text} of the configuration file would hold: change that")
         if name in policies.of_command:
             unset_policy(state, peer, name)
         return
