@@ -436,9 +436,9 @@ class NaivePolicies:
         job.state, job.worker, job.timer, job.expires = outcome, "", 0.0, 0.0
         job.listeners.clear()
 
-    def _tell(self, job: NaiveJob, what: str, *data: bytes) -> None:
+    def _tell(self, job: NaiveJob, what: str, data: bytes = b"") -> None:
         for listener in job.listeners:
             if what == "WORK_EXCEPTION" and listener not in self.exceptions:
                 self.heard[listener].append(("WORK_FAIL", job.number, b""))
             else:
-                self.heard[listener].append((what, job.number, *(data or (b"",))))
+                self.heard[listener].append((what, job.number, data))
