@@ -144,11 +144,15 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job], is_f
 
 def _check_gate(server: JobServer, function: Function, jobs: list[Job]) -> None:
     """What the gate counts is what there is, and no limit is broken."""
+    generations = [job.marks // COUNTED for job in jobs if job.marks >= COUNTED]
+    assert function.marked == generations.count(function.generation)
+    assert function.outdated == len(generations) - function.marked
     gate = function.gate
     policy = function.policy
     assert (gate is not None) == ((policy is not None and policy.is_gated) or (gate is not None and gate.paused))
     if gate is None:
         return
+    assert gate.generation == function.generation
     if gate.keys is None:
         assert gate.counted == gate.startable == 0
         return

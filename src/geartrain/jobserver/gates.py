@@ -56,13 +56,12 @@ def fit_gate(function: Function, now: float) -> None:
         gate.bucket.change(rate.per_second, policy.burst, now)
     if gate.bucket is not None:
         gate.tokens = gate.bucket.fill(now)
-    _fit_keys(gate, policy)
-    function.generation = gate.generation
+    _fit_keys(function, gate, policy)
     if not (gate.paused or gate.leaving or (policy is not None and policy.is_gated)):
         function.gate = None
 
 
-def _fit_keys(gate: Gate, policy: Policy | None) -> None:
+def _fit_keys(function: Function, gate: Gate, policy: Policy | None) -> None:
     has_keys = policy is not None and policy.has_keys
     if gate.keys is not None and (not has_keys or policy is None or policy.key_separator != gate.separator):
         gate.leaving = gate.keys
@@ -70,7 +69,10 @@ def _fit_keys(gate: Gate, policy: Policy | None) -> None:
         gate.keys = None
         gate.counted = 0
         gate.startable = 0
-        gate.generation = u8(1) if gate.generation == MAX_GENERATION else u8(gate.generation + 1)
+        function.generation = _next_generation(function)
+        function.outdated += function.marked
+        function.marked = 0
+        gate.generation = function.generation
     if policy is None or not has_keys:
         return
     gate.separator = policy.key_separator
@@ -145,12 +147,30 @@ def is_counted(gate: Gate, job: Job) -> bool:
 
 def mark_counted(gate: Gate, job: Job) -> None:
     """Its key counts the job from now on."""
-    job.marks = u8(job.marks % COUNTED + COUNTED * gate.generation)
+    unmark(job)
+    job.marks = u8(job.marks + COUNTED * gate.generation)
+    job.function.marked += 1
 
 
 def unmark(job: Job) -> None:
     """No key counts the job."""
-    job.marks = u8(job.marks % COUNTED)
+    generation = job.marks // COUNTED
+    if generation > 0:
+        function = job.function
+        if generation == function.generation:
+            function.marked -= 1
+        else:
+            function.outdated -= 1
+        job.marks = u8(job.marks % COUNTED)
+
+
+def may_count_anew(function: Function) -> bool:
+    """Whether the next generation has a number that no job has from the last time it was used."""
+    return function.outdated == 0 or 1 < _next_generation(function) < MAX_GENERATION
+
+
+def _next_generation(function: Function) -> u8:
+    return u8(1) if function.generation == MAX_GENERATION else u8(function.generation + 1)
 
 
 def count_ready(gate: Gate, slot: KeySlot, job: Job) -> None:
@@ -282,14 +302,6 @@ def blocking_slot(gate: Gate, job: Job) -> KeySlot | None:
 def has_memory(gate: Gate, now: float) -> bool:
     """Whether starts of before still count against a rate."""
     return bool(gate.keys) or (gate.bucket is not None and gate.bucket.fill(now) < gate.bucket.burst)
-
-
-def forget_keys(gate: Gate) -> i64:
-    """The gate, which has no jobs any more, counts by keys no more; how many keys it had."""
-    count: i64 = len(gate.keys or ()) + len(gate.leaving or ())
-    gate.keys = None
-    gate.leaving = None
-    return count
 
 
 def _own_queue(slot: KeySlot, priority: i64) -> Queue:

@@ -23,6 +23,8 @@ LONGEST_LINE: Final = 1024  # and of that of an attempt
 MAX_LINES: Final = 100  # the last attempts of a job
 DEAD_COST: Final = 400
 
+_LATEST: Final = 1e12  # a Unix time beyond all that is meant
+
 _LETTER: Final = Struct(">Bd")  # reason, time of death
 _ATTEMPT: Final = Struct(">IBddHH")  # number, reason, start, end, lengths of worker and text
 
@@ -86,7 +88,7 @@ class DeadLetter:
         self.job: Job = job
         reason, died = _LETTER.unpack_from(value) if len(value) >= _LETTER.size else (0, 0.0)
         self.reason: int = reason
-        self.died: float = died
+        self.died: float = died if 0 < died < _LATEST else 0.0  # 0: the record does not say
         self.text: bytes = value[_LETTER.size :]
         self.until: float = 0.0  # Unix time; 0: its time is over
 

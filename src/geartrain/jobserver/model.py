@@ -221,6 +221,7 @@ class Gate:
         self.blocked_low: i64 = 0
         self.leaving: dict[bytes, KeySlot] | None = None  # keys of the generation before, whose jobs move back
         self.leaving_separator: bytes = b""
+        self.moving: bool = False  # jobs move, or keys get their new limits: the policy may not change meanwhile
 
     @property
     def blocked(self) -> i64:
@@ -287,8 +288,10 @@ class Function:
         self.max_low: i64 = 0
 
         self.policy: Policy | None = None
+        self.generation: u8 = 1  # of its gate, also while it has none
+        self.marked: i64 = 0  # jobs with the mark of this generation
+        self.outdated: i64 = 0  # jobs with that of another
         self.gate: Gate | None = None  # only where a policy or a pause decides which jobs may start
-        self.generation: u8 = 1  # of its gate, or the next one
         self.last_lost: i64 = 0  # the last loss of a worker, as a count of all losses at the server; 0: never
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more

@@ -24,6 +24,12 @@ EXPIRED: Final = 6
 DROPPED: Final = 7  # its queue was full, and it had waited longest
 REASONS: Final = ("fail", "exception", "timeout", "lost", "retry", "reject", "expired", "dropped")
 
+
+def reason_name(reason: i64) -> str:
+    """A reason as it is shown; what a newer job server has stored may be one that is not known here."""
+    return REASONS[reason] if 0 <= reason < len(REASONS) else "unknown"
+
+
 CONSTANT: Final = 0
 LINEAR: Final = 1
 EXPONENTIAL: Final = 2

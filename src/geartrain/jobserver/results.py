@@ -53,7 +53,7 @@ class Result:
         self.number: int = number
         self.record: Record = record
         self.outcome: int = outcome if outcome in (COMPLETED, FAILED) else FAILED
-        self.fresh_until: float = fresh_until
+        self.fresh_until: float = fresh_until if fresh_until > 0 else 0.0  # which is not so of what is no number
         self.key: bytes = value[_HEAD.size : _HEAD.size + length]
         self.data_at: int = _HEAD.size + length
 

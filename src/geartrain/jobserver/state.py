@@ -16,14 +16,13 @@ from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.gate_timers import GateTimers
-from geartrain.jobserver.gates import fit_gate, forget_keys
+from geartrain.jobserver.gates import fit_gate, has_memory
 from geartrain.jobserver.handles import Handles
 from geartrain.jobserver.kept import KeptRecords
 from geartrain.jobserver.letters import DeadLetters
 from geartrain.jobserver.model import (
     DELAYED,
     EXPIRING,
-    KEY_SLOT_COST,
     REVOKED_COST,
     RUNNING,
     Function,
@@ -43,6 +42,7 @@ from geartrain.wire.packets import LAYOUTS
 from geartrain.wire.text import as_text
 
 MAX_EVENTS: Final = 1000  # kept for one iteration
+_TRIES: Final = 10  # functions that are looked at for one to forget
 MAX_REVOKED: Final = 1000  # jobs taken from a worker that it may still report on
 
 
@@ -130,9 +130,14 @@ class State:
         """Whether one more function may be made; if there are as many as may be, the longest idle one is forgotten."""
         if len(self.functions) < self.settings.max_functions:
             return True
-        for function in self.idle:
-            self.forget_function(function)
-            return True
+        for _ in range(_TRIES):
+            function = next(iter(self.idle), None)
+            if function is None:
+                break
+            if function.gate is None or not has_memory(function.gate, self.now):
+                self.forget_function(function)
+                return True
+            self.note_idle(function)
         return False
 
     def may_create(self, name: bytes) -> bool:
@@ -174,8 +179,6 @@ class State:
     def forget_function(self, function: Function) -> None:
         """Know a function no more; its counters go into the sum of those that are forgotten."""
         function.forgotten = True
-        if function.gate is not None and function.total == 0:
-            self.memory -= KEY_SLOT_COST * forget_keys(function.gate)
         self.idle.pop(function, None)
         del self.functions[function.name]
         self.function_roll.leave(function.place)

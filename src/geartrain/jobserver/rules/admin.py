@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.chores import Chore
-from geartrain.jobserver.gates import forget_keys
-from geartrain.jobserver.model import DEAD, KEY_SLOT_COST
+from geartrain.jobserver.model import DEAD
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules import job_commands, policy_commands, result_commands
 from geartrain.jobserver.rules.answers import OK, list_lines
 from geartrain.jobserver.rules.departure import hang_up
+from geartrain.jobserver.rules.gating import refit
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import cancel
 from geartrain.jobserver.rules.policing import forget_pause
@@ -27,7 +27,7 @@ from geartrain.wire.text import as_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geartrain.jobserver.model import Function, Job, KeySlot, Peer
+    from geartrain.jobserver.model import Function, Peer
     from geartrain.jobserver.state import State
 
 MAX_WORDS: Final = 5
@@ -157,12 +157,18 @@ def _drop(state: State, peer: Peer, arguments: list[bytes]) -> None:
     else:
         forget_pause(state, function)
         state.forget_function(function)
+        function.policy = None
+        if function.gate is not None:
+            function.gate.paused = False
         begin(state, DropFunction(state, peer, function))
 
 
 @final
 class DropFunction(Chore):
-    """Cancels the jobs that wait in a function that is known no more, some at a time, and says OK when all are gone."""
+    """Cancels the jobs that wait in a function that is known no more, some at a time, and says OK when all are gone.
+
+    Those that wait for their key go back to the function's queues before.
+    """
 
     def __init__(self, state: State, peer: Peer, function: Function) -> None:
         super().__init__(peer)
@@ -170,31 +176,13 @@ class DropFunction(Chore):
         self.peer: Peer = peer
         self.function: Function = function
         self.count: i64 = 0
-        self.slots: list[KeySlot] | None = None  # keys whose jobs are still to be looked for
-
-    def _next(self) -> Job | None:
-        function = self.function
-        job = function.high.first or function.normal.first or function.low.first or function.later.first
-        gate = function.gate
-        if job is not None or gate is None:
-            return job
-        if self.slots is None:
-            self.slots = [*(gate.keys or {}).values(), *(gate.leaving or {}).values()]
-        while self.slots:
-            slot = self.slots[-1]
-            job = slot.high.first or slot.normal.first or slot.low.first
-            if job is not None:
-                return job
-            self.slots.pop()
-        self.state.memory -= KEY_SLOT_COST * forget_keys(gate)
-        return None
 
     def step(self) -> bool:
         state = self.state
         function = self.function
         left = _AT_ONCE
         while left > 0:
-            job = self._next()
+            job = function.high.first or function.normal.first or function.low.first or function.later.first
             if job is None:
                 break
             cancel(state, job)
@@ -203,6 +191,13 @@ class DropFunction(Chore):
             left -= 1
         if left == 0:
             return False
+        gate = function.gate
+        if gate is not None:
+            if not gate.moving:
+                refit(state, function)
+            state.cost += 10
+            if function.gate is not None or function.queued > 0:
+                return False
         shown = as_text(function.shown)
         state.event("function_dropped", self.peer, {"function": shown, "jobs": int(self.count)})
         if not (self.peer.gone or self.peer.closing):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
+from geartrain.jobserver.gates import unmark
 from geartrain.jobserver.letters import (
     ATTEMPTS_KIND,
     DEAD_KIND,
@@ -42,6 +43,7 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
     counters.buried += 1
     if job.marks & EXPIRING:
         stop_expiring(state, job)
+    unmark(job)
     let_clients_go(state, job)
     if job.unique:
         forget_key(function, job)
@@ -57,7 +59,7 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
     elif job.stored != UNSTORED:
         state.changes.move_behind(job, state.next_number)  # with its attempts
     put(state, record)
-    _hold(state, job, record, state.wall + policy.dead)
+    _hold(state, job, record, policy.dead)
     fields: dict[str, object] = {
         "handle": state.shown_handle(job),
         "function": as_text(function.shown),
@@ -94,8 +96,7 @@ def restore_letter(state: State, record: Record) -> None:
         forget_key(job.function, job)
     policy = job.function.policy
     age = DEFAULT_AGE if policy is None or policy.dead == 0 else policy.dead
-    letter = DeadLetter(job, record.value or b"")
-    _hold(state, job, record, letter.died + age)
+    _hold(state, job, record, age)
 
 
 def revive(state: State, job: Job) -> None:
@@ -130,9 +131,11 @@ def purge(state: State, job: Job) -> None:
     finish(state, job, PURGED)
 
 
-def _hold(state: State, job: Job, record: Record, until: float) -> None:
+def _hold(state: State, job: Job, record: Record, age: float) -> None:
     letter = DeadLetter(job, record.value or b"")
-    state.memory += state.dead.put(letter, until)
+    if letter.died == 0:
+        letter.died = state.wall
+    state.memory += state.dead.put(letter, letter.died + age)
 
 
 @final

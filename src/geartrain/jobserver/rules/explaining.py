@@ -9,7 +9,7 @@ from geartrain.jobserver.gates import free_places, key_of, slot_of
 from geartrain.jobserver.letters import ATTEMPTS_KIND, number_key, unpack_attempts
 from geartrain.jobserver.links import find_ability
 from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, RUNNING
-from geartrain.jobserver.policy import REASONS
+from geartrain.jobserver.policy import reason_name
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
 from geartrain.wire.text import as_text
@@ -40,7 +40,7 @@ def attempts_text(state: State, job: Job) -> str:
     of = f" of {policy.attempts}" if policy is not None and policy.attempts > 0 else ""
     record = state.records.get(ATTEMPTS_KIND, number_key(job.number))
     before = unpack_attempts(record.value)[-1:] if record is not None and record.value is not None else []
-    after = f" after: {REASONS[before[0].reason]}" if before else ""
+    after = f" after: {reason_name(before[0].reason)}" if before else ""
     return f" (attempt {job.attempts + 1}{of}{after})"
 
 
@@ -51,9 +51,8 @@ def reason_at_once(state: State, job: Job) -> str:
         letter = state.dead.all.get(int(job.number))
         if letter is None:
             return "dead"
-        return (
-            f"dead since {span(state.wall - letter.died)}: {REASONS[letter.reason]}, after {_times(int(job.attempts))}"
-        )
+        since, reason = span(state.wall - letter.died), reason_name(letter.reason)
+        return f"dead since {since}: {reason}, after {_times(int(job.attempts))}"
     if job.state == RUNNING:
         worker = "a worker" if job.worker is None else as_text(job.worker.shown_name)
         return f"running for {span(state.now - job.started_at)} at {worker}{attempts_text(state, job)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST, Chore
 from geartrain.jobserver.gates import (
+    AT_ONCE,
     block,
     blocking_slot,
     count_ready,
@@ -154,9 +155,10 @@ def note_end(state: State, function: Function, job: Job) -> None:
     """A running job has been taken from its worker: others may start in its place."""
     gate = function.gate
     assert gate is not None
-    if is_counted(gate, job):
+    was_counted = is_counted(gate, job)
+    unmark(job)
+    if was_counted:
         slot = slot_of(gate, key_of(gate.separator, job))
-        unmark(job)
         if slot is not None:
             slot.running -= 1
             _let_through(state, function, gate, slot)
@@ -191,7 +193,10 @@ def _new_slot(state: State, gate: Gate, key: bytes) -> KeySlot:
 
 def _let_through(state: State, function: Function, gate: Gate, slot: KeySlot) -> None:
     """Whatever of a key may start now moves into the function's queues."""
-    if not release_blocked(function, gate, slot, state.now):
+    blocked: i64 = slot.blocked
+    was_last = release_blocked(function, gate, slot, state.now)
+    state.cost += 4 * (blocked - slot.blocked)
+    if not was_last:
         _plan(state, function, slot, state.now)
     settle(gate, slot, state.now)
     _watch(state, function, gate, slot)
@@ -248,9 +253,9 @@ def refit(state: State, function: Function) -> None:
     had_keys = before is not None and before.keys is not None
     fit_gate(function, state.now)
     gate = function.gate
-    if gate is not None and gate.timer > 0:  # as the rate was before
-        state.gate_timers.cancel(gate.timer_number)
-        gate.timer = 0.0
+    if before is not None and before.timer > 0:  # as the rate was before
+        state.gate_timers.cancel(before.timer_number)
+        before.timer = 0.0
     if gate is not None:
         _watch_rate(state, function, gate)
     if gate is not None and (gate.leaving is not None or (had_keys and gate.keys is not None)):
@@ -268,6 +273,7 @@ class Refitting(Chore):
         self.state: State = state
         self.function: Function = function
         self.gate: Gate = gate
+        gate.moving = True
         self.slots: list[KeySlot] = [] if gate.keys is None else list(gate.keys.values())
 
     def step(self) -> bool:
@@ -275,13 +281,14 @@ class Refitting(Chore):
         left = _SLOTS_AT_ONCE
         leaving = gate.leaving
         while leaving and left > 0:
-            key, slot = (
-                leaving.popitem()
-            )  # to take the first one away again and again would look at all places before it
-            state.cost += 20 + 4 * int(slot.blocked)
+            slot = next(reversed(leaving.values()))  # the first one is not found at once where others have been taken
+            state.cost += 20 + 4 * min(int(slot.blocked), AT_ONCE)
             if not move_back(function, gate, slot):
-                leaving[key] = slot
                 return False
+            if slot.timer > 0:
+                state.gate_timers.cancel(slot.timer_number)
+                slot.timer = 0.0
+            del leaving[slot.key]
             state.memory -= KEY_SLOT_COST
             left -= 1
         if leaving:
@@ -299,7 +306,8 @@ class Refitting(Chore):
             left -= 1
         if self.slots:
             return False
-        policy = state.policies.policy_for(function.name)
+        gate.moving = False
+        policy = None if function.forgotten else state.policies.policy_for(function.name)
         if policy is not function.policy:  # a pattern has changed meanwhile
             function.policy = policy
             refit(state, function)

@@ -21,7 +21,7 @@ from geartrain.jobserver.model import (
     UNSTORED,
     Job,
 )
-from geartrain.jobserver.policy import REASONS
+from geartrain.jobserver.policy import REASONS, reason_name
 from geartrain.jobserver.results import WORDS
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules.answers import acknowledge, list_lines, refuse
@@ -152,7 +152,7 @@ def _job_rows(state: State, job: Job) -> Iterator[bytes]:
         rows.append((b"running_since", job.started_at + ago))
     letter = state.dead.all.get(int(job.number))
     if letter is not None:
-        rows += [(b"died", letter.died), (b"reason", REASONS[letter.reason].encode()), (b"text", letter.text)]
+        rows += [(b"died", letter.died), (b"reason", reason_name(letter.reason).encode()), (b"text", letter.text)]
     reason = reason_at_once(state, job)
     if reason:
         rows.append((b"why", reason.encode("utf-8", "backslashreplace")))
@@ -165,7 +165,7 @@ def _job_rows(state: State, job: Job) -> Iterator[bytes]:
                 attempt.number,
                 attempt.started,
                 attempt.ended,
-                REASONS[attempt.reason].encode(),
+                reason_name(attempt.reason).encode(),
                 show_name(attempt.worker),
                 show_name(attempt.text),
             )
@@ -319,7 +319,7 @@ def _letter_lines(state: State, asked: Asked) -> Iterator[bytes]:
             show_name(job.function.name),
             show_name(job.unique),
             letter.died,
-            REASONS[letter.reason].encode(),
+            reason_name(letter.reason).encode(),
             int(job.attempts),
             len(job.workload),
             show_name(text),
@@ -350,18 +350,16 @@ def _workload(state: State, peer: Peer, handle: bytes) -> None:
 
 
 def _one_letter(state: State, peer: Peer, again: bool, handles: list[bytes]) -> None:
-    letters: list[DeadLetter] = []
+    numbers: dict[int, None] = {}  # each once
     for handle in handles:
         letter = _letter(state, peer, handle)
         if letter is None:
             return
-        letters.append(letter)
-    for letter in letters:
-        _treat(state, peer, letter, again)
-    acknowledge(state, peer, b"OK %d\n" % len(letters))
+        numbers[int(letter.job.number)] = None
+    begin(state, LetterWork(state, peer, again, list(numbers)[::-1]))
 
 
-def _treat(state: State, peer: Peer | None, letter: DeadLetter, again: bool) -> None:
+def _treat(state: State, peer: Peer, letter: DeadLetter, again: bool) -> None:
     job = letter.job
     fields: dict[str, object] = {"handle": state.shown_handle(job), "function": as_text(job.function.shown)}
     if again:
@@ -403,7 +401,7 @@ class LetterWork(Chore):
         while self.numbers and left > 0:
             letter = state.dead.all.get(self.numbers.pop())
             if letter is not None:
-                _treat(state, None, letter, self.again)
+                _treat(state, self.peer, letter, self.again)
                 self.count += 1
             state.cost += 20
             left -= 1

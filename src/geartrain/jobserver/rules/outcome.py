@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from geartrain.jobserver.gates import unmark
 from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_key
 from geartrain.jobserver.links import take_job, unsubscribe
 from geartrain.jobserver.model import (
@@ -131,6 +132,7 @@ def finish(state: State, job: Job, outcome: i64) -> None:
 def _forget_marks(state: State, job: Job) -> None:
     if job.marks & EXPIRING:
         stop_expiring(state, job)
+    unmark(job)
     if job.marks & REMEMBERED:
         forget(state, ATTEMPTS_KIND, number_key(job.number))
 

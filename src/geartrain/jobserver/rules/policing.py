@@ -9,6 +9,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.chores import Chore
+from geartrain.jobserver.gates import may_count_anew
 from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_of
 from geartrain.jobserver.model import REMEMBERED, Gate
 from geartrain.jobserver.policies import MAX_PATTERNS, MAX_POLICIES
@@ -78,8 +79,10 @@ def unset_policy(state: State, peer: Peer, name: bytes) -> bool:
 def _check_moving(state: State, name: bytes) -> None:
     function = state.functions.get(name)
     gate = None if function is None else function.gate
-    if gate is not None and gate.leaving is not None:
+    if gate is not None and gate.moving:
         raise ValueError("its jobs are still being moved after the last change: try again in a moment")
+    if function is not None and gate is not None and gate.keys is not None and not may_count_anew(function):
+        raise ValueError("jobs are still there that were counted by keys many changes ago: try again when they are not")
 
 
 def _apply(state: State, name: bytes) -> None:
@@ -113,7 +116,7 @@ class Applying(Chore):
         functions = state.function_roll.page(self.at, self.until, _AT_ONCE)
         for function in functions:
             gate = function.gate
-            if gate is None or gate.leaving is None:
+            if gate is None or not gate.moving:
                 fit(state, function)
             state.cost += 20
             self.at = function.place

@@ -1,0 +1,118 @@
+"""What a peer may ask of policies, dead letters and results that nobody means: nothing breaks, and nothing grows."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from desk import Desk
+
+from geartrain.jobserver.letters import pack_letter
+from geartrain.jobserver.records import Record
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk(durable=True)
+
+
+def dead(desk: Desk, function: bytes = b"f", unique: bytes = b"") -> bytes:
+    """The handle of a dead letter."""
+    handle = desk.submit(function, unique)
+    desk.works("w", function)
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_FAIL", handle)
+    desk.send("w", "CANT_DO", function)
+    return handle
+
+
+@pytest.mark.parametrize("what", ["retry", "purge"])
+def test_a_letter_that_is_named_twice_counts_once(desk: Desk, what: str) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    handle = dead(desk).decode()
+    assert desk.text("admin", f"dead {what} {handle} {handle}") == "OK 1\n"
+    assert desk.server.functions[b"f"].queued == (what == "retry")
+
+
+@pytest.mark.parametrize("value", [b"", b"x", pack_letter(77, 1e9, b"t"), struct.pack(">Bd", 1, float("nan"))])
+def test_letters_that_a_newer_server_wrote_are_told_as_far_as_they_can_be_read(desk: Desk, value: bytes) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    handle = dead(desk).decode()
+    desk.commit()
+    for kind, key in list(desk.records):
+        if kind == "dead":
+            desk.records[kind, key] = Record(kind, key, value)
+        elif kind == "attempts":
+            line = bytearray(desk.records[kind, key].value or b"")
+            line[4] = 99  # the reason
+            desk.records[kind, key] = Record(kind, key, bytes(line))
+    desk.restart()
+    assert desk.text("admin", "dead list").startswith(handle)
+    assert desk.text("admin", f"why {handle}").startswith("OK dead since")
+    assert "attempt\t1\t" in desk.text("admin", f"show job {handle}")
+    assert desk.text("admin", f"dead retry {handle}") == "OK 1\n"
+    assert "OK waiting" in desk.text("admin", f"why {handle}")
+
+
+def test_a_dropped_function_leaves_nothing_behind(desk: Desk) -> None:
+    for line in ("policy set f attempts=1 key_rate=1/h key_burst=2", "pause f"):
+        assert desk.text("admin", line) == "OK\r\n"
+    desk.text("admin", "resume f")
+    dead(desk, unique=b"a:0")
+    dead(desk, unique=b"a:00")
+    desk.text("admin", "dead purge all")
+    for number in range(500):
+        desk.submit(b"f", b"a:%d" % (number + 1))
+    assert desk.server.functions[b"f"].blocked == 500
+    desk.text("admin", "pause f")
+    assert desk.text("admin", "drop function f") == "OK\r\n"
+    desk.commit()
+    assert not desk.jobs
+    assert {kind for kind, _ in desk.records} == {"policy"}
+    assert len(desk.server.jobs) == 0
+    assert not desk.server.gate_timers.meant
+    desk.wait(8000)
+    desk.restart()
+    desk.works("w", b"f")
+    assert desk.grab("w") is None
+    handle = desk.submit(b"f", b"b:1")
+    assert desk.grab("w") == handle
+
+
+def test_a_job_that_ran_under_limits_before_does_not_count_for_those_of_now(desk: Desk) -> None:
+    desk.works("w", b"f")
+    first, second, third = (desk.submit(b"f", b"a:%d" % number) for number in range(3))
+    desk.text("admin", "policy set f key_concurrency=1")
+    assert [desk.grab("w"), desk.grab("w")] == [first, None]
+    for _ in range(70):
+        desk.text("admin", "policy unset f")
+        desk.text("admin", "policy set f key_concurrency=1")
+    assert [desk.grab("w"), desk.grab("w")] == [second, None]
+    desk.send("w", "WORK_COMPLETE", first, b"")
+    assert desk.grab("w") is None
+    desk.send("w", "WORK_COMPLETE", second, b"")
+    assert desk.grab("w") == third
+
+
+def test_a_rate_is_remembered_as_long_as_it_holds(desk: Desk) -> None:
+    desk.text("admin", "policy set f rate=1/h")
+    desk.text("admin", "policy set g key_rate=1/h")
+    for function in (b"f", b"g"):
+        desk.works("w", function)
+        handle = desk.submit(function, b"a")
+        assert desk.grab("w") == handle
+        desk.send("w", "WORK_COMPLETE", handle, b"")
+        desk.send("w", "CANT_DO", function)
+    desk.wait(2000)
+    for function in (b"f", b"g"):
+        desk.works("w", function)
+        desk.submit(function, b"a")
+        assert desk.grab("w") is None
+    for function in (b"f", b"g"):
+        desk.text("admin", f"drop function {function.decode()}")
+        desk.send("w", "CANT_DO", function)
+        desk.text("admin", f"drop function {function.decode()}")
+    desk.works("w", b"h")
+    desk.send("w", "CANT_DO", b"h")
+    desk.wait(9000)
+    assert not desk.server.functions
