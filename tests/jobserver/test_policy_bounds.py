@@ -116,3 +116,38 @@ def test_a_rate_is_remembered_as_long_as_it_holds(desk: Desk) -> None:
     desk.send("w", "CANT_DO", b"h")
     desk.wait(9000)
     assert not desk.server.functions
+
+
+def test_patterns_are_paid_for_by_those_who_make_functions(desk: Desk) -> None:
+    for number in range(20):
+        desk.text("admin", f"policy set {'*a' * 240}{number} weight=2")
+    functions = [b"a" * 400 + b"%d" % number for number in range(100)]
+    body = [b"\0".join((function, b"", b"")) for function in functions]
+    desk.wait(1)
+    peer = desk.peer("client")
+    desk.server.receive(peer, b"".join(struct.pack(">4sII", b"\0REQ", 18, len(one)) + one for one in body))
+    assert peer.stalled
+    assert len(desk.server.functions) < 10
+    for _ in range(100):
+        desk.wait(0.01)
+        desk.settle()
+    assert len(desk.server.functions) == 100
+
+
+def test_patterns_that_change_again_and_again_are_applied_once(desk: Desk) -> None:
+    for number in range(100):
+        desk.text("admin", f"create function f{number}")
+    desk.server.cost = 1 << 30  # a turn that has done much already
+    for number in range(30):
+        desk.server.receive(desk.peer("admin"), b"policy set f* weight=%d\n" % (number + 2))
+    assert len(desk.server.chores.line) <= 1
+    desk.wait(1)
+    for _ in range(100):
+        desk.wait(0.01)
+    assert {function.policy.weight for function in desk.server.functions.values() if function.policy} == {31}
+
+
+def test_one_reason_is_kept_once(desk: Desk) -> None:
+    desk.text("admin", f"policy set f attempts=2 retry_on={','.join(['lost', 'fail'] * 50)}")
+    assert desk.text("admin", "policy show f") == "f\tcommand\tattempts=2 retry_on=fail,lost\n.\n"
+    assert "jitter=.:+write+a+number" in desk.text("admin", "policy set f jitter=.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from typing import TYPE_CHECKING, Final, final
+
+from geartrain.native import i64
 
 if TYPE_CHECKING:
     from geartrain.jobserver.policy import Policy
@@ -24,6 +27,10 @@ class Policies:
     def __init__(self, of_file: dict[bytes, Policy]) -> None:
         self.of_file: dict[bytes, Policy] = of_file
         self.of_command: dict[bytes, Policy] = {}
+        self.patterns: list[bytes] = sorted([name for name in of_file if b"*" in name], key=_rank)  # the best one last
+        self.pattern_bytes: i64 = sum([len(pattern) for pattern in self.patterns])
+        self.applying: bool = False  # functions are being given what patterns say now
+        self.again: bool = False  # and patterns have changed since that began
 
     def named(self, name: bytes) -> Policy | None:
         """The policy of exactly this name or pattern."""
@@ -43,12 +50,24 @@ class Policies:
             return None
         if self.named(function) is not None:
             return function
-        best: bytes | None = None
-        for policies in (self.of_command, self.of_file):
-            for pattern in policies:
-                if b"*" in pattern and matches(pattern, function) and (best is None or _rank(pattern) > _rank(best)):
-                    best = pattern
-        return best
+        for pattern in reversed(self.patterns):
+            if matches(pattern, function):
+                return pattern
+        return None
+
+    def set(self, name: bytes, policy: Policy) -> None:
+        """A command has set the policy of this name."""
+        if b"*" in name and self.named(name) is None:
+            insort(self.patterns, name, key=_rank)
+            self.pattern_bytes += len(name)
+        self.of_command[name] = policy
+
+    def unset(self, name: bytes) -> None:
+        """The policy that a command has set goes; one of the configuration file of the same name counts again."""
+        del self.of_command[name]
+        if b"*" in name and name not in self.of_file:
+            self.patterns.remove(name)
+            self.pattern_bytes -= len(name)
 
     def policy_for(self, function: bytes) -> Policy | None:
         """The policy that a function of this name has."""

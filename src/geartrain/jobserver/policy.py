@@ -231,7 +231,7 @@ def _share(given: dict[str, str], key: str, default: float) -> float:
     if value is None:
         return default
     digits = value.replace(".", "0", 1)
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 10) or not 0 <= float(value) <= 1:
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10) or value == "." or not 0 <= float(value) <= 1:
         raise _wrong(given, key, "write a number, 0 to 1")
     return float(value)
 
@@ -252,6 +252,8 @@ def _reasons(given: dict[str, str]) -> int:
         if reason not in allowed:
             raise _wrong(given, "retry_on", f"write one or more of {', '.join(allowed)}, with commas between")
         bits |= 1 << allowed.index(reason)
+    if value is not None:
+        given["retry_on"] = ",".join([reason for reason in allowed if bits & 1 << allowed.index(reason)])
     return bits
 
 

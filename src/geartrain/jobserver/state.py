@@ -32,6 +32,7 @@ from geartrain.jobserver.model import (
 )
 from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.policies import Policies
+from geartrain.jobserver.policy import Policy
 from geartrain.jobserver.results import Results
 from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.settings import Settings
@@ -152,11 +153,16 @@ class State:
             self.functions[name] = function
             function.place = self.function_roll.enter(function)
             self.memory += function_cost(name)
-            function.policy = self.policies.policy_for(name)
+            function.policy = self.policy_for(name)
             if function.policy is not None:
                 fit_gate(function, self.now)
             self.note_idle(function)
         return function
+
+    def policy_for(self, function: bytes) -> Policy | None:
+        """The policy that a function of this name should have; patterns take their time."""
+        self.cost += self.policies.pattern_bytes // 2
+        return self.policies.policy_for(function)
 
     def note_idle(self, function: Function) -> None:
         """A function may have become idle: then it is forgotten some time from now."""

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 MAX_WORDS: Final = 5
 _AT_ONCE: Final = 200  # jobs in one slice
+_COST: Final = 80  # of a command, and of each few words more
 
 
 def answer(state: State, peer: Peer, line: bytes) -> None:
     """Answer one text line; a long listing is made as the peer reads it."""
     words = line.partition(b"\0")[0].split(b" ")
+    state.cost += _COST * (1 + len(words) // 4)
     command = words[0].lower()
     arguments = [word for word in words[1:] if word]
     extension = state.commands.get(command)

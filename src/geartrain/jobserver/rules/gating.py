@@ -307,7 +307,7 @@ class Refitting(Chore):
         if self.slots:
             return False
         gate.moving = False
-        policy = None if function.forgotten else state.policies.policy_for(function.name)
+        policy = None if function.forgotten else state.policy_for(function.name)
         if policy is not function.policy:  # a pattern has changed meanwhile
             function.policy = policy
             refit(state, function)

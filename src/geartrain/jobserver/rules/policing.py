@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.chores import Chore
+from geartrain.jobserver.chores import REQUEST_COST, Chore
 from geartrain.jobserver.gates import may_count_anew
 from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_of
 from geartrain.jobserver.model import REMEMBERED, Gate
@@ -54,12 +54,13 @@ def set_policy(state: State, peer: Peer, name: bytes, words: list[str]) -> None:
     if name not in policies.of_command:
         if len(policies.of_command) >= MAX_POLICIES:
             raise ValueError(f"there are {MAX_POLICIES} policies, and there may be no more")
-        if b"*" in name and sum(b"*" in one for one in policies.of_command) >= MAX_PATTERNS:
+        if b"*" in name and len(policies.patterns) >= MAX_PATTERNS:
             raise ValueError(f"there are {MAX_PATTERNS} patterns, and there may be no more")
     _check_moving(state, name)
     if not keep(state, Record(POLICY_KIND, name, policy.text.encode("utf-8", "surrogateescape"))):
         raise ValueError("it can't be kept: the memory is full, or the store takes nothing at the moment")
-    policies.of_command[name] = policy
+    policies.set(name, policy)
+    state.cost += 200
     state.event("policy_set", peer, {"name": as_text(name), "policy": policy.text})
     _apply(state, name)
 
@@ -69,7 +70,7 @@ def unset_policy(state: State, peer: Peer, name: bytes) -> bool:
     if name not in state.policies.of_command:
         return False
     _check_moving(state, name)
-    del state.policies.of_command[name]
+    state.policies.unset(name)
     forget(state, POLICY_KIND, name)
     state.event("policy_unset", peer, {"name": as_text(name)})
     _apply(state, name)
@@ -88,14 +89,17 @@ def _check_moving(state: State, name: bytes) -> None:
 def _apply(state: State, name: bytes) -> None:
     function = state.functions.get(name)
     if b"*" in name:
-        begin(state, Applying(state))
+        if state.policies.applying:
+            state.policies.again = True
+        else:
+            begin(state, Applying(state))
     elif function is not None:
         fit(state, function)
 
 
 def fit(state: State, function: Function) -> None:
     """Give a function the policy that it should have, and what follows from that."""
-    policy = state.policies.policy_for(function.name)
+    policy = state.policy_for(function.name)
     if policy is not function.policy:
         function.policy = policy
         refit(state, function)
@@ -110,17 +114,30 @@ class Applying(Chore):
         self.state: State = state
         self.at: i64 = 0
         self.until: i64 = state.function_roll.last_place
+        state.policies.applying = True
 
     def step(self) -> bool:
         state = self.state
+        policies = state.policies
         functions = state.function_roll.page(self.at, self.until, _AT_ONCE)
+        before: i64 = state.cost
         for function in functions:
+            if state.cost - before >= REQUEST_COST:
+                break
             gate = function.gate
             if gate is None or not gate.moving:
                 fit(state, function)
             state.cost += 20
             self.at = function.place
-        return not functions
+        if functions:
+            return False
+        if policies.again:
+            policies.again = False
+            self.at = 0
+            self.until = state.function_roll.last_place
+            return False
+        policies.applying = False
+        return True
 
 
 def pause(state: State, function: Function, who: bytes, since: float) -> None:
@@ -176,7 +193,7 @@ def restore(state: State, record: Record) -> None:
             state.event("policy_unreadable", None, {"name": as_text(record.key), "reason": str(error)})
             return
         if policy is not None:
-            state.policies.of_command[record.key] = policy
+            state.policies.set(record.key, policy)
             _apply(state, record.key)
     elif record.kind == PAUSE_KIND and len(value) >= _PAUSE.size:
         pause(state, state.create_function(record.key), value[_PAUSE.size :], _PAUSE.unpack_from(value)[0])

@@ -51,6 +51,7 @@ def _lines(state: State, asked: list[bytes]) -> Iterator[bytes]:
     """``name, source, key=value ...``: all policies, or the one that a function has."""
     policies = state.policies
     if asked:
+        state.cost += policies.pattern_bytes // 2
         name = policies.name_for(asked[0])
         names = [] if name is None else [name]
     else:
