@@ -187,7 +187,7 @@ def _check_results(server: JobServer, jobs: list[Job]) -> None:
     assert server.waits == sum(len(waits) for waits in results.waits.values())
     assert set(results.waits) <= {job.number for job in jobs if job.state != DEAD}
     waiting = {(peer, number) for peer in server.peers for number in peer.awaited or ()}
-    assert waiting == {(reply.outbox, number) for number, waits in results.waits.items() for reply in waits}
+    assert waiting == {(outbox, number) for number, waits in results.waits.items() for outbox in waits}
 
 
 def _check_letters(server: JobServer, jobs: list[Job]) -> None:

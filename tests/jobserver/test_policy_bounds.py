@@ -151,3 +151,106 @@ def test_one_reason_is_kept_once(desk: Desk) -> None:
     desk.text("admin", f"policy set f attempts=2 retry_on={','.join(['lost', 'fail'] * 50)}")
     assert desk.text("admin", "policy show f") == "f\tcommand\tattempts=2 retry_on=fail,lost\n.\n"
     assert "jitter=.:+write+a+number" in desk.text("admin", "policy set f jitter=.")
+
+
+def test_many_who_wait_for_results_leave_without_a_trace(desk: Desk) -> None:
+    handles = [desk.submit(b"f") for _ in range(300)]
+    for name in ("one", "two"):
+        desk.write(name, b"".join(b"result %b wait\n" % handle for handle in handles))
+        desk.wait(0.01)
+    assert desk.server.waits == 600
+    desk.leave("one")
+    desk.wait(0.01)
+    assert desk.server.waits == 300
+    desk.works("w", b"f")
+    for handle in handles:
+        assert desk.grab("w") == handle
+        desk.send("w", "WORK_COMPLETE", handle, b"r")
+    assert desk.got[desk.peer("two")] == b"OK completed 1\nr" * 300
+
+
+def test_who_waits_for_results_and_reads_none_is_let_go() -> None:
+    desk = Desk(max_unsent=10_000)
+    handles = [desk.submit(b"f") for _ in range(5)]
+    desk.write("one", b"".join(b"result %b wait\n" % handle for handle in reversed(handles)))
+    desk.works("w", b"f")
+    for handle in handles[:4]:  # the first in its line is not there, so that nothing can be written
+        assert desk.grab("w") == handle
+        desk.send("w", "WORK_COMPLETE", handle, b"r" * 8000)
+    assert desk.peer("one").overflown
+
+
+def test_while_the_store_is_down_nothing_piles_up_for_it(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=2 delay=0 dead_count=3 results=1m")
+    desk.works("w", b"f", verdicts=True)
+    stored = desk.submit(b"g")
+    desk.server.store.trouble = "it is down"
+    changes = desk.server.changes
+    for number in range(50):
+        desk.send("client", "SUBMIT_JOB", b"f", b"u%d" % number, b"w")
+        assert desk.grab("w")
+        handle = desk.take("client")[0][1]
+        assert isinstance(handle, bytes)
+        if number % 2:
+            desk.send("w", "WORK_COMPLETE", handle, b"r")
+        else:
+            desk.send("w", "WORK_FAIL", handle)
+            assert desk.grab("w") == handle
+            desk.send("w", "WORK_FAIL", handle)
+        desk.take("client")
+        desk.take("w")
+    desk.wait(100)
+    assert len(desk.server.dead.all) == 3
+    assert len(changes.records) + len(changes.new) + len(changes.changed) + len(changes.removed) <= 5
+    for _ in range(50):
+        desk.text("admin", f"priority {stored.decode()} high")
+        desk.text("admin", f"priority {stored.decode()} low")
+    assert len(changes.changed) <= 1
+    desk.server.back()
+    desk.restart()
+
+
+def test_texts_of_failures_stay_within_the_memory() -> None:
+    desk = Desk(max_memory=200_000)
+    desk.text("admin", "policy set f attempts=1")
+    desk.works("w", b"f")
+    for _ in range(100):
+        desk.submit(b"f")
+    for _ in range(100):
+        handle = desk.grab("w")
+        assert handle
+        desk.send("w", "WORK_EXCEPTION", handle, b"t" * 60_000)
+    assert desk.server.memory <= 210_000
+    assert desk.server.dead.all
+
+
+def test_a_large_result_is_held_once_however_many_get_it_and_takes_the_place_of_few(desk: Desk) -> None:
+    desk.server.settings.max_results = 3_000_000
+    desk.text("admin", "policy set f results=1h result_size=10MiB")
+    desk.works("w", b"f")
+    desk.submit(b"f", b"u")
+    desk.send("w", "WORK_COMPLETE", desk.grab("w") or b"", b"r" * 100_000)
+    for name in ("a", "b"):
+        desk.server.receive(desk.peer(name), struct.pack(">4sII", b"\0REQ", 7, 4) + b"f\0u\0")
+    assert desk.peer("a").pieces[-1] is desk.peer("b").pieces[-1]
+    desk.settle()
+    for number in range(1200):
+        desk.submit(b"f", b"%d" % number)
+        desk.send("w", "WORK_COMPLETE", desk.grab("w") or b"", b"r" * 1000)
+    desk.submit(b"f", b"large")
+    desk.send("w", "WORK_COMPLETE", desk.grab("w") or b"", b"r" * 2_990_000)
+    assert desk.server.functions[b"f"].counters.results_too_large == 1
+
+
+def test_a_refresh_keeps_to_the_limit_of_the_queue(desk: Desk) -> None:
+    desk.text("admin", "policy set f results=1s stale=1h queue=1")
+    desk.works("w", b"f")
+    for unique in (b"a", b"b"):
+        handle = desk.submit(b"f", unique)
+        assert desk.grab("w") == handle
+        desk.send("w", "WORK_COMPLETE", handle, b"r")
+    desk.wait(2)
+    for unique in (b"a", b"b"):
+        desk.send("client", "SUBMIT_JOB", b"f", unique, b"")
+        assert desk.take("client")[1][0] == "WORK_COMPLETE"
+    assert desk.server.functions[b"f"].total == 1

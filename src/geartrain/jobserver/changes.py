@@ -12,6 +12,7 @@ assigned, and the JOB_ASSIGN is a deferred reply meanwhile.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
@@ -55,7 +56,7 @@ class Changes:
 
     def __init__(self) -> None:
         self.new: list[Job] = []
-        self.changed: list[Change] = []
+        self.changed: dict[int, Change] = {}  # by number: the last one counts
         self.removed: list[int] = []
         self.records: dict[tuple[str, bytes], Record] = {}  # by kind and key: the last one counts
         self.with_job: dict[int, Record] = {}  # records that are committed together with the new job of this number
@@ -94,7 +95,7 @@ class Changes:
         if job.stored == WAITING:
             self.moved[job.number] = position
         else:
-            self.changed.append(Change(job.number, position, job.due, job.priority, job.attempts))
+            self.changed[job.number] = Change(job.number, position, job.due, job.priority, job.attempts)
 
     def take(self, next_number: i64) -> Batch:
         """What has gathered, as the next batch; the one before it has come to its end."""
@@ -118,14 +119,15 @@ class Changes:
             if self.with_job:
                 self._take_along(job, batch)
         if self.records:
-            records = list(self.records.values())[:MAX_BATCH]
+            records = list(islice(self.records.values(), MAX_BATCH))
             for record in records:
                 del self.records[record.kind, record.key]
             batch.records += records
         # What is kept of a job is in the store before the job has gone there, or has had its last attempt.
         most = 0 if self.records else 5 * MAX_BATCH
-        batch.changed = self.changed[:most]
-        self.changed = self.changed[most:]
+        batch.changed = list(islice(self.changed.values(), most))
+        for change in batch.changed:
+            del self.changed[change.number]
         removed = self.removed[:most]
         self.removed = self.removed[most:]
         if self.revived:
@@ -196,7 +198,7 @@ class Changes:
 
     def put_back(self, batch: Batch) -> None:
         """A batch was refused: what it would have done beside adding jobs comes before what has gathered since."""
-        self.changed = batch.changed + self.changed
+        self.changed = {change.number: change for change in batch.changed} | self.changed
         self.removed = batch.removed + self.removed
         if batch.records:
             records = {(record.kind, record.key): record for record in batch.records}
@@ -206,6 +208,7 @@ class Changes:
     def remove(self, number: int) -> None:
         """The store is not to have this job, whatever came before."""
         self.revived.discard(number)
+        self.changed.pop(number, None)
         self.removed.append(number)
         self._let_go(number)
 

@@ -81,6 +81,7 @@ class Record:
         self.key = key
         self.value = value
         self.expires = expires
+        self.in_memory = False  # the store is not to have it
 
     def __repr__(self) -> str:
         size = "removed" if self.value is None else f"{len(self.value)} bytes"

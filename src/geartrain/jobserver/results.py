@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.native import i64
 
 if TYPE_CHECKING:
-    from geartrain.jobserver.outbox import DeferredReply
+    from geartrain.jobserver.outbox import DeferredReply, Outbox
     from geartrain.jobserver.records import Record
 
 RESULT_KIND: Final = "result"
@@ -56,11 +56,19 @@ class Result:
         self.fresh_until: float = fresh_until if fresh_until > 0 else 0.0  # which is not so of what is no number
         self.key: bytes = value[_HEAD.size : _HEAD.size + length]
         self.data_at: int = _HEAD.size + length
+        self.shared: bytes = b""  # the data as one piece for all that get it, once somebody has
 
     @property
     def data(self) -> bytes:
         """The result, or the text with which the job failed."""
-        return (self.record.value or b"")[self.data_at :]
+        if not self.shared:
+            self.shared = (self.record.value or b"")[self.data_at :]
+        return self.shared
+
+    @property
+    def size(self) -> int:
+        """How many bytes the result has."""
+        return max(len(self.record.value or b"") - self.data_at, 0)
 
     @property
     def cost(self) -> int:
@@ -76,7 +84,7 @@ class Results:
         self.by_number: OrderedDict[int, Result] = OrderedDict()
         self.by_key: dict[bytes, Result] = {}
         self.size: i64 = 0
-        self.waits: dict[int, list[DeferredReply]] = {}  # by the job's number
+        self.waits: dict[int, dict[Outbox, DeferredReply]] = {}  # by the job's number and who waits
 
     def put(self, result: Result) -> None:
         """A result is kept; it is the one of its key from now on."""

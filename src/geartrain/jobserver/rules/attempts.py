@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver import results
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
+from geartrain.jobserver.kept import RECORD_COST
 from geartrain.jobserver.letters import ATTEMPTS_KIND, MAX_LINES, Attempt, number_key, pack_attempt, unpack_attempts
 from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, UNSTORED, Job
 from geartrain.jobserver.policy import EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
@@ -171,6 +172,9 @@ def _remember(state: State, job: Job, worker: Peer | None, reason: i64, text: by
     if job.attempts > MAX_LINES:
         value = b"".join([pack_attempt(one) for one in unpack_attempts(value)[1 - MAX_LINES :]])
     record = Record(ATTEMPTS_KIND, key, value + line)
+    state.cost += 50 + len(value) // 16
+    if not state.has_room(2 * RECORD_COST + len(line)):
+        return
     job.marks = u8(job.marks | REMEMBERED)
     if job.stored == UNSTORED:
         put_in_memory(state, record)

@@ -18,7 +18,7 @@ from geartrain.jobserver.letters import (
 from geartrain.jobserver.model import DEAD, DELAYED, EXPIRING, UNSTORED, Job
 from geartrain.jobserver.policy import REASONS
 from geartrain.jobserver.records import Record
-from geartrain.jobserver.rules.keeping import forget, put
+from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.jobserver.rules.outcome import PURGED, finish, forget_key, let_clients_go, stop_expiring
 from geartrain.jobserver.rules.queueing import begin_expiring, enqueue, leave_queue, note_key
 from geartrain.native import i64
@@ -39,6 +39,10 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
     """
     function = job.function
     counters = function.counters
+    fields: dict[str, object] = {}
+    state.cost += 100
+    if not state.has_room(2 * len(text)):
+        text = b""
     counters.failed += 1
     counters.buried += 1
     if job.marks & EXPIRING:
@@ -51,16 +55,22 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
     job.background = True
     key = number_key(job.number)
     record = Record(DEAD_KIND, key, pack_letter(int(reason), state.wall, text))
-    if state.durable and job.stored == UNSTORED:
+    if state.durable and job.stored == UNSTORED and state.store.trouble:
+        fields = {"handle": state.shown_handle(job), "reason": state.store.trouble}
+        state.event("dead_letter_unstored", None, fields)
+    elif state.durable and job.stored == UNSTORED:
         state.changes.add_after_all(job)
         history = state.records.get(ATTEMPTS_KIND, key)
         if history is not None:
             put(state, history)
     elif job.stored != UNSTORED:
         state.changes.move_behind(job, state.next_number)  # with its attempts
-    put(state, record)
+    if job.stored == UNSTORED:
+        put_in_memory(state, record)
+    else:
+        put(state, record)
     _hold(state, job, record, policy.dead)
-    fields: dict[str, object] = {
+    fields = {
         "handle": state.shown_handle(job),
         "function": as_text(function.shown),
         "reason": REASONS[int(reason)],
@@ -68,7 +78,7 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
     }
     state.event("job_dead", None, fields)
     left = _AT_ONCE
-    while state.dead.count(function) > policy.dead_count and left > 0:
+    while left > 0 and state.dead.count(function) > (policy.dead_count if state.has_room(0) else 1):
         oldest = state.dead.oldest(function)
         assert oldest is not None
         if left == _AT_ONCE:

@@ -41,8 +41,6 @@ def retire(state: State, peer: Peer) -> None:
     if peer.revoked is not None:
         state.memory -= REVOKED_COST * len(peer.revoked)
         peer.revoked = None
-    if peer.awaited is not None:
-        forget_waits(state, peer)
     begin(state, Departure(state, peer))
 
 
@@ -58,7 +56,7 @@ class Departure(Chore):
     def step(self) -> bool:
         state = self.state
         peer = self.peer
-        left = _AT_ONCE
+        left = forget_waits(state, peer, _AT_ONCE)
         subscriber = peer.subscriptions
         while subscriber is not None and left > 0:
             job = subscriber.job

@@ -8,7 +8,7 @@ from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.gates import free_places, key_of, slot_of
 from geartrain.jobserver.letters import ATTEMPTS_KIND, number_key, unpack_attempts
 from geartrain.jobserver.links import find_ability
-from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, RUNNING
+from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, ENDED, RUNNING
 from geartrain.jobserver.policy import reason_name
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
@@ -39,6 +39,8 @@ def attempts_text(state: State, job: Job) -> str:
     policy = job.function.policy
     of = f" of {policy.attempts}" if policy is not None and policy.attempts > 0 else ""
     record = state.records.get(ATTEMPTS_KIND, number_key(job.number))
+    if record is not None:
+        state.cost += len(record.value or b"") // 16
     before = unpack_attempts(record.value)[-1:] if record is not None and record.value is not None else []
     after = f" after: {reason_name(before[0].reason)}" if before else ""
     return f" (attempt {job.attempts + 1}{of}{after})"
@@ -123,6 +125,10 @@ class Explanation(Chore):
         state, job = self.state, self.job
         if self.peer.gone or self.peer.closing:
             return True
+        if job.state == ENDED:  # while the workers were looked at
+            self.tell("ended")
+            return True
+        state.cost += 50
         reason = reason_at_once(state, job)
         if reason:
             self.tell(reason)

@@ -91,7 +91,7 @@ def _result_rows(state: State, result: Result) -> Iterator[bytes]:
     yield b"handle\t%b\n" % state.handles.make(result.number)
     yield b"state\tended\n"
     yield b"outcome\t%b\n" % WORDS[result.outcome]
-    yield b"result_size\t%d\n" % len(result.data)
+    yield b"result_size\t%d\n" % result.size
     yield b"kept_until\t%.3f\n" % result.record.expires
 
 
@@ -299,10 +299,18 @@ def _asked(peer: Peer, words: list[bytes], allowed: tuple[bytes, ...]) -> Asked 
     return asked
 
 
+def _numbers(state: State, asked: Asked) -> list[int]:
+    """The numbers of the letters that may be meant, the longest dead first."""
+    function = state.functions.get(asked.function)
+    numbers = list(state.dead.all) if function is None else list(state.dead.of_function.get(function, ()))
+    state.cost += len(numbers) // 4
+    return numbers
+
+
 def _letter_lines(state: State, asked: Asked) -> Iterator[bytes]:
     """``handle, function, unique, died, reason, attempts, size, text``, the longest dead first."""
     left = asked.count
-    for number in list(state.dead.all):
+    for number in _numbers(state, asked):
         letter = state.dead.all.get(number)
         state.cost += 1
         if letter is None or not asked.means(letter):
@@ -356,7 +364,7 @@ def _one_letter(state: State, peer: Peer, again: bool, handles: list[bytes]) -> 
         if letter is None:
             return
         numbers[int(letter.job.number)] = None
-    begin(state, LetterWork(state, peer, again, list(numbers)[::-1]))
+    begin(state, LetterWork(state, peer, again, list(numbers)[::-1], Asked()))
 
 
 def _treat(state: State, peer: Peer, letter: DeadLetter, again: bool) -> None:
@@ -371,14 +379,13 @@ def _treat(state: State, peer: Peer, letter: DeadLetter, again: bool) -> None:
 
 
 def _all_letters(state: State, peer: Peer, again: bool, asked: Asked) -> None:
-    numbers = [number for number, letter in state.dead.all.items() if asked.means(letter)]
-    state.cost += len(state.dead.all)
     if asked.interval == 0:
-        numbers.reverse()
-        begin(state, LetterWork(state, peer, again, numbers))
+        begin(state, LetterWork(state, peer, again, _numbers(state, asked)[::-1], asked))
     elif len(state.dead.paced) >= MAX_PACED:
         refuse(peer, b"NO_ROOM", f"{MAX_PACED} such commands are under way already")
     else:
+        numbers = [number for number in _numbers(state, asked) if asked.means(state.dead.all[number])]
+        state.cost += 2 * len(state.dead.all)
         state.dead.paced.append(Paced(numbers, asked.interval, state.now))
         peer.send(b"OK %d\n" % len(numbers))
 
@@ -387,12 +394,13 @@ def _all_letters(state: State, peer: Peer, again: bool, asked: Asked) -> None:
 class LetterWork(Chore):
     """Tries again or purges many dead letters, some at a time."""
 
-    def __init__(self, state: State, peer: Peer, again: bool, numbers: list[int]) -> None:
+    def __init__(self, state: State, peer: Peer, again: bool, numbers: list[int], asked: Asked) -> None:
         super().__init__(peer)
         self.state: State = state
         self.peer: Peer = peer
         self.again: bool = again
         self.numbers: list[int] = numbers  # the last one first
+        self.asked: Asked = asked
         self.count: int = 0
 
     def step(self) -> bool:
@@ -400,7 +408,7 @@ class LetterWork(Chore):
         left = _AT_ONCE
         while self.numbers and left > 0:
             letter = state.dead.all.get(self.numbers.pop())
-            if letter is not None:
+            if letter is not None and self.asked.means(letter):
                 _treat(state, self.peer, letter, self.again)
                 self.count += 1
             state.cost += 20

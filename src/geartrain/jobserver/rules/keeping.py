@@ -38,6 +38,7 @@ def keep(state: State, record: Record, number: int = 0) -> bool:
 def put(state: State, record: Record, number: int = 0) -> None:
     """As ``keep``, whether there is room or not: what must not be lost, and is bounded by whoever keeps it."""
     state.memory += state.records.put(record)
+    record.in_memory = False
     if state.durable:
         job = state.jobs.get(number) if number > 0 else None
         if job is not None and job.stored == WAITING:
@@ -47,13 +48,19 @@ def put(state: State, record: Record, number: int = 0) -> None:
 
 
 def put_in_memory(state: State, record: Record) -> None:
-    """Hold a record that the store is not to have: it is about a job that is not there either."""
+    """Hold a record that the store is not to have: it is about a job that is not there either, or comes too fast."""
+    record.in_memory = True
     state.memory += state.records.put(record)
 
 
 def forget(state: State, kind: str, key: bytes) -> None:
     """Keep a record no longer, if there is one."""
-    if state.records.get(kind, key) is not None:
+    record = state.records.get(kind, key)
+    if record is None:
+        return
+    if record.in_memory:
+        put_in_memory(state, Record(kind, key, None))
+    else:
         put(state, Record(kind, key, None))
 
 

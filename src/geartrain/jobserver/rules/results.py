@@ -16,7 +16,7 @@ from geartrain.jobserver.results import (
     cache_key,
     pack_result,
 )
-from geartrain.jobserver.rules.keeping import forget, put
+from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.native import i64
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from geartrain.jobserver.policy import Policy
     from geartrain.jobserver.state import State
 
+_AT_ONCE: Final = 1000  # results that make room for one
+_BACKLOG: Final = 50_000  # records that wait for the store, beyond which results are held in memory alone
 MAX_WAITS: Final = 10_000  # peers that may wait for one result
 
 
@@ -41,14 +43,24 @@ def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: byte
         counters.results_too_large += 1
         return
     results = state.results
+    state.cost += 50
+    left = _AT_ONCE
     while results.size + cost > limit:
+        if left == 0:  # a large one is not worth so many small ones
+            counters.results_too_large += 1
+            return
+        left -= 1
+        state.cost += 20
         for number in results.by_number:
             forget_result(state, number)
             break
     fresh_until = state.wall + policy.results
     value = pack_result(outcome, fresh_until, key, data)
     record = Record(RESULT_KIND, number_key(job.number), value, fresh_until + policy.stale)
-    put(state, record)
+    if state.store.trouble or len(state.changes.records) >= _BACKLOG:
+        put_in_memory(state, record)  # for the store will not have it before it is old
+    else:
+        put(state, record)
     results.put(Result(int(job.number), record))
     counters.results_kept += 1
 
@@ -71,7 +83,7 @@ def find_result(state: State, function: Function, unique: bytes, workload: bytes
     if result is None or result.outcome != COMPLETED or state.wall >= result.fresh_until + policy.stale:
         return None
     function.counters.result_hits += 1
-    function.counters.result_bytes += len(result.data)
+    function.counters.result_bytes += result.size
     return result
 
 
@@ -85,14 +97,14 @@ def wait_for_result(state: State, peer: Peer, number: int, otherwise: bytes) -> 
     """
     waits = state.results.waits.get(number)
     if waits is None:
-        waits = []
+        waits = {}
         state.results.waits[number] = waits
     if len(waits) >= MAX_WAITS or not state.has_room(WAIT_COST) or number in (peer.awaited or ()):
         if not waits:
             del state.results.waits[number]
         return False
     peer.send(otherwise)
-    waits.append(peer.defer())
+    waits[peer] = peer.defer()
     state.memory += WAIT_COST
     state.waits += 1
     if peer.awaited is None:
@@ -106,38 +118,39 @@ def tell_result(state: State, job: Job, outcome: int, data: bytes) -> None:
     waits = state.results.waits.pop(int(job.number), None)
     if waits is None:
         return
-    answer = result_answer(outcome, data)
-    for reply in waits:
+    answer = result_head(outcome, len(data)) + data
+    state.cost += 4 * len(waits)
+    for outbox, reply in waits.items():
         state.memory -= WAIT_COST
         state.waits -= 1
-        outbox = reply.outbox
         awaited = outbox.awaited
         if awaited is not None:
             awaited.pop(int(job.number), None)
-        outbox.replace(reply.index, answer)
+        if outbox.unsent > state.max_unsent and not outbox.gone:
+            outbox.overflow()
+        else:
+            outbox.replace(reply.index, answer)
         reply.open = True
         outbox.touch()
 
 
-def forget_waits(state: State, peer: Peer) -> None:
-    """A peer is gone, and waits for nothing any more."""
+def forget_waits(state: State, peer: Peer, left: int) -> int:
+    """A peer that is gone waits for so many results less; how many are left of these."""
     awaited = peer.awaited
-    peer.awaited = None
-    if awaited is None:
-        return
-    for number in awaited:
-        waits = state.results.waits.get(number)
-        if waits is None:
-            continue
-        left = [reply for reply in waits if reply.outbox is not peer]
-        state.memory -= WAIT_COST * (len(waits) - len(left))
-        state.waits -= len(waits) - len(left)
-        if left:
-            state.results.waits[number] = left
-        else:
+    while awaited and left > 0:
+        number, _ = awaited.popitem()
+        waits = state.results.waits[number]
+        reply = waits.pop(peer)
+        reply.open = True  # what stands behind it may still be written
+        if not waits:
             del state.results.waits[number]
+        state.memory -= WAIT_COST
+        state.waits -= 1
+        state.cost += 5
+        left -= 1
+    return left
 
 
-def result_answer(outcome: int, data: bytes) -> bytes:
-    """The answer to the text command ``result``."""
-    return b"OK %b %d\n%b" % (WORDS[outcome], len(data), data)
+def result_head(outcome: int, size: int) -> bytes:
+    """The first line of the answer to the text command ``result``; the result follows."""
+    return b"OK %b %d\n" % (WORDS[outcome], size)

@@ -224,6 +224,12 @@ def _answer(state: State, peer: Peer, result: Result, background: bool) -> None:
 def _refresh(state: State, function: Function, unique: bytes, workload: bytes, key: bytes) -> None:
     """Run a job once more whose result is stale; nobody waits for it, and the store has nothing of it."""
     cost: i64 = job_cost(len(workload), len(unique), 0, False)
+    limit: i64 = function.limit(NORMAL)
+    policy = function.policy
+    if (limit > 0 and function.total >= limit) or (
+        policy is not None and policy.queue > 0 and function.total >= policy.queue
+    ):
+        return
     if not state.has_room(cost) or state.draining:
         return
     job = Job(state.next_number, function, unique, workload, NORMAL, True, state.wall)
