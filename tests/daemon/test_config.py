@@ -188,3 +188,19 @@ def test_the_time_zone_is_the_machines_unless_tz_says_another(monkeypatch: pytes
     assert str(time_zone()) == str(machines)
     with pytest.raises(ConfigError, match="--time-zone is 'Nowhere/Town', which is no time zone known here"):
         time_zone("Nowhere/Town")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[policies.f]\nattempts = true", "f: attempts = true: write a text or a number"),
+        ('[policies.""]\nattempts = 3', "'' can't be a name"),
+        ('[policies."a\\u0000b"]\nattempts = 3', "can't be a name"),
+        ('[policies.f]\nkey_rate = "1/s"\nkey_separator = " "', "write 1 to 8 characters that are no blanks"),
+        ('[schedules.""]\nevery = "1h"', "'' can't be a name"),
+        ("[schedules.f]\nevery = true", "f: every = true: write a text or a number"),
+    ],
+)
+def test_a_table_that_can_not_be_meant_so(file: Path, table: str, said: str) -> None:
+    file.write_text(table)
+    assert said in problem_of({"config": str(file)})

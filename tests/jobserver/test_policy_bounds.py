@@ -254,3 +254,18 @@ def test_a_refresh_keeps_to_the_limit_of_the_queue(desk: Desk) -> None:
         desk.send("client", "SUBMIT_JOB", b"f", unique, b"")
         assert desk.take("client")[1][0] == "WORK_COMPLETE"
     assert desk.server.functions[b"f"].total == 1
+
+
+def test_a_separator_of_any_bytes_is_told_and_kept(desk: Desk) -> None:
+    desk.server.take_events()
+    desk.write("admin", b"policy set f key_concurrency=1 key_separator=\xff\n")
+    desk.commit()
+    assert desk.got[desk.peer("admin")] == b"OK\r\n"
+    for _, _, fields in desk.server.take_events():
+        assert "".join(map(str, fields.values())).encode("utf-8", "strict")
+    desk.restart()
+    desk.write("admin", b"policy show f\n")
+    admin = desk.peer("admin")
+    assert desk.got[admin] == b"f\tcommand\tkey_concurrency=1 key_separator=\xff\n.\n"
+    desk.got[admin] = b""
+    assert desk.text("admin", "policy set f key_separator=\x1f").startswith("ERR INVALID_POLICY")

@@ -300,6 +300,18 @@ class Config(BaseSettings):
             raise ValueError("needs Linux, and a C compiler when geartrain is installed")
         return value
 
+    @field_validator("policies", "schedules", mode="before")
+    @classmethod
+    def _check_tables(cls, value: object) -> object:
+        """No name that can't be one, and no truth value, which would be read as a number."""
+        for name, keys in value.items() if isinstance(value, dict) else ():
+            if not name or not str(name).isprintable():
+                raise ValueError(f"{name!r} can't be a name: it is empty, or has characters that are not printed")
+            for key, one in keys.items() if isinstance(keys, dict) else ():
+                if isinstance(one, bool):
+                    raise ValueError(f"{name}: {key} = {str(one).lower()}: write a text or a number")
+        return value
+
     @field_validator("policies")
     @classmethod
     def _check_policies(cls, value: dict[str, dict[str, str | int | float]]) -> dict[str, dict[str, str | int | float]]:

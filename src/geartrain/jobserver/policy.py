@@ -262,7 +262,7 @@ def _separator(given: dict[str, str]) -> bytes:
     if value is None:
         return b":"
     separator = value.encode("utf-8", "surrogateescape")
-    if len(separator) > 8:
+    if len(separator) > 8 or any(byte <= 32 or byte == 127 for byte in separator):
         raise _wrong(given, "key_separator", "write 1 to 8 characters that are no blanks")
     return separator
 

@@ -57,11 +57,12 @@ def set_policy(state: State, peer: Peer, name: bytes, words: list[str]) -> None:
         if b"*" in name and len(policies.patterns) >= MAX_PATTERNS:
             raise ValueError(f"there are {MAX_PATTERNS} patterns, and there may be no more")
     _check_moving(state, name)
-    if not keep(state, Record(POLICY_KIND, name, policy.text.encode("utf-8", "surrogateescape"))):
+    text = policy.text.encode("utf-8", "surrogateescape")
+    if not keep(state, Record(POLICY_KIND, name, text)):
         raise ValueError("it can't be kept: the memory is full, or the store takes nothing at the moment")
     policies.set(name, policy)
     state.cost += 200
-    state.event("policy_set", peer, {"name": as_text(name), "policy": policy.text})
+    state.event("policy_set", peer, {"name": as_text(name), "policy": as_text(text)})
     _apply(state, name)
 
 
