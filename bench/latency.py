@@ -200,6 +200,72 @@ def durable_jobs(port: int) -> Iterator[Callable[[], None]]:
     yield lambda: peer.send(packet(SUBMIT_BG, b"f", b"", b"x" * 20) * 900_000)
 
 
+def limits_of_keys(port: int) -> Iterator[Callable[[], None]]:
+    peer, worker = Peer(port), Peer(port)
+    for start in range(0, 500_000, 2000):
+        numbers = range(start, start + 2000)
+        peer.send(b"".join(packet(SUBMIT_BG, b"f", b"%d:%d" % (n % 1000, n), b"") for n in numbers))
+        peer.count(2000)
+    worker.send(
+        packet(1, b"f") + packet(9) * 100_000
+    )  # CAN_DO, and as many GRAB_JOB as move most of them to their keys
+
+    def go() -> None:
+        _expect(peer.line(b"policy set f key_concurrency=1"), b"OK")
+        worker.count(100_000)
+        for change in (b"set f key_concurrency=100", b"set f key_concurrency=1", b"unset f"):
+            while not peer.line(b"policy " + change).startswith(b"OK"):
+                time.sleep(0.05)  # those of the change before are still on their way
+
+    yield go
+
+
+def many_letters(port: int, command: bytes) -> Iterator[Callable[[], None]]:
+    peer, worker = Peer(port), Peer(port)
+    _expect(peer.line(b"policy set f attempts=1 dead_count=1000000"), b"OK")
+    peer.fill(packet(SUBMIT_BG, b"f", b"", b"y"), 100_000)
+    worker.send(packet(1, b"f"))
+    for _ in range(100):
+        worker.send(packet(9) * 1000)
+        for _ in range(1000):
+            worker.send(packet(14, _one(worker)[12:].split(b"\0")[0]))
+    while b"dead\t100000" not in _listing(peer, b"show function f"):
+        time.sleep(0.05)
+    yield lambda: _expect(peer.line(command), b"OK")
+
+
+def letters_again(port: int) -> Iterator[Callable[[], None]]:
+    return many_letters(port, b"dead retry all")
+
+
+def letters_purged(port: int) -> Iterator[Callable[[], None]]:
+    return many_letters(port, b"dead purge all")
+
+
+def failing_jobs(port: int) -> Iterator[Callable[[], None]]:
+    client, worker = Peer(port), Peer(port)
+    _expect(client.line(b"policy set k attempts=3 delay=0"), b"OK")
+    client.fill(packet(SUBMIT_BG, b"k", b"", b"y"), 200_000)
+    worker.send(packet(1, b"k"))
+    worker.fill(packet(9), 200_000)
+    yield worker.close
+
+
+def patterns(port: int) -> Iterator[Callable[[], None]]:
+    peer = Peer(port)
+    for start in range(0, 99_000, 1000):
+        peer.send(b"".join(packet(SUBMIT_BG, b"f%d" % number, b"", b"") for number in range(start, start + 1000)))
+        peer.count(1000)
+    for number in range(500):
+        _expect(peer.line(b"policy set x%d*y*z weight=2" % number), b"OK")
+
+    def go() -> None:
+        for number in range(20):
+            _expect(peer.line(b"policy set f* key_concurrency=%d rate=%d/s" % (number + 1, number + 1)), b"OK")
+
+    yield go
+
+
 WORKS: dict[str, tuple[Work, str, float]] = {
     "drop function, 500,000 jobs wait": (drop_queued, "memory:", 2),
     "drop function, 500,000 jobs for later": (drop_later, "memory:", 2),
@@ -210,6 +276,11 @@ WORKS: dict[str, tuple[Work, str, float]] = {
     "200,000 refusals": (refusals, "memory:", 2),
     "20 peers list 20,000 functions, 40 times": (listings, "memory:", 4),
     "10 workers of 20,000 functions leave": (abilities, "memory:", 2),
+    "limits of 1,000 keys, 500,000 jobs wait": (limits_of_keys, "memory:", 4),
+    "dead retry all, 100,000 letters": (letters_again, "memory:", 2),
+    "dead purge all, 100,000 letters": (letters_purged, "memory:", 2),
+    "a worker with 200,000 jobs to retry leaves": (failing_jobs, "memory:", 3),
+    "a pattern of 99,000 functions, 20 times": (patterns, "memory:", 4),
     "900,000 durable jobs at once": (durable_jobs, "sqlite:///{dir}/jobs.sqlite", 10),
 }
 
@@ -219,6 +290,14 @@ def _one(peer: Peer) -> bytes:
     while len(data) < 12 or len(data) < 12 + int.from_bytes(data[8:12], "big"):
         data += peer.socket.recv(1 << 16)
     return data
+
+
+def _listing(peer: Peer, command: bytes) -> bytes:
+    peer.send(command + b"\n")
+    answer = b""
+    while not answer.endswith(b"\n.\n"):
+        answer += peer.socket.recv(1 << 16)
+    return answer
 
 
 def _read_on(peer: Peer) -> None:
