@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geartrain.jobserver.gates import free_places, key_of
 from geartrain.jobserver.kept import cost
-from geartrain.jobserver.letters import DEAD_COST, number_of
+from geartrain.jobserver.letters import DEAD_COST
 from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import (
     ABILITY_COST,
@@ -30,6 +30,7 @@ from geartrain.jobserver.model import (
     SUBSCRIBER_COST,
     function_cost,
 )
+from geartrain.jobserver.records import number_of
 from geartrain.jobserver.results import WAIT_COST
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ import pytest
 from databases import NewNamespace
 from place import batch, fields, job, kept, opened
 
-from geartrain.jobserver.letters import number_key
-from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob, number_key
 from geartrain.store import StoreError, Unreadable
 from geartrain.store.gearmand import names, open_queue
 from geartrain.store.import_ import Importer

@@ -16,8 +16,6 @@ from geartrain.native import i64
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Job
 
-DEAD_KIND: Final = "dead"
-ATTEMPTS_KIND: Final = "attempts"
 LONGEST_TEXT: Final = 64 * 1024  # bytes that are kept of the text with which a job ended
 LONGEST_LINE: Final = 1024  # and of that of an attempt
 MAX_LINES: Final = 100  # the last attempts of a job
@@ -27,16 +25,6 @@ _LATEST: Final = 1e12  # a Unix time beyond all that is meant
 
 _LETTER: Final = Struct(">Bd")  # reason, time of death
 _ATTEMPT: Final = Struct(">IBddHH")  # number, reason, start, end, lengths of worker and text
-
-
-def number_key(number: i64) -> bytes:
-    """The key of a record about the job of this number."""
-    return int(number).to_bytes(8, "big")
-
-
-def number_of(key: bytes) -> int:
-    """The number in the key of a record; 0 if it has none."""
-    return int.from_bytes(key, "big") if len(key) == 8 and key[0] < 0x80 else 0
 
 
 @final

@@ -10,6 +10,10 @@ from typing import Final, final
 # A job's position among all jobs: its number, then how often a job came back to the end of a queue since that number.
 POSITION_BITS: Final = 20
 LONGEST_KIND: Final = 64
+# Records about one job; their key is its number.
+DEAD_KIND: Final = "dead"
+ATTEMPTS_KIND: Final = "attempts"
+RESULT_KIND: Final = "result"
 # The most that a limit of names may allow: a packet's names must stand in its first 16 KiB, all of them.
 LONGEST_NAME: Final = 4096
 
@@ -92,6 +96,16 @@ def is_kind(kind: str) -> bool:
     """Whether a record may be of this kind."""
     letters = kind.replace("_", "0")
     return len(kind) <= LONGEST_KIND and kind == kind.lower() and letters.isascii() and letters.isalnum()
+
+
+def number_key(number: int) -> bytes:
+    """The key of a record about the job of this number."""
+    return number.to_bytes(8, "big")
+
+
+def number_of(key: bytes) -> int:
+    """The number in the key of a record; 0 if it has none."""
+    return int.from_bytes(key, "big") if len(key) == 8 and key[0] < 0x80 else 0
 
 
 @final

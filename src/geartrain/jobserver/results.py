@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from geartrain.jobserver.outbox import DeferredReply, Outbox
     from geartrain.jobserver.records import Record
 
-RESULT_KIND: Final = "result"
 RESULT_COST: Final = 600  # bytes of memory beside its data and key
 WAIT_COST: Final = 400
 LONGEST_KEY: Final = 4096  # of a workload that is its own unique

@@ -18,9 +18,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_key, number_of
-from geartrain.jobserver.records import POSITION_BITS, Batch, Record, StoredJob
-from geartrain.jobserver.results import RESULT_KIND
+from geartrain.jobserver.records import (
+    ATTEMPTS_KIND,
+    DEAD_KIND,
+    POSITION_BITS,
+    RESULT_KIND,
+    Batch,
+    Record,
+    StoredJob,
+    number_key,
+    number_of,
+)
 from geartrain.store.base import JobTooLargeError, Store, Unreadable
 from geartrain.store.record import flaw, name_flaw, record_name
 

@@ -12,10 +12,10 @@ from geartrain.jobserver import results
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import RECORD_COST
-from geartrain.jobserver.letters import ATTEMPTS_KIND, MAX_LINES, Attempt, number_key, pack_attempt, unpack_attempts
+from geartrain.jobserver.letters import MAX_LINES, Attempt, pack_attempt, unpack_attempts
 from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, UNSTORED, Job
 from geartrain.jobserver.policy import EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
-from geartrain.jobserver.records import Record
+from geartrain.jobserver.records import ATTEMPTS_KIND, Record, number_key
 from geartrain.jobserver.rules.dead_letters import bury
 from geartrain.jobserver.rules.keeping import put, put_in_memory
 from geartrain.jobserver.rules.outcome import (

@@ -7,17 +7,10 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.gates import unmark
-from geartrain.jobserver.letters import (
-    ATTEMPTS_KIND,
-    DEAD_KIND,
-    DeadLetter,
-    number_key,
-    number_of,
-    pack_letter,
-)
+from geartrain.jobserver.letters import DeadLetter, pack_letter
 from geartrain.jobserver.model import DEAD, DELAYED, EXPIRING, UNSTORED, Job
 from geartrain.jobserver.policy import REASONS
-from geartrain.jobserver.records import Record
+from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, Record, number_key, number_of
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.jobserver.rules.outcome import PURGED, finish, forget_key, let_clients_go, stop_expiring
 from geartrain.jobserver.rules.queueing import begin_expiring, enqueue, leave_queue, note_key

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.gates import free_places, key_of, slot_of
-from geartrain.jobserver.letters import ATTEMPTS_KIND, number_key, unpack_attempts
+from geartrain.jobserver.letters import unpack_attempts
 from geartrain.jobserver.links import find_ability
 from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, ENDED, RUNNING
 from geartrain.jobserver.policy import reason_name
+from geartrain.jobserver.records import ATTEMPTS_KIND, number_key
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
 from geartrain.wire.text import as_text

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.chores import Chore
-from geartrain.jobserver.letters import ATTEMPTS_KIND, Paced, number_key, unpack_attempts
+from geartrain.jobserver.letters import Paced, unpack_attempts
 from geartrain.jobserver.model import (
     BLOCKED,
     DEAD,
@@ -22,6 +22,7 @@ from geartrain.jobserver.model import (
     Job,
 )
 from geartrain.jobserver.policy import REASONS, reason_name
+from geartrain.jobserver.records import ATTEMPTS_KIND, number_key
 from geartrain.jobserver.results import WORDS
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules.answers import acknowledge, list_lines, refuse

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import cost
-from geartrain.jobserver.letters import number_of
 from geartrain.jobserver.model import WAITING
-from geartrain.jobserver.records import Record, is_kind
-from geartrain.jobserver.results import RESULT_KIND
+from geartrain.jobserver.records import RESULT_KIND, Record, is_kind, number_of
 
 if TYPE_CHECKING:
     from geartrain.jobserver.state import State

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.gates import unmark
-from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_key
 from geartrain.jobserver.links import take_job, unsubscribe
 from geartrain.jobserver.model import (
     DEAD,
@@ -22,6 +21,7 @@ from geartrain.jobserver.model import (
     UNSTORED,
     Job,
 )
+from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, number_key
 from geartrain.jobserver.results import FAILED as NOT_COMPLETED
 from geartrain.jobserver.rules.gating import note_end
 from geartrain.jobserver.rules.keeping import forget

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.chores import REQUEST_COST, Chore
 from geartrain.jobserver.gates import may_count_anew
-from geartrain.jobserver.letters import ATTEMPTS_KIND, DEAD_KIND, number_of
 from geartrain.jobserver.model import REMEMBERED, Gate
 from geartrain.jobserver.policies import MAX_PATTERNS, MAX_POLICIES
 from geartrain.jobserver.policy import read_policy
-from geartrain.jobserver.records import Record
-from geartrain.jobserver.results import RESULT_KIND, Result
+from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, RESULT_KIND, Record, number_of
+from geartrain.jobserver.results import Result
 from geartrain.jobserver.rules.dead_letters import restore_letter
 from geartrain.jobserver.rules.gating import refit
 from geartrain.jobserver.rules.keeping import forget, keep

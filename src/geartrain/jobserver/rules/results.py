@@ -4,18 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver.letters import number_key
-from geartrain.jobserver.records import Record
-from geartrain.jobserver.results import (
-    COMPLETED,
-    RESULT_COST,
-    RESULT_KIND,
-    WAIT_COST,
-    WORDS,
-    Result,
-    cache_key,
-    pack_result,
-)
+from geartrain.jobserver.records import RESULT_KIND, Record, number_key
+from geartrain.jobserver.results import COMPLETED, RESULT_COST, WAIT_COST, WORDS, Result, cache_key, pack_result
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.native import i64
 
