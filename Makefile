@@ -11,6 +11,7 @@ BENCH ?=
 JOBS ?= 6000000
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
+POLICY_CRASH ?= $(CRASH) --traffic policies
 TESTS ?= tests
 # gearmand plays the stories once: it stays the same. What runs a second time with the newest Python, and what does with the rules interpreted: all that is made of them.
 CORE := tests/wire tests/jobserver tests/client tests/worker tests/test_conversations.py
@@ -111,6 +112,7 @@ fuzz: $(VENV)/.dev ## let random histories happen to the rules for a minute; FUZ
 
 crash: $(NATIVE)/.installed services ## kill job servers and stores under load, count what was lost; CRASH="--store redis"
 	$(NATIVE)/bin/python crash/run.py $(CRASH)
+	$(NATIVE)/bin/python crash/run.py $(POLICY_CRASH)
 
 clean: ## remove what was made here, the environments included
 	rm -rf build dist $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info .coverage

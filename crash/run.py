@@ -392,19 +392,22 @@ def main() -> int:
         "--python", type=os.path.abspath, default=sys.executable, help="the interpreter whose geartrain is killed"
     )
     arguments = parser.parse_args()
+    has_policies = arguments.traffic == "policies"
+    if has_policies and (arguments.kill in ("second", "away") or "full-disk" in arguments.store):
+        parser.error("--traffic policies goes with --kill server, store or both, and not with full-disk")
     say(f"seed {arguments.seed}")
     chance = random.Random(arguments.seed)
     names = tuple(arguments.store)
     if "all" in names:
-        names = (*every, *(["full-disk"] if os.geteuid() == 0 else []))
+        names = (*every, *(["full-disk"] if os.geteuid() == 0 and not has_policies else []))
     reports: list[Report | PolicyReport] = []
-    run = campaign if arguments.traffic == "jobs" else policy_campaign
+    run = policy_campaign if has_policies else campaign
     for name in names:
         try:
             reports.append(run(arguments.python, name, arguments.kill, arguments.rounds, arguments.seconds, chance))
         except pytest.skip.Exception as lack:
             say(f"{name}: left out: {lack}")
-    rows = [(Report if arguments.traffic == "jobs" else PolicyReport).HEAD, *(report.row() for report in reports)]
+    rows = [(PolicyReport if has_policies else Report).HEAD, *(report.row() for report in reports)]
     print("| " + " | ".join(rows[0]) + " |")
     print("|" + "---|" * len(rows[0]))
     for row in rows[1:]:
