@@ -302,9 +302,9 @@ def test_those_who_go_through_all_functions_keep_none_of_them() -> None:
     server = server_with()
     peer = server.connect(Origin("127.0.0.1", 1))
     count = 100_000
-    for start in range(0, count, 1000):
+    for start in range(0, count, 200):
         server.tick(server.now, server.wall)
-        ask(server, peer, b"".join(b"create function %d\n" % number for number in range(start, start + 1000)))
+        ask(server, peer, b"".join(b"create function %d\n" % number for number in range(start, start + 200)))
     readers = [server.connect(Origin("127.0.0.1", fd)) for fd in range(2, 22)]
     gc.collect()
     tracemalloc.start()
