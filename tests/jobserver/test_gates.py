@@ -194,6 +194,17 @@ def test_a_key_is_let_through_as_its_tokens_come_while_another_of_its_jobs_runs(
     assert [desk.grab("w") for _ in range(3)] == handles
 
 
+def test_a_job_that_has_lost_its_place_to_a_better_one_starts_when_the_rate_lets_it(desk: Desk) -> None:
+    desk.text("admin", "policy set f key_rate=30/min key_burst=2")
+    desk.works("w", b"f")
+    first = desk.submit(b"f", b"a:0")
+    assert desk.grab("w") == first
+    normal = desk.submit(b"f", b"a:1")
+    high = desk.submit(b"f", b"a:2", kind="SUBMIT_JOB_HIGH_BG")
+    desk.wait(2.1)
+    assert [desk.grab("w"), desk.grab("w")] == [high, normal]
+
+
 def test_the_jobs_of_a_key_keep_their_order(desk: Desk) -> None:
     desk.text("admin", "policy set f key_concurrency=2")
     desk.works("w", b"f")

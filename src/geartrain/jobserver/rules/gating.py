@@ -60,6 +60,8 @@ def may_queue(state: State, function: Function, job: Job) -> bool:
     if has_place(gate, slot, i64(job.priority), state.now):
         count_ready(gate, slot, job)
         settle(gate, slot, state.now)
+        if slot.ready > slot.startable:  # it goes before one that had the place
+            _watch(state, function, gate, slot)
         return True
     block(gate, slot, job)
     _watch(state, function, gate, slot)
