@@ -196,6 +196,23 @@ def test_a_job_that_began_and_is_tried_again_has_all_its_time_to_begin(desk: Des
     assert desk.text("admin", "dead list") == ".\n"
 
 
+def test_a_job_that_dies_again_is_kept_as_long_as_any_other(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1 dead=1h")
+    desk.works("worker", b"f")
+    handle = desk.submit(b"f")
+    for _ in range(2):
+        assert desk.grab("worker") == handle
+        fail(desk, handle)
+        desk.wait(1800)
+        desk.text("admin", f"dead retry {handle.decode()}")
+    assert desk.grab("worker") == handle
+    fail(desk, handle)
+    desk.wait(3500)
+    assert desk.text("admin", "dead list").startswith(handle.decode())
+    desk.wait(200)
+    assert desk.text("admin", "dead list") == ".\n"
+
+
 def test_a_job_not_begun_in_time_expires(desk: Desk) -> None:
     desk.text("admin", "policy set f expires=10s")
     one = desk.submit(b"f")

@@ -113,7 +113,7 @@ class DeadLetters:
             numbers = OrderedDict()
             self.of_function[job.function] = numbers
         numbers[number] = None
-        self.deadlines.add(until, number, 0)
+        self.deadlines.add(until, number, job.assignments)
         return DEAD_COST + len(letter.text)
 
     def drop(self, job: Job) -> i64:
@@ -144,5 +144,6 @@ class DeadLetters:
             return self.all[number]
         return None
 
-    def _is_live(self, number: int, _: int) -> bool:
-        return number in self.all
+    def _is_live(self, number: int, assignment: int) -> bool:
+        letter = self.all.get(number)
+        return letter is not None and letter.job.assignments == assignment  # else it is of an earlier death
