@@ -11,6 +11,7 @@ from desk import Desk
 from conversation import PACKETS
 from geartrain.jobserver import Peer
 from geartrain.jobserver.chores import ITERATION_COST
+from geartrain.wire.primitives import COMPILED
 
 DAY = 86400.0
 
@@ -99,8 +100,9 @@ def test_a_step_costs_the_same_beside_very_many(what: str) -> None:
     assert desk.text("admin", "policy set f* attempts=3 delay=10h concurrency=1000000 key_concurrency=1") == "OK\r\n"
     desk.works("worker", b"f")
     alone = round_of_one(desk, b"f", b"first:1")
+    count = 0
     if what == "delayed jobs":
-        count, later = 1_000_000, b"%d" % (desk.wall + DAY)
+        count, later = 1_000_000 if COMPILED else 50_000, b"%d" % (desk.wall + DAY)
         packets = [packed("SUBMIT_JOB_EPOCH", b"f", b"", later, b"")] * 1000
         for _ in range(count // 1000):
             desk.write("client", b"".join(packets))
@@ -131,4 +133,4 @@ def test_a_step_costs_the_same_beside_very_many(what: str) -> None:
         desk.server.tick(desk.now, desk.wall)  # each does its share of what is due
         assert desk.server.cost < 2 * ITERATION_COST
         ticks += 1
-    assert ticks > 100
+    assert ticks > count // 10_000
