@@ -123,7 +123,10 @@ def test_a_step_costs_the_same_beside_very_many(what: str) -> None:
         assert gate is not None
         assert len(gate.keys or ()) == 100_000
         assert gate.blocked == 10_000
-    assert round_of_one(desk, b"f", b"last:1") == alone
+    beside = round_of_one(desk, b"f", b"last:1")
+    assert (
+        max(now - before for before, now in zip(alone, beside, strict=True)) <= 4
+    )  # a blocked job that is let through
     if what != "delayed jobs":
         return
     desk.wait(10 * 3600.0)
