@@ -224,11 +224,11 @@ def many_letters(port: int, command: bytes) -> Iterator[Callable[[], None]]:
     peer, worker = Peer(port), Peer(port)
     _expect(peer.line(b"policy set f attempts=1 dead_count=1000000"), b"OK")
     peer.fill(packet(SUBMIT_BG, b"f", b"", b"y"), 100_000)
-    worker.send(packet(1, b"f"))
-    for _ in range(100):
-        worker.send(packet(9) * 1000)
-        for _ in range(1000):
-            worker.send(packet(14, _one(worker)[12:].split(b"\0")[0]))
+    worker.send(packet(1, b"f") + packet(9))
+    prefix, _, first = _one(worker)[12:].split(b"\0")[0].rpartition(b":")
+    worker.send(packet(9) * 99_999)
+    worker.count(99_999)
+    worker.send(b"".join(packet(14, prefix + b":%d" % number) for number in range(int(first), int(first) + 100_000)))
     while b"dead\t100000" not in _listing(peer, b"show function f"):
         time.sleep(0.05)
     yield lambda: _expect(peer.line(command), b"OK")

@@ -412,7 +412,7 @@ class LetterWork(Chore):
             if letter is not None and self.asked.means(letter):
                 _treat(state, self.peer, letter, self.again)
                 self.count += 1
-            state.cost += 20
+            state.cost += 80
             left -= 1
         if self.numbers:
             return False
