@@ -208,7 +208,8 @@ class Changes:
     def remove(self, number: int) -> None:
         """The store is not to have this job, whatever came before."""
         self.revived.discard(number)
-        self.changed.pop(number, None)
+        if self.changed:  # most jobs end without a change
+            self.changed.pop(number, None)
         self.removed.append(number)
         self._let_go(number)
 

@@ -12,6 +12,8 @@ WARNING: Final = "WARNING"
 ERROR: Final = "ERROR"
 
 EVENTS: Final[dict[str, tuple[str, str]]] = {
+    "dead_letter_unstored": (ERROR, "the store has not taken a dead letter; it is kept in memory alone"),
+    "dead_letters_full": (WARNING, "a function has more dead letters than its policy keeps; the oldest is gone"),
     "foreign_protocol": (
         WARNING,
         "a connection began with HTTP, TLS, a proxy's header or the like; it is closed, and nothing of it was executed",
@@ -19,27 +21,28 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "function_dropped": (INFO, "`drop function`: the function and its waiting jobs are gone"),
     "function_paused": (INFO, "`pause`: none of its jobs is handed out"),
     "function_resumed": (INFO, "`resume`"),
-    "dead_letter_unstored": (ERROR, "the store has not taken a dead letter; it is kept in memory alone"),
-    "dead_letters_full": (WARNING, "a function has more dead letters than its policy keeps; the oldest is gone"),
     "job_cancelled": (INFO, "`cancel job`"),
     "job_dead": (WARNING, "a job has not succeeded, and is kept as a dead letter"),
     "job_purged": (INFO, "`dead purge`: a dead letter is kept no longer"),
     "job_retried": (INFO, "`retry` or `dead retry`: a job that was dead or delayed waits in its queue"),
     "job_stuck": (ERROR, "a job waited beside an idle worker, which has been woken: please report it, with this line"),
-    "job_timed_out": (INFO, "a job ran longer than its worker's time limit, and failed"),
-    "limits_set": (INFO, "`maxqueue`"),
+    "job_timed_out": (
+        INFO,
+        "a job ran longer than its worker's or its policy's time limit; it has failed, or is tried again",
+    ),
     "limit_in_seconds": (
         WARNING,
         "a worker set a time limit below 1000 milliseconds; it counts as one second: did it mean seconds?",
     ),
     "limit_unreadable": (WARNING, "a worker set a time limit that is no number; it has the function without one"),
+    "limits_set": (INFO, "`maxqueue`"),
     "malformed_packet": (INFO, "a packet lacks arguments; its sender got an ERROR"),
     "memory_full": (WARNING, "there is no room for what a peer sent; it got QUEUE_ERROR"),
     "packet_too_slow": (WARNING, "a half-sent packet did not come whole in time; the connection is closed"),
     "peer_aborted": (WARNING, "a peer does not read what it gets; its connection is dropped with what waited for it"),
     "policy_set": (INFO, "`policy set`: the policy of a function, or of those that a pattern means, as it is now"),
-    "policy_unset": (INFO, "`policy unset`"),
     "policy_unreadable": (ERROR, "a policy that was kept can't be read; its functions are without it"),
+    "policy_unset": (INFO, "`policy unset`"),
     "report_too_large": (WARNING, "a worker's report is above `--max-packet`; its job failed, and the worker goes on"),
     "request_refused": (WARNING, "a peer asked for what it has no right to; it got an ERROR"),
     "retries_used_up": (WARNING, "a job has lost as many workers as it may, and failed"),

@@ -184,7 +184,7 @@ def _remember(state: State, job: Job, worker: Peer | None, reason: i64, text: by
 
 @final
 class TimeLimits(Source):
-    """Fails the jobs that have used up their time; their workers' late reports are ignored (section 3.6)."""
+    """Ends the attempts that have used up their time; their workers' late reports are ignored (section 3.6)."""
 
     def __init__(self, state: State) -> None:
         super().__init__()
