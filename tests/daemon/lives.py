@@ -32,7 +32,7 @@ from geartrain.wire.packets import (
     SUBMIT_JOB_BG,
     WORK_COMPLETE,
 )
-from servers import RunningServer, free_port, running_geartrain
+from servers import RunningServer, free_port, running_geartrain, wait_until
 from services import SECRETS, PostgreSQL, Redis, Service, SqlService
 
 READS = 1 << 20  # bytes at once
@@ -79,6 +79,11 @@ def refused_start(url: str, *options: str) -> str:
 def told_by(server: RunningServer) -> str:
     """All that the job server has logged and written so far."""
     return server.log.read_text() + server.log.with_suffix(".out").read_text()
+
+
+def tells(server: RunningServer, words: str) -> None:
+    """Wait for these words in the log, which is written a moment after what it tells."""
+    wait_until(lambda: words in told_by(server), f"the log says {words!r}")
 
 
 def kill(server: RunningServer) -> None:

@@ -260,6 +260,8 @@ def test_runs_missed_while_the_server_was_down(place: FilePlace, missed: str, ma
         runs = [last / 1000 + 3600 * (number + 1) for number in range(5)][5 - made :]
         names = [f"{datetime.fromtimestamp(run, UTC):%Y-%m-%dT%H:%M:%SZ}" for run in runs]
         assert [job.arguments[2].decode() for job in jobs] == [f"schedule:tock:{name}" for name in names]
+        server.process.terminate()
+        server.process.wait(15)  # now the log is whole
         assert ("schedule_missed" in told_by(server)) == (missed != "all")
     with life(place) as server:
         assert server.jobs_of("tick") == (0, 0)

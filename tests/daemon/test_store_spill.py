@@ -8,7 +8,7 @@ import struct
 
 import pytest
 from good_pair import memory_of
-from lives import Caller, FilePlace, Place, ServicePlace, kill, life, on, told_by
+from lives import Caller, FilePlace, Place, ServicePlace, kill, life, on, tells, told_by
 
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
@@ -142,7 +142,7 @@ def test_it_can_not_be_made_sense_of(place: Place) -> None:
         assert worker.call(p.GRAB_JOB).arguments[0] == handles[0]
         assert worker.call(p.GRAB_JOB) == Packet(p.NO_JOB, ())
         assert worker.call(p.GRAB_JOB).arguments[0] == handles[2]
-        assert "workload_unreadable" in told_by(server)
+        tells(server, "workload_unreadable")
         kill(server)
     with life(place, SPILL) as server:
         assert server.jobs_of("f") == (2, 0)
