@@ -9,7 +9,7 @@ from structure import check
 
 from conversation import NAMES, PACKETS
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
-from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.jobserver.records import Batch, Record, StoredJob, restore_order
 
 WALL = 1_800_000_000.0
 
@@ -168,7 +168,7 @@ class Desk:
                 self.server.restore_record(record)
         for job in sorted(self.jobs.values(), key=lambda job: job.position):
             self.server.restore(job)
-        for record in list(self.records.values()):
-            if record.kind not in first:
-                self.server.restore_record(record)
+        others = [self.records[name] for name in sorted(self.records) if self.records[name].kind not in first]
+        for record in sorted(others, key=restore_order):
+            self.server.restore_record(record)
         self.settle()

@@ -123,6 +123,20 @@ def test_a_foreground_job_that_died_is_stored(desk: Desk) -> None:
     assert desk.text("admin", "dead list").startswith(handle.decode())
 
 
+def test_after_a_restart_dead_letters_stand_in_the_order_of_their_deaths(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1 dead=1h")
+    desk.works("w", b"f")
+    handles = [desk.submit(b"f") for _ in range(3)]
+    assert {desk.grab("w") for _ in handles} == set(handles)
+    for handle in (handles[1], handles[2], handles[0]):
+        desk.send("w", "WORK_FAIL", handle)
+        desk.wait(1)
+    before = desk.text("admin", "dead list")
+    assert [line.split("\t")[0] for line in before.splitlines()[:3]] == ["H:2", "H:3", "H:1"]
+    desk.restart()
+    assert desk.text("admin", "dead list") == before
+
+
 def test_dead_letters_go_at_their_time_and_beyond_their_number(desk: Desk) -> None:
     desk.text("admin", "policy set f attempts=1 dead=1h dead_count=2")
     desk.works("worker", b"f")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.daemon.extension import Extension, Host
 from geartrain.jobserver.changes import Read
-from geartrain.jobserver.records import Batch, StoredJob
+from geartrain.jobserver.records import Batch, StoredJob, restore_order
 from geartrain.jobserver.rules.policing import PAUSE_KIND, POLICY_KIND
 from geartrain.store.base import StoreFullError, Unreadable
 from geartrain.store.record import NUMBERS_END, name_flaw
@@ -86,9 +86,9 @@ class Keeper(Extension):
                 log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
                 progress(jobs, total)
         server.largest_record = min(server.settings.max_body, store.abilities.max_workload or LARGEST_BODY)
-        for record in store.records():
-            if record.kind not in FIRST_KINDS:
-                server.restore_record(record)
+        others = (record for record in store.records() if record.kind not in FIRST_KINDS)
+        for record in sorted(others, key=restore_order):
+            server.restore_record(record)
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})

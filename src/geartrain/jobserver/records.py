@@ -108,6 +108,14 @@ def number_of(key: bytes) -> int:
     return int.from_bytes(key, "big") if len(key) == 8 and key[0] < 0x80 else 0
 
 
+def restore_order(record: Record) -> bytes:
+    """Sorts records for ``JobServer.restore_record``: dead letters and results by their times, which begin at a byte.
+
+    For of those the oldest stand first, and make room first.
+    """
+    return (record.value or b"")[1:9] if record.kind in (DEAD_KIND, RESULT_KIND) else b""
+
+
 @final
 class Batch:
     """What one commit brings to the store: all of it or nothing.

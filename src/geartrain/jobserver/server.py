@@ -351,7 +351,10 @@ class JobServer(State):
         storage.restore(self, stored)
 
     def restore_record(self, record: Record) -> None:
-        """Take over a record that the store kept from before; policies and pauses before all jobs, others after."""
+        """Take over a record that the store kept from before.
+
+        Policies and pauses come before all jobs, others after them, in their ``restore_order``.
+        """
         restore_record(self, record)
 
     def take_batch(self) -> Batch | None:
