@@ -199,3 +199,119 @@ def test_what_is_counted_is_shown(desk: Desk) -> None:
     shown = desk.text("admin", f"show job {handle.decode()}")
     assert "state\tended\noutcome\tcompleted\nresult_size\t4\n" in shown
     assert desk.text("admin", "show function nothing").startswith("ERR UNKNOWN_FUNCTION")
+
+
+# ── what a submitter is promised ────────────────────────────────────────────────────────────────────────────────────
+
+
+def end_before_it_is_stored(desk: Desk) -> None:
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    assert desk.grab("w") == b"H:1"
+    desk.send("w", "WORK_COMPLETE", b"H:1", b"r")
+
+
+def test_a_job_that_ended_before_it_was_stored_is_acknowledged_when_its_result_is(desk: Desk) -> None:
+    end_before_it_is_stored(desk)
+    assert desk.take("client") == []
+    desk.commit()
+    assert desk.take("client") == [("JOB_CREATED", b"H:1")]
+    desk.restart(commits=False)
+    assert desk.text("admin", "result H:1") == "OK completed 1\nr"
+
+
+def test_a_job_that_ended_while_it_was_written_and_is_refused(desk: Desk) -> None:
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    batch = desk.server.take_batch()
+    assert batch is not None
+    assert desk.grab("w") == b"H:1"
+    desk.send("w", "WORK_COMPLETE", b"H:1", b"r")
+    desk.server.refused(batch, "a constraint", down=False)
+    desk.settle()
+    assert desk.take("client") == []
+    desk.commit()
+    assert desk.take("client") == [("JOB_CREATED", b"H:1")]
+    desk.restart(commits=False)
+    assert desk.text("admin", "result H:1") == "OK completed 1\nr"
+
+
+@pytest.mark.parametrize("is_under_way", [False, True])
+def test_a_result_that_is_not_stored_is_not_promised(desk: Desk, is_under_way: bool) -> None:
+    if is_under_way:
+        desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    else:
+        end_before_it_is_stored(desk)
+    batch = desk.server.take_batch()
+    assert batch is not None
+    if is_under_way:
+        assert desk.grab("w") == b"H:1"
+        desk.send("w", "WORK_COMPLETE", b"H:1", b"r")
+    desk.server.refused(batch, "it is away", down=True)
+    desk.settle()
+    refusal = ("ERROR", b"QUEUE_ERROR", b"The job could not be stored: it is away")
+    assert desk.take("client") == [refusal]
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    assert desk.take("client") == [refusal]  # for the result that would answer it is not stored either
+    desk.server.back()
+    desk.commit()
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    assert desk.take("client") == [("JOB_CREATED", b"H:1")]
+
+
+def test_a_job_that_ends_while_others_of_its_batch_are_refused(desk: Desk) -> None:
+    desk.send("client", "SUBMIT_JOB_BG", b"f", b"", b"w")
+    batch = desk.server.take_batch()
+    assert batch is not None
+    desk.send("second", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    desk.server.refused(batch, "it is away", down=True)
+    handle = desk.grab("w")
+    if handle is not None:
+        desk.send("w", "WORK_COMPLETE", handle, b"r")
+    desk.wait(1)
+    for client in ("client", "second"):
+        assert desk.take(client) == [("ERROR", b"QUEUE_ERROR", b"The job could not be stored: it is away")]
+
+
+def test_a_background_submission_is_answered_when_the_result_is_stored(desk: Desk) -> None:
+    handle = desk.submit(b"f", b"u", kind="SUBMIT_JOB")
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_COMPLETE", handle, b"r")
+    desk.send("second", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    assert desk.take("second") == []
+    batch = desk.server.take_batch()
+    assert batch is not None
+    desk.send("third", "SUBMIT_JOB_BG", b"f", b"u", b"w")
+    assert desk.take("third") == []
+    desk.store(batch)
+    desk.server.written(batch)
+    desk.settle()
+    assert desk.take("second") == desk.take("third") == [("JOB_CREATED", handle)]
+    desk.restart(commits=False)
+    assert desk.text("admin", f"result {handle.decode()}") == "OK completed 1\nr"
+
+
+def test_a_result_in_memory_alone_answers_no_background_submission(desk: Desk) -> None:
+    handle = desk.submit(b"f", b"u", kind="SUBMIT_JOB")
+    assert desk.grab("w") == handle
+    desk.send("other", "SUBMIT_JOB_BG", b"f", b"", b"w")
+    batch = desk.server.take_batch()
+    assert batch is not None
+    desk.server.refused(batch, "it is away", down=True)
+    desk.send("w", "WORK_COMPLETE", handle, b"r")
+    desk.server.back()
+    second = desk.submit(b"f", b"u", client="second")
+    assert second != handle
+    assert desk.grab("w") == second
+
+
+def test_after_a_restart_the_oldest_results_make_room_first() -> None:
+    desk = Desk(durable=True)
+    desk.text("admin", "policy set f results=1h")
+    desk.works("w", b"f")
+    handles = [desk.submit(b"f", b"%d" % n) for n in range(3)]
+    got = {desk.grab("w") for _ in handles}
+    assert got == set(handles)
+    for handle in reversed(handles):
+        desk.send("w", "WORK_COMPLETE", handle, b"r")
+        desk.wait(1)
+    desk.restart()
+    assert list(desk.server.results.by_number) == [3, 2, 1]

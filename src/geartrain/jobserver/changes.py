@@ -2,9 +2,9 @@
 
 An acknowledgement is a promise: JOB_CREATED of a background job is a *deferred reply*, and nothing behind it on that
 connection is written before it is open. The job itself is in its queue at once; if it ends before it was written, it
-is never written, and its replies open. The driver takes what has gathered as one *batch*, has the store commit it, and
-says how that went. One batch is under way at a time, so batches take effect in order, and a batch is bounded, so that
-it is soon acknowledged.
+is never written, and its replies open, or wait for its result if that is to be stored. The driver takes what has
+gathered as one *batch*, has the store commit it, and says how that went. One batch is under way at a time, so batches
+take effect in order, and a batch is bounded, so that it is soon acknowledged.
 
 A job whose workload is large does not keep it in memory once the store has it; it is read again when the job is
 assigned, and the JOB_ASSIGN is a deferred reply meanwhile.
@@ -16,7 +16,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
-from geartrain.jobserver.records import POSITION_BITS, Batch, Change, Record, StoredJob
+from geartrain.jobserver.records import (
+    POSITION_BITS,
+    RESULT_KIND,
+    Batch,
+    Change,
+    Record,
+    StoredJob,
+    number_key,
+)
 from geartrain.native import i16, i64, mypyc_attr
 
 if TYPE_CHECKING:
@@ -161,15 +169,16 @@ class Changes:
             reply.outbox.touch()
         self.promised = []
 
-    def break_promises(self, piece: bytes, *, all_of_them: bool) -> None:
-        """The batch under way was refused, and with ``all_of_them`` so is the next one: another answer is given."""
-        for reply in self.promised:
-            reply.outbox.replace(reply.index, piece)
+    def break_promises(self, line: bytes, packet: bytes, *, all_of_them: bool) -> None:
+        """The batch under way was refused, and with ``all_of_them`` so is the next one: another answer is given.
+
+        A text command gets the ``line``, a submission the ``packet``.
+        """
         if all_of_them:
-            for reply in self.promises:
-                reply.outbox.replace(reply.index, piece)
             self.promised += self.promises
             self.promises = []
+        for reply in self.promised:
+            reply.outbox.replace(reply.index, packet if reply.is_packet else line)
         self.keep_promises()
 
     def keep_with(self, number: int, record: Record) -> None:
@@ -190,11 +199,26 @@ class Changes:
             self.moved.pop(job.number, None)
             if job.number in self.revived:
                 self.remove(job.number)
-            open_replies(job)
+            self.answer_ended(job)
         elif job.stored >= STORED:
             job.stored = UNSTORED
             self.remove(job.number)
         # While it is being written, ``written`` finds it ended.
+
+    def has_result(self, number: i64) -> bool:
+        """Whether the result of this job has gathered, for the next batch or a later one."""
+        return bool(self.records) and (RESULT_KIND, number_key(number)) in self.records
+
+    def answer_ended(self, job: Job) -> None:
+        """A job has ended and will not be written: what is left of the promise to its submitters is its result."""
+        if not self.has_result(job.number):
+            open_replies(job)
+            return
+        reply = job.deferred
+        while reply is not None:
+            self.promises.append(reply)
+            reply = reply.next_of_job
+        job.deferred = None
 
     def put_back(self, batch: Batch) -> None:
         """A batch was refused: what it would have done beside adding jobs comes before what has gathered since."""

@@ -40,6 +40,7 @@ class DeferredReply:
         self.outbox: Outbox = outbox
         self.index: i64 = index  # of the piece, counted from the outbox's first one ever
         self.open: bool = False
+        self.is_packet: bool = False  # else it is a line, of the text protocol
         self.next_of_job: DeferredReply | None = None
         self.next_of_outbox: DeferredReply | None = None
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.rules.long_work import Listing, begin
 from geartrain.jobserver.shown import show_name
+from geartrain.wire.packets import ERROR, pack_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,11 @@ def acknowledge(state: State, peer: Peer, answer: bytes = OK) -> None:
 def not_stored(reason: str) -> bytes:
     """The answer to a command that took effect, and would be forgotten if the job server died now."""
     return error(b"NOT_STORED", f"It is in force, and will be stored when the store takes it: {reason}")
+
+
+def refusal(reason: str) -> bytes:
+    """The answer to a submission that the store has not taken, or whose result it has not."""
+    return pack_response(ERROR, b"QUEUE_ERROR", b"The job could not be stored: " + reason.encode())
 
 
 def list_lines(state: State, peer: Peer, lines: Iterator[bytes]) -> None:

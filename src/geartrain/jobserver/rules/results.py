@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from geartrain.jobserver.changes import replace_replies
+from geartrain.jobserver.model import WAITING
 from geartrain.jobserver.records import RESULT_KIND, Record, number_key
 from geartrain.jobserver.results import COMPLETED, RESULT_COST, WAIT_COST, WORDS, Result, cache_key, pack_result
+from geartrain.jobserver.rules.answers import refusal
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.native import i64
 
@@ -47,7 +50,9 @@ def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: byte
     fresh_until = state.wall + policy.results
     value = pack_result(outcome, fresh_until, key, data)
     record = Record(RESULT_KIND, number_key(job.number), value, fresh_until + policy.stale)
-    if state.store.trouble or len(state.changes.records) >= _BACKLOG:
+    if state.store.trouble and job.stored == WAITING:  # the submitters can't be promised what the store does not take
+        replace_replies(job, refusal(state.store.trouble))
+    if state.store.trouble or (len(state.changes.records) >= _BACKLOG and job.stored != WAITING):
         put_in_memory(state, record)  # for the store will not have it before it is old
     else:
         put(state, record)
@@ -61,8 +66,11 @@ def forget_result(state: State, number: int) -> None:
     forget(state, RESULT_KIND, number_key(number))
 
 
-def find_result(state: State, function: Function, unique: bytes, workload: bytes) -> Result | None:
-    """The result that answers a submission; None: the job has to be run. A failure answers none."""
+def find_result(state: State, function: Function, unique: bytes, workload: bytes, background: bool) -> Result | None:
+    """The result that answers a submission; None: the job has to be run. A failure answers none.
+
+    A background one is promised that the result is kept, so that a result which the store never gets is none for it.
+    """
     policy = function.policy
     if policy is None or policy.results == 0:
         return None
@@ -71,6 +79,8 @@ def find_result(state: State, function: Function, unique: bytes, workload: bytes
         return None
     result = state.results.by_key.get(key)
     if result is None or result.outcome != COMPLETED or state.wall >= result.fresh_until + policy.stale:
+        return None
+    if background and state.durable and result.record.in_memory:
         return None
     function.counters.result_hits += 1
     function.counters.result_bytes += result.size

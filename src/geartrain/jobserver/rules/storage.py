@@ -19,12 +19,11 @@ from geartrain.jobserver.model import (
     Job,
 )
 from geartrain.jobserver.records import POSITION_BITS
-from geartrain.jobserver.rules.answers import not_stored
+from geartrain.jobserver.rules.answers import not_stored, refusal
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
-from geartrain.wire.packets import ERROR, pack_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,9 +131,9 @@ class LateAnswers(Source):
 def _refuse_batch(state: State, batch: Batch, reason: str, down: bool) -> None:
     changes = state.changes
     changes.put_back(batch)
-    changes.break_promises(not_stored(reason), all_of_them=down)
     for job in changes.writing:
         _refuse(state, job, reason)
+    changes.break_promises(not_stored(reason), refusal(reason), all_of_them=down)
     if down:
         state.store.trouble = reason
         waiting = changes.new
@@ -185,9 +184,9 @@ def _refuse(state: State, job: Job, reason: str) -> None:
     state.changes.remove(job.number)
     job.stored = UNSTORED
     if job.state == ENDED:
-        open_replies(job)
+        state.changes.answer_ended(job)
         return
-    replace_replies(job, pack_response(ERROR, b"QUEUE_ERROR", b"The job could not be stored: " + reason.encode()))
+    replace_replies(job, refusal(reason))
     if job.state == DEAD:
         state.event("dead_letter_unstored", None, {"handle": state.shown_handle(job), "reason": reason})
         return

@@ -17,6 +17,7 @@ from geartrain.jobserver.model import (
 )
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import DROPPED
+from geartrain.jobserver.rules.answers import refusal
 from geartrain.jobserver.rules.attempts import end_waiting
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
 from geartrain.jobserver.rules.results import find_result
@@ -145,7 +146,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         if present is None:
             workload = parser.last_argument(workload_start)
     if function.policy is not None and due == 0 and unique_size > 0:
-        result = find_result(state, function, unique, key)
+        result = find_result(state, function, unique, key, background)
         if result is not None:
             if result.fresh_until <= state.wall and present is None:
                 if not workload:
@@ -204,10 +205,21 @@ def submit(state: State, peer: Peer, type: i64) -> None:
 
 
 def _answer(state: State, peer: Peer, result: Result, background: bool) -> None:
-    """Answer a submission with a result that is kept; a background one gets the handle of the job that made it."""
+    """Answer a submission with a result that is kept; a background one gets the handle of the job that made it.
+
+    That is a promise: the answer waits until the store has the result.
+    """
     if background:
+        trouble = state.store.trouble
+        if trouble and state.changes.has_result(result.number):
+            peer.send(refusal(trouble))
+            return
         handle = state.handles.make(result.number)
         peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+        if state.durable and not trouble:
+            reply = peer.defer()
+            reply.is_packet = True
+            state.changes.promise(reply, state.store.under_way is not None)
         return
     handle = state.handles.make(state.next_number)
     state.next_number += 1
@@ -288,6 +300,7 @@ def _oldest(function: Function, priority: i64) -> Job | None:
 def _defer(peer: Peer, job: Job) -> None:
     """The JOB_CREATED just sent is a promise: it waits until the store has the job."""
     reply = peer.defer()
+    reply.is_packet = True
     reply.next_of_job = job.deferred
     job.deferred = reply
 
