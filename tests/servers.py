@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -42,6 +43,20 @@ class RunningServer:
     @property
     def address(self) -> str:
         return f"{self.host}:{self.port}"
+
+    @property
+    def http_port(self) -> int:
+        """The port of its HTTP face, which was started with ``--http=127.0.0.1:0``."""
+        found = None
+
+        def is_told() -> bool:
+            nonlocal found
+            found = re.search(r"http_listening address=127\.0\.0\.1:(\d+)", self.log.read_text())
+            return found is not None
+
+        wait_until(is_told, "the log tells where HTTP is served")
+        assert found is not None
+        return int(found[1])
 
     def ask(self, command: str) -> list[str]:
         """The lines a text command is answered with, without the dot that ends a list."""

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from lives import Caller, FilePlace, Place, kill, life, on, told_by
+from lives import FilePlace, Place, kill, life, on, told_by
+
+from caller import Caller
 
 pytest.importorskip("cronsim")
 

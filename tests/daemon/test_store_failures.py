@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 import pytest
 from good_pair import GoodPair
-from lives import Caller, FilePlace, Place, ServicePlace, administrator, kill, life, on, refused_start, tells, told_by
+from lives import FilePlace, Place, ServicePlace, administrator, kill, life, on, refused_start, tells, told_by
 
+from caller import Caller
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
 from servers import RunningServer, missing, wait_until

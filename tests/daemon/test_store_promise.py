@@ -6,8 +6,9 @@ import contextlib
 import signal
 import time
 
-from lives import Caller, Place, kill, life, on, told_by
+from lives import Place, kill, life, on, told_by
 
+from caller import Caller
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
 from servers import running_geartrain, wait_until

@@ -8,8 +8,9 @@ import struct
 
 import pytest
 from good_pair import memory_of
-from lives import Caller, FilePlace, Place, ServicePlace, kill, life, on, tells, told_by
+from lives import FilePlace, Place, ServicePlace, kill, life, on, tells, told_by
 
+from caller import Caller
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
 from servers import wait_until

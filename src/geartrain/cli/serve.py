@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 from click.core import ParameterSource
@@ -12,7 +13,11 @@ from pydantic.fields import FieldInfo
 from geartrain.cli import gearmand_options
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.daemon.config import THEMES, Config, flag_of
+from geartrain.errors import ConfigError
 from geartrain.version import VERSION
+
+if TYPE_CHECKING:
+    from geartrain.daemon.extension import Extension
 
 _GEARMAND = "For gearmand's sake"
 _FROM_FILE = ParameterSource.DEFAULT_MAP
@@ -84,13 +89,24 @@ def configuration(ctx: click.Context) -> Config:
     return config
 
 
+def _attach(config: Config) -> Sequence[Extension]:
+    """What the daemon does not know and is told to have."""
+    if not config.http:
+        return ()
+    try:
+        from geartrain.web import open_web
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--http needs {error.name}: pip install 'geartrain[http]'") from None
+    return (open_web(config),)
+
+
 @click.pass_context
 def _serve(ctx: click.Context, /, check_args: bool, **_: object) -> None:
     from geartrain.daemon.process import serve
 
     config = configuration(ctx)
     if not check_args:
-        serve(config)
+        serve(config, _attach)
 
 
 def _options() -> list[click.Parameter]:

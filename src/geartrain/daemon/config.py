@@ -13,7 +13,6 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,8 +21,10 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from geartrain.daemon.http_options import HTTP, HTTP_PORT, HttpOptions
 from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
+from geartrain.daemon.option import Count, Flag, Positive, Seconds, read_words
 from geartrain.daemon.schedule import read_keys, read_schedule
 from geartrain.daemon.transport import Transport, has_epoll
 from geartrain.errors import ConfigError
@@ -32,32 +33,12 @@ from geartrain.jobserver.policy import read_policy
 from geartrain.jobserver.records import LONGEST_NAME
 from geartrain.redaction import learn, redacted
 from geartrain.store.default import SYSTEM_FOLDER, default_url
-from geartrain.units import read_seconds
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
 
 _LARGEST = 2**32 - 2**16  # what is passed on grows by a handle and some names, and 32 bits must still tell its length
 MAX_PREFIX = 48  # handles have at most 63 bytes (section 3.1): this leaves 14 digits, years of jobs
-
-
-@dataclass(frozen=True)
-class Flag:
-    """How an option is written on the command line and shown in its help."""
-
-    theme: str
-    short: str = ""  # a single letter
-    metavar: str = ""
-    default: str = ""  # where the default is not a fixed value
-    is_secret: bool = False  # its value may hold a password, and is never shown
-
-
-def _read_seconds(value: object) -> object:
-    return read_seconds(value) if isinstance(value, str) else value
-
-
-def _read_words(value: object) -> object:
-    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 def _read_port(value: object) -> object:
@@ -91,9 +72,6 @@ def _gearmand_default(default: int) -> BeforeValidator:
     return BeforeValidator(lambda value: default if str(value) == "-1" else value)
 
 
-Seconds = Annotated[float, BeforeValidator(_read_seconds), Ge(0), Le(10 * 365 * 86400)]
-Count = Annotated[int, Ge(0), Le(2**31 - 1)]
-Positive = Annotated[int, Ge(1), Le(2**31 - 1)]
 _Mode = Annotated[int, BeforeValidator(_read_mode), Ge(0), Le(0o777)]
 _Probing = Annotated[int, Ge(1), Le(32767)]
 
@@ -101,7 +79,7 @@ _LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store
 _DEFAULT_STORE = (
     f"queue.sqlite in $STATE_DIRECTORY, else in {SYSTEM_FOLDER} for root, ~/.local/state/geartrain for others"
 )
-THEMES = (_LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
+THEMES = (_LISTENING, HTTP, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
 
 
 _FOR_THE_RULES = (
@@ -112,7 +90,7 @@ _FOR_THE_RULES = (
 """Options that the job server's settings have by the same name and in the same form."""
 
 
-class Config(BaseSettings):
+class Config(HttpOptions):
     """The options of the daemon. Sizes are bytes (64MiB is understood), times are seconds (30s, 5m)."""
 
     model_config = SettingsConfigDict(
@@ -123,7 +101,7 @@ class Config(BaseSettings):
         None, description='TOML file with options, such as max_memory = "4GiB".'
     )
 
-    listen: Annotated[list[str], NoDecode, BeforeValidator(_read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
+    listen: Annotated[list[str], NoDecode, BeforeValidator(read_words), Flag(_LISTENING, "L", "ADDRESS")] = Field(
         [LOOPBACK], min_length=1, description=f"Where to listen: {FORMS.removeprefix('write ')}. May be repeated."
     )
     socket_mode: Annotated[_Mode, Flag(_LISTENING, metavar="MODE")] = Field(
@@ -436,9 +414,18 @@ class Config(BaseSettings):
         """A bound socket for each listener. Raises ConfigError, with address and remedy, for one that can't be had."""
         return open_listeners(self.listen, self.port, self.socket_mode)
 
+    def http_sockets(self) -> list[Any]:
+        """The same for the HTTP face."""
+        try:
+            return open_listeners(self.http, HTTP_PORT, self.socket_mode)
+        except ConfigError as error:
+            raise ConfigError(
+                str(error).replace("--listen and --port", "--http").replace("--listen", "--http")
+            ) from None
+
     def remove_unix_sockets(self) -> None:
         """Remove the files of our Unix sockets."""
-        remove_unix_sockets(self.listen)
+        remove_unix_sockets([*self.listen, *self.http])
 
 
 def flag_of(name: str) -> Flag:

@@ -51,7 +51,7 @@ class InProcessPeer(Flow):
     def send(self, data: bytes) -> None:
         """Give the job server one packet or several, whole or in parts. Raises ConnectionError once it is closed.
 
-        The answer to a text command is no packet: it closes the connection.
+        The answer to a text command is no packet: it closes the connection. ``InProcessConsole`` takes those.
         """
         if self.closed:
             raise ConnectionError("the job server has closed this connection")
@@ -180,6 +180,37 @@ class InProcessPeer(Flow):
         if self.may_go_on(self.peer) and not self.closed:
             self._host.open_iteration()
             self._host.server.receive(self.peer, b"")
+
+
+class InProcessConsole(InProcessPeer):
+    """The same for text commands: what is sent are lines, and what comes is read as bytes."""
+
+    def __init__(self, host: Host, origin: Origin | None = None) -> None:
+        super().__init__(host, origin)
+        self._text: list[bytes] = []
+
+    async def read(self) -> bytes:
+        """What has come, at least a byte. Raises ConnectionError when there is none and the connection is closed."""
+        while not self._text:
+            if self.closed:
+                raise ConnectionError("the job server has closed this connection")
+            self._came.clear()
+            await self._came.wait()
+        data = b"".join(self._text)
+        self._text.clear()
+        self._unread = 0
+        was_full = self.full
+        if not self.closed:
+            self._count()
+            if was_full and not self.full:
+                self._write_on()
+            self._go_on()
+        return data
+
+    def _feed(self, buffers: Iterable[bytes]) -> None:
+        for buffer in buffers:
+            self._text.append(bytes(buffer))
+            self._unread += len(buffer)
 
 
 def _size(packet: Packet) -> int:

@@ -13,7 +13,7 @@ import os
 import pwd
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from geartrain.daemon.daemon import Daemon, keep_freed_memory, spare_the_collector
@@ -41,11 +41,18 @@ log = logging.getLogger("geartrain.daemon")
 _OWN_FILES = 32  # open files that are no connections: listeners, log, the event loop's own
 
 
-def serve(config: Config) -> None:
-    """Run a job server until a signal ends it. Raises ConfigError for an option that can't be carried out."""
+Attach = Callable[["Config"], Sequence[Extension]]
+
+
+def serve(config: Config, attach: Attach = lambda config: ()) -> None:
+    """Run a job server until a signal ends it. Raises ConfigError for an option that can't be carried out.
+
+    ``attach`` makes the extensions of outer layers, while the process may still do what only root may.
+    """
     open_files = raise_open_files(config.file_descriptors)
-    if open_files - _OWN_FILES < config.max_connections:
-        config.max_connections = max(open_files - _OWN_FILES, 1)
+    free = open_files - _OWN_FILES - (config.http_max_connections if config.http else 0)
+    if free < config.max_connections:
+        config.max_connections = max(free, 1)
     os.umask(0o077)  # whatever this process makes may hold payloads or passwords
     user = _find_user(config.user) if config.user else None
     ready = _detach() if config.daemon else _nothing
@@ -54,7 +61,7 @@ def serve(config: Config) -> None:
     try:
         keep_freed_memory()
         with asyncio.Runner(loop_factory=loop_factory(choose(config.transport))) as runner:
-            runner.run(_run(config, log_output, user, ready))
+            runner.run(_run(config, log_output, user, ready, attach))
         code = 0
     except ConfigError as error:
         if config.log_file != "stderr":  # there the caller says it
@@ -65,7 +72,9 @@ def serve(config: Config) -> None:
             os._exit(code)  # whoever says what is wrong would wait for ever
 
 
-async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, ready: Callable[[], None]) -> None:
+async def _run(
+    config: Config, log_output: Log, user: pwd.struct_passwd | None, ready: Callable[[], None], attach: Attach
+) -> None:
     loop = asyncio.get_running_loop()
     gate = log_output.gate
     gate.sum_up_later = lambda: loop.call_soon_threadsafe(lambda: loop.call_later(gate.seconds, gate.sum_up))
@@ -75,6 +84,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
         log.warning(event, extra={"fields": fields})
     # Low ports and the pid file are root's to have, the store's files belong to whom we become.
     listeners = config.sockets()
+    outer = attach(config)
     with pid_file(config.pid_file):
         server = JobServer(config.rules())
         keeper = _keeper(config, server, user)
@@ -90,6 +100,7 @@ async def _run(config: Config, log_output: Log, user: pwd.struct_passwd | None, 
             extensions.append(notifier)
         extensions.append(Watchdog())
         extensions.append(Schedules(config.schedules, config.max_schedules))
+        extensions += outer
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)

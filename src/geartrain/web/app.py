@@ -1,0 +1,61 @@
+"""The paths of the HTTP face and who answers them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from geartrain.web.dialect import Dialect
+from geartrain.web.gate import Gate
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from geartrain.web.face import Face
+
+OURS: Final = frozenset(
+    ("api", "assets", "dashboard", "docs", "events", "favicon.ico", "healthz", "login", "metrics", "problems", "readyz",
+     "robots.txt", "static", ".well-known")
+)  # fmt: skip
+"""First parts of paths that are no functions; a function of such a name is reached below /gearman/."""
+
+
+_SECURITY: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        b"frame-ancestors 'none'",
+    ),
+]
+
+
+class Paths:
+    """Brings each request to its part."""
+
+    def __init__(self, ours: ASGIApp, dialect: ASGIApp) -> None:
+        self._ours = ours
+        self._dialect = dialect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        first = path[1:].partition("/")[0]
+        if path == "/" or first in OURS:
+
+            async def answer(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], *_SECURITY]
+                await send(message)
+
+            await self._ours(scope, receive, answer)
+        else:
+            await self._dialect(scope, receive, send)
+
+
+def make_app(face: Face) -> ASGIApp:
+    """All of it, behind the gate."""
+    from geartrain.web.api import make_api
+
+    return Gate(face, Paths(make_api(face), Dialect(face)))

@@ -1,0 +1,101 @@
+"""The extension that serves HTTP in the daemon's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Sequence
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from geartrain.daemon.daemon import show_address
+from geartrain.daemon.extension import Extension
+from geartrain.web.app import make_app
+from geartrain.web.face import Face
+from geartrain.web.protocol import HEAD_SECONDS, Protocol
+
+if TYPE_CHECKING:
+    from geartrain.daemon.config import Config
+    from geartrain.daemon.extension import Host
+
+log: Final = logging.getLogger("geartrain.web")
+
+KEEP_ALIVE: Final = 75.0  # seconds that a connection may be idle between two requests
+
+
+class Web(Extension):
+    """The HTTP face: its listeners and connections. ``sockets`` are bound."""
+
+    def __init__(self, config: Config, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        self.config = config
+        self._sockets = sockets
+        self._tls = tls
+        self._state = ServerState()
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    host: Host
+    face: Face
+
+    def start(self, host: Host) -> None:
+        self.host = host
+        self.face = Face(self.config, host)
+        protocol = type("BoundProtocol", (Protocol,), {"face": self.face})
+        settings = uvicorn.Config(
+            make_app(self.face),
+            http=protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=int(KEEP_ALIVE),
+        )
+        settings.load()
+        self._opening = host.loop.create_task(self._open(settings, protocol))
+        self._each_second()
+
+    async def _open(self, settings: uvicorn.Config, protocol: type[Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        for bound in self._sockets:
+            server = await loop.create_server(
+                lambda: protocol(config=settings, server_state=self._state, app_state={}, _loop=loop),
+                sock=bound,
+                ssl=self._tls,
+                backlog=self.config.backlog,
+            )
+            self._servers.append(server)
+            fields = {"address": show_address(bound.getsockname(), bound.family), "tls": self._tls is not None}
+            log.info("http_listening", extra={"fields": fields})
+
+    def _each_second(self) -> None:
+        """The date of the next answers; connections whose requests do not come are closed."""
+        self._timer = self.host.loop.call_later(1, self._each_second)
+        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        late = self.host.loop.time() - HEAD_SECONDS
+        for connection in list(self._state.connections):
+            if isinstance(connection, Protocol) and 0 < connection.head_since < late:
+                connection.break_off_late()
+
+    def leave(self) -> None:
+        for server in self._servers:
+            server.close()
+        self.face.submitting.stop()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    def stop(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in list(self._state.tasks):
+            task.cancel()
+        for connection in list(self._state.connections):
+            connection.transport.abort()

@@ -1,0 +1,28 @@
+"""What the parts of the HTTP face share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from geartrain.web.access import Access
+from geartrain.web.requests import Bodies
+from geartrain.web.submitting import Submitting
+
+if TYPE_CHECKING:
+    from geartrain.daemon.config import Config
+    from geartrain.daemon.extension import Host
+
+
+class Face:
+    """The options, the daemon, and the parts that others use."""
+
+    def __init__(self, config: Config, host: Host) -> None:
+        self.config = config
+        self.host = host
+        self.server = host.server
+        self.access = Access(
+            {name: (token.digest, token.roles) for name, token in config.tokens.items()}, config.http_host
+        )
+        self.submitting = Submitting(host, config.max_packet)
+        self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
+        self.refused = 0  # connections beyond their number

@@ -1,0 +1,109 @@
+"""What each request passes first: is it meant for us, whose page has sent it, and who asks.
+
+A page of somebody else's site can have a browser send requests to a loopback address, and a name server can let a
+site's own name lead there. So the Host has to be one of ours, an Origin has to be the same as it, and what the browser
+says of the sender (Sec-Fetch-Site) is heeded.
+"""
+
+from __future__ import annotations
+
+import logging
+from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING, Final
+
+from geartrain.web import audit
+from geartrain.web.access import COOKIE, Identity
+from geartrain.web.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from geartrain.web.face import Face
+
+log: Final = logging.getLogger("geartrain.web")
+
+SAFE: Final = ("GET", "HEAD", "OPTIONS")
+OPEN: Final = ("/healthz", "/readyz")  # which tell nobody anything, so that any monitor may ask
+
+
+def note_refusal(problem: Problem, scope: Scope) -> None:
+    """Tell the audit log if somebody was turned away."""
+    if problem.status in (401, 403, 421, 429):
+        host = (scope.get("client") or ("unix",))[0]
+        who = scope["identity"].name if "identity" in scope else "nobody"
+        audit.note(who, host, f"{scope['method']} {scope['path']}", outcome=problem.slug)
+
+
+def fault() -> Problem:
+    """What is told where we are at fault."""
+    return Problem(500, "fault", "The job server has a fault here: its log has the details; please report it")
+
+
+class Gate:
+    """An ASGI application around another."""
+
+    def __init__(self, face: Face, app: ASGIApp) -> None:
+        self._face = face
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            scope["identity"] = self._admit(scope)
+            await self._app(scope, receive, send)
+        except Problem as problem:
+            note_refusal(problem, scope)
+            await problem.response()(scope, receive, send)
+        except Exception as error:
+            request = f"{scope['method']} {scope['path']}"
+            log.error("http_failed", exc_info=error, extra={"fields": {"request": request}})
+            if not scope["geartrain.protocol"].has_answered:
+                await fault().response()(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> Identity:
+        """Who asks. Raises Problem."""
+        host = origin = site = mode = authorization = cookie = csrf = ""
+        for key, value in scope["headers"]:
+            if key == b"host":
+                if host:
+                    raise Problem(400, "two-hosts", "A request has one Host")
+                host = value.decode("latin-1")
+            elif key == b"origin":
+                origin = value.decode("latin-1")
+            elif key == b"sec-fetch-site":
+                site = value.decode("latin-1")
+            elif key == b"sec-fetch-mode":
+                mode = value.decode("latin-1")
+            elif key == b"authorization":
+                authorization = value.decode("latin-1")
+            elif key == b"cookie":
+                cookie = value.decode("latin-1")
+            elif key == b"x-csrf-token":
+                csrf = value.decode("latin-1")
+        access = self._face.access
+        local = scope.get("server") or ("", None)
+        client = (scope.get("client") or ("unix",))[0]
+        if host or scope["http_version"] != "1.0":
+            access.check_host(host, local[0])
+        method = scope["method"]
+        if origin and origin != f"{scope['scheme']}://{host}":
+            raise Problem(403, "other-origin", f"A page of {origin} may not ask this job server")
+        if site not in ("", "same-origin", "none") and (mode != "navigate" or method != "GET"):
+            raise Problem(403, "other-origin", "A page of another site may not ask this job server")
+        if scope["path"] in OPEN:
+            return Identity("nobody", client, ())
+        if COOKIE in cookie and not authorization:
+            session = access.session(_secret_of(cookie))
+            if session is not None:
+                if method not in SAFE and csrf != session.csrf:
+                    raise Problem(403, "csrf", "Send the session's token in the header X-CSRF-Token")
+                return session.identity
+        return access.identify(authorization, client)
+
+
+def _secret_of(cookie: str) -> str:
+    try:
+        return SimpleCookie(cookie)[COOKIE].value
+    except (CookieError, KeyError):
+        return ""

@@ -1,0 +1,126 @@
+"""One HTTP connection: uvicorn's, with bounds on what it may send and how long that may take.
+
+uvicorn takes any number of headers of any length and waits for them for ever. Here a head has a size and a time, a
+connection that is idle ends, and there are so many connections at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from geartrain.web.problems import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from geartrain.web.face import Face
+
+MAX_HEAD: Final = 64 * 1024  # bytes of the request line and the headers
+MAX_HEADERS: Final = 100
+HEAD_SECONDS: Final = 10.0  # from the connection, or the first byte, to the end of the head
+MAX_PIPELINED: Final = 32  # requests that came before the answer to one
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection to the HTTP face."""
+
+    face: Face  # of the class that the extension makes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
+        self.head_since = 0.0  # the loop's time when a head began to be waited for; 0: none is
+        self.is_whole = False  # the last request has come to its end
+        self._head = 0
+        self._is_in_head = True
+        self._leave: Callable[[], None] = _nothing
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the answer to the request at hand has begun."""
+        return self.cycle.response_started
+
+    def on_lost(self, leave: Callable[[], None]) -> None:
+        """Call ``leave`` when the client goes away."""
+        self._leave = leave
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.head_since = self.loop.time()
+        if len(self.connections) > self.face.config.http_max_connections:
+            self.face.refused += 1
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.head_since = 0.0
+        self._leave()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.head_since == 0 and self._is_in_head:
+            self.head_since = self.loop.time()
+        super().data_received(data)
+        if self._is_in_head:
+            self._head += len(data)
+            if self._head > MAX_HEAD:
+                self._break_off(431, "head-too-large", f"The head of a request has {MAX_HEAD} bytes at most")
+        elif len(self.pipeline) > MAX_PIPELINED:
+            self._break_off(400, "too-many-requests", f"{MAX_PIPELINED} requests may come before an answer is read")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._is_in_head = True
+        self.is_whole = False
+        self.scope["geartrain.protocol"] = self  # type: ignore[typeddict-unknown-key]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        if len(self.headers) == MAX_HEADERS:
+            self._break_off(431, "too-many-headers", f"A request has {MAX_HEADERS} headers at most")
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head = 0
+        self.head_since = 0.0
+        if not self.transport.is_closing():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.is_whole = True
+        self._is_in_head = True
+        if self.cycle is not None:
+            super().on_message_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is not None:
+            super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        self._break_off(400, "not-http", "This request is not HTTP/1.1 as RFC 9112 has it; the connection is closed")
+
+    def break_off_late(self) -> None:
+        """The head of a request has not come in time."""
+        if self._head > 0:
+            detail = f"The head of the request has not come within {HEAD_SECONDS:g} s"
+            self._break_off(408, "too-slow", detail)
+        else:
+            self.transport.close()
+
+    def _break_off(self, status: int, slug: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        problem = Problem(status, slug, detail)
+        body = problem.body()
+        head = (
+            f"HTTP/1.1 {status} {problem.members()['title']}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+def _nothing() -> None:
+    pass

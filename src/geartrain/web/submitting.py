@@ -1,0 +1,210 @@
+"""Submissions through peers within the process.
+
+A peer has one job at a time, and the next request takes it over when that has ended; so a client that goes away takes
+its own foreground job with it and nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from geartrain.daemon.in_process import InProcessPeer
+from geartrain.jobserver.origin import Origin
+from geartrain.web.problems import Problem
+from geartrain.wire.packets import (
+    ERROR,
+    JOB_CREATED,
+    OPTION_REQ,
+    OPTION_RES,
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_LOW_BG,
+    WORK_COMPLETE,
+    WORK_DATA,
+    WORK_EXCEPTION,
+    WORK_FAIL,
+    WORK_STATUS,
+    WORK_WARNING,
+    pack_request,
+)
+
+if TYPE_CHECKING:
+    from geartrain.daemon.extension import Host
+
+FOREGROUND: Final = {"high": SUBMIT_JOB_HIGH, "normal": SUBMIT_JOB, "low": SUBMIT_JOB_LOW}
+BACKGROUND: Final = {"high": SUBMIT_JOB_HIGH_BG, "normal": SUBMIT_JOB_BG, "low": SUBMIT_JOB_LOW_BG}
+_IDLE_PEERS: Final = 100  # that wait for the next request
+_ENDS: Final = (WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION)
+
+
+class Outcome:
+    """What has come of a foreground job: the packet that ended it, the data before and in that, warnings."""
+
+    def __init__(self, handle: bytes) -> None:
+        self.handle = handle
+        self.end = 0  # WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION; 0: it has not ended in time
+        self.data: list[bytes] = []
+        self.size = 0
+        self.warnings: list[bytes] = []
+        self.exception = b""
+
+
+class RefusedError(Exception):
+    """The job server has answered ERROR: ``code`` and ``text`` are as on the wire."""
+
+    def __init__(self, code: bytes, text: bytes) -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+
+class Submitting:
+    """Takes submissions to the job server. ``most_data`` bounds what is collected of one job, in bytes."""
+
+    def __init__(self, host: Host, most_data: int) -> None:
+        self._host = host
+        self._most_data = most_data
+        self._idle: list[InProcessPeer] = []
+
+    async def run(
+        self,
+        function: bytes,
+        unique: bytes,
+        workload: bytes,
+        *,
+        priority: str = "normal",
+        timeout: float,  # noqa: ASYNC109 - what is done then is ours
+        on_begin: Callable[[Callable[[], None]], None] = lambda leave: None,
+        on_created: Callable[[bytes], None] = lambda handle: None,
+    ) -> Outcome:
+        """Submit a foreground job and wait for its end, at most ``timeout`` seconds.
+
+        ``on_begin`` is given what to call if the client goes away; ``on_created`` the handle. Raises RefusedError,
+        Problem, and ConnectionError if the client has gone.
+        """
+        peer = self._take()
+        on_begin(peer.close)
+        outcome: Outcome | None = None
+        ended = False
+        timer = None
+        late = False
+
+        def give_up() -> None:
+            nonlocal late
+            late = True
+            peer.close()
+
+        try:
+            peer.send(pack_request(FOREGROUND[priority], function, unique, workload))
+            timer = self._host.loop.call_later(timeout, give_up)
+            while True:
+                packet = peer.take_packet() or await peer.receive()
+                type = packet.type
+                arguments = packet.arguments
+                if type == JOB_CREATED:
+                    outcome = Outcome(arguments[0])
+                    on_created(outcome.handle)
+                elif type == ERROR:
+                    ended = True
+                    raise RefusedError(arguments[0], arguments[1])
+                elif outcome is None or type == WORK_STATUS:
+                    continue
+                elif type == WORK_WARNING:
+                    if len(outcome.warnings) < 100:
+                        outcome.warnings.append(arguments[1])
+                elif type == WORK_DATA or type in _ENDS:
+                    if type == WORK_EXCEPTION:
+                        outcome.exception = arguments[1]
+                    elif type != WORK_FAIL and arguments[1]:
+                        outcome.size += len(arguments[1])
+                        if outcome.size > self._most_data:
+                            raise Problem(
+                                502,
+                                "result-too-large",
+                                f"The job has sent more than {self._most_data} bytes (--max-packet)",
+                            )
+                        outcome.data.append(arguments[1])
+                    if type in _ENDS:
+                        outcome.end = type
+                        ended = True
+                        return outcome
+        except ConnectionError:
+            if late and outcome is not None:
+                return outcome
+            if self._host.server.draining:
+                raise _stopping() from None
+            raise
+        finally:
+            on_begin(_nothing)
+            if timer is not None:
+                timer.cancel()
+            if ended:
+                self._put_back(peer)
+            else:
+                peer.close()
+
+    async def submit(
+        self, function: bytes, unique: bytes, workload: bytes, *, priority: str = "normal", due: float = 0.0
+    ) -> bytes:
+        """Submit a background job, to be run at the Unix time ``due`` or at once; its handle, once it is stored.
+
+        Raises RefusedError, Problem.
+        """
+        peer = self._take()
+        ended = False
+        try:
+            if due > 0:
+                peer.send(pack_request(SUBMIT_JOB_EPOCH, function, unique, b"%d" % due, workload))
+            else:
+                peer.send(pack_request(BACKGROUND[priority], function, unique, workload))
+            packet = await peer.receive()
+            while packet.type == OPTION_RES:
+                packet = await peer.receive()
+            ended = True
+        except ConnectionError:
+            raise _stopping() from None
+        finally:
+            if ended:
+                self._put_back(peer)
+            else:
+                peer.close()
+        if packet.type == ERROR:
+            raise RefusedError(packet.arguments[0], packet.arguments[1])
+        return packet.arguments[0]
+
+    def _take(self) -> InProcessPeer:
+        while self._idle:
+            peer = self._idle.pop()
+            if not peer.closed:
+                return peer
+        try:
+            peer = InProcessPeer(self._host, Origin("http"))
+            peer.send(pack_request(OPTION_REQ, b"exceptions"))  # its answer comes before that to the first submission
+        except ConnectionError as error:
+            raise Problem(503, "stopping", str(error), headers={"Retry-After": "5"}) from None
+        return peer
+
+    def _put_back(self, peer: InProcessPeer) -> None:
+        if len(self._idle) < _IDLE_PEERS:
+            self._idle.append(peer)
+        else:
+            peer.close()
+
+    def stop(self) -> None:
+        """No request goes on."""
+        for peer in self._idle:
+            peer.close()
+        self._idle.clear()
+
+
+def _stopping() -> Problem:
+    return Problem(503, "stopping", "The job server is about to stop: try again", headers={"Retry-After": "5"})
+
+
+def _nothing() -> None:
+    pass
