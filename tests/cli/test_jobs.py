@@ -117,6 +117,31 @@ def test_a_text_of_many_lines_is_shown_as_lines(geartrain: Command, server: Runn
     assert geartrain("dead", "purge", handle).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (b"C:\\new\\table\tof\nlines", "C:\\new\\table\tof\nlines"),
+        ("grün".encode("latin-1"), {"base64": "Z3L8bg=="}),
+    ],
+)
+def test_a_text_is_told_to_machines_as_it_was_said(
+    geartrain: Command, server: RunningServer, said: bytes, text: object
+) -> None:
+    assert geartrain("policy", "set", "says", "dead=1d").returncode == 0
+    [handle] = submitted(geartrain, "says", "x")
+    with DaemonPeer(server.port) as peer:
+        peer.send(pack_request(CAN_DO, b"says") + pack_request(GRAB_JOB))
+        peer.receive()
+        peer.send(pack_request(WORK_EXCEPTION, handle.encode(), said))
+        wait_until(lambda: AdminClient(server.address).show_job(handle).state == "dead", "the job is dead")
+    told = json.loads(geartrain("show", handle, "--json").stdout)
+    assert (told["text"], told["history"][0]["text"]) == (text, text)
+    assert rows(geartrain, "dead", "list", "--function", "says")[0]["text"] == text
+    shown = geartrain("show", handle).stdout.decode()
+    assert ("\n  C:\\new\\table\tof\n  lines\n" in shown) == isinstance(text, str)
+    assert geartrain("dead", "purge", handle).returncode == 0
+
+
 def test_a_result_is_printed_and_waited_for(geartrain: Command, server: RunningServer) -> None:
     assert geartrain("policy", "set", "kept", "results=1h").returncode == 0
     handle = geartrain("submit", "-b", "-u", "a key", "kept", "a\xffb").stdout.decode().strip()

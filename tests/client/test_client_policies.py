@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from hands import Hands
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from geartrain.client import AdminClient, Client, FunctionPolicy, JobDetails, JobHandle
+from geartrain.client.command import read_back
 from geartrain.errors import (
     ConnectError,
     ConnectionLostError,
@@ -16,6 +19,7 @@ from geartrain.errors import (
     ServerError,
     UnknownJobError,
 )
+from geartrain.jobserver.shown import show_value
 from geartrain.link import Address
 from geartrain.wire.packets import SET_CLIENT_ID, WORK_EXCEPTION, WORK_FAIL
 from servers import RunningServer, free_port, running_gearmand, running_geartrain, wait_until
@@ -114,7 +118,7 @@ def test_a_job_tells_of_itself(server: RunningServer, admin: AdminClient, client
     began = time.time()
     handle = client.submit_background("told", b"12345", unique="its\tkey", priority="low")
     job = admin.show_job(str(handle))
-    assert (job.function, job.unique, job.state, job.priority) == ("told", "its\\tkey", "queued", "low")
+    assert (job.function, job.unique, job.state, job.priority) == ("told", "its\tkey", "queued", "low")
     assert job.handle == handle
     assert job.handle.address == Address.parse(server.address)
     assert (job.background, job.size, job.attempts, job.max_attempts, job.history) == (True, 5, 0, 2, ())
@@ -140,7 +144,7 @@ def test_a_job_tells_of_itself(server: RunningServer, admin: AdminClient, client
         assert job.due is not None
         assert 3500 < job.due - time.time() < 3700
         [attempt] = job.history
-        assert (attempt.number, attempt.reason, attempt.text) == (1, "exception", "line 1\\nline 2")
+        assert (attempt.number, attempt.reason, attempt.text) == (1, "exception", "line 1\nline 2")
         assert attempt.worker == "left-hand 127.0.0.1"
         assert attempt.started <= attempt.ended
         assert "(attempt 2 of 2 after: exception)" in admin.why(handle)
@@ -156,6 +160,46 @@ def test_a_job_tells_of_itself(server: RunningServer, admin: AdminClient, client
         wait_until(lambda: server.jobs_of("told") == (0, 0), "the job has ended")
     with pytest.raises(UnknownJobError):
         admin.show_job(handle)
+
+
+TRICKY = st.text(st.sampled_from("\\xu028tnr\t\n\x1b\x80\u2028ü")).map(str.encode)
+
+
+@given(TRICKY | st.binary())
+def test_a_value_of_any_bytes_is_one_line_and_can_be_read_back(value: bytes) -> None:
+    shown = show_value(value)
+    assert len(shown.splitlines()) <= 1
+    assert b"\t" not in shown
+    assert read_back(shown) == value
+
+
+@settings(max_examples=40, deadline=None)
+@given(TRICKY | st.binary(max_size=200))
+def test_what_a_job_died_of_is_told_as_it_was_said(server: RunningServer, said: bytes) -> None:
+    admin = AdminClient(server.address)
+    admin.policy_set("said", dead="1d")
+    with Hands(server, "said") as hands, Client(server.address) as client:
+        handle = client.submit_background("said", b"", unique="a\\tb\tc")
+        hands.take()
+        hands.send(WORK_EXCEPTION, handle, said)
+        job = died(admin, handle)
+    [letter] = admin.dead_letters("said")
+    [attempt] = job.history
+    assert (job.data, attempt.data, letter.data) == (said, said, said)
+    assert (job.unique, letter.unique) == ("a\\tb\tc", "a\\tb\tc")
+    admin.dead_purge(handle)
+
+
+def test_a_long_text_is_cut_between_two_letters(server: RunningServer, admin: AdminClient, client: Client) -> None:
+    admin.policy_set("long", dead="1d")
+    handle = client.submit_background("long", b"")
+    with Hands(server, "long") as hands:
+        hands.take()
+        hands.send(WORK_EXCEPTION, handle, ("ü" * 200 + "!").encode())
+        died(admin, handle)
+    [letter] = admin.dead_letters("long")
+    assert letter.text == "..." + "ü" * 99 + "!"
+    admin.dead_purge(handle)
 
 
 def test_a_job_that_has_ended_is_known_by_its_result(server: RunningServer, admin: AdminClient, client: Client) -> None:

@@ -13,7 +13,7 @@ from geartrain.cli.amounts import moment_text
 from geartrain.cli.job import as_row, describe, each
 from geartrain.cli.printable import lines_of, preview
 from geartrain.cli.servers import asking_options
-from geartrain.cli.tables import Row, show
+from geartrain.cli.tables import Row, json_of, show
 from geartrain.cli.themes import InOrder, ThemedCommand, ThemedOption
 from geartrain.client import AdminClient, DeadLetter
 from geartrain.errors import ServerError
@@ -53,7 +53,9 @@ def _list(
 def _row(letter: DeadLetter, as_json: bool) -> Row:
     row = {name: getattr(letter, name) for name in _COLUMNS}
     row |= {"handle": as_text(letter.handle), "server": str(letter.handle.address)}
-    return row if as_json else {**row, "died": moment_text(letter.died), "text": lines_of(letter.text)[-1]}
+    if as_json:
+        return {**row, "text": json_of(letter.data)}
+    return {**row, "died": moment_text(letter.died), "text": lines_of(letter.text)[-1]}
 
 
 def _show(servers: tuple[Address, ...], timeout: float, handle: str, workload: bool, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sys
 import time
@@ -15,9 +14,9 @@ from geartrain.cli.amounts import bytes_text, moment_text, span_text
 from geartrain.cli.commands import exit_code
 from geartrain.cli.printable import complain, lines_of, printable
 from geartrain.cli.servers import asking_options, seconds_above_0
-from geartrain.cli.tables import show
+from geartrain.cli.tables import json_of, show
 from geartrain.cli.themes import ThemedCommand, ThemedOption
-from geartrain.client import AdminClient, Client, JobDetails, Priority
+from geartrain.client import AdminClient, Client, JobAttempt, JobDetails, Priority
 from geartrain.errors import JobError, JobRaisedError, ServerError
 from geartrain.link import Address
 from geartrain.wire.text import as_text
@@ -41,13 +40,20 @@ def _show(servers: tuple[Address, ...], timeout: float, handle: str, as_json: bo
 
 def as_row(job: JobDetails) -> dict[str, object]:
     """A job for machines; what is not known is null."""
-    row = {field.name: getattr(job, field.name) for field in fields(job)}
+    row = {field.name: getattr(job, field.name) for field in fields(job) if field.name not in ("data", "history")}
     return {
         **row,
         "handle": as_text(job.handle),
         "server": str(job.handle.address),
-        "history": [asdict(attempt) for attempt in job.history],
+        "text": None if job.data is None else json_of(job.data),
+        "history": [_attempt(attempt) for attempt in job.history],
     }
+
+
+def _attempt(attempt: JobAttempt) -> dict[str, object]:
+    row = asdict(attempt)
+    del row["data"]
+    return {**row, "text": json_of(attempt.data)}
 
 
 def describe(job: JobDetails) -> None:
@@ -129,11 +135,7 @@ def _result(
 
 
 def _print_json(handle: str | None, ended: str, data: bytes) -> None:
-    try:
-        written: object = data.decode()
-    except UnicodeDecodeError:
-        written = {"base64": base64.b64encode(data).decode()}
-    click.echo(json.dumps({"handle": handle, "ended": ended, "data": written}))
+    click.echo(json.dumps({"handle": handle, "ended": ended, "data": json_of(data)}))
 
 
 def _retry(servers: tuple[Address, ...], timeout: float, handles: Sequence[str]) -> int:

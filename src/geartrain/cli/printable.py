@@ -17,8 +17,8 @@ def printable(text: str) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text that a job server has made one line of, such as a traceback."""
-    return printable(text).split("\\n")
+    """The lines of a text such as a traceback."""
+    return [printable(line) for line in text.split("\n")]
 
 
 def complain(text: str) -> None:

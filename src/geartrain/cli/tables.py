@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,14 @@ def show(fetch: Callable[[], Sequence[Row]], columns: Sequence[str], *, as_json:
                 time.sleep(watch)
     except KeyboardInterrupt:
         return
+
+
+def json_of(data: bytes) -> object:
+    """Bytes for machines: a text, or ``{"base64": ...}`` where they are no UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
 
 
 def table_of(rows: Sequence[Row], columns: Sequence[str], *, framed: bool) -> Table:

@@ -31,6 +31,8 @@ Form = Literal["line", "listing", "data"]
 _OURS: Final = re.compile(
     rb"(policy|pause|resume|why|show job|show function|result|retry|priority|dead|schedule) ", re.ASCII
 )
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|([tnr\\]))")
+_LETTERS: Final = {b"t": b"\t", b"n": b"\n", b"r": b"\r", b"\\": b"\\"}
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~:/,+=@")
 
 
@@ -171,6 +173,18 @@ def quoted(name: Name) -> bytes:
     """A name of any bytes as one word: those that can't stand there are written as %XX."""
     encoded = name.encode() if isinstance(name, str) else bytes(name)
     return b"".join(b"%c" % byte if byte in _PLAIN else b"%%%02X" % byte for byte in encoded)
+
+
+def read_back(value: bytes) -> bytes:
+    """A value of ``show job``, ``show function`` or ``dead list`` as it is, without its escapes; raises ValueError."""
+    return _ESCAPE.sub(_unescaped, value)
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    byte, character, letter = found.groups()
+    if byte is not None:
+        return bytes([int(byte, 16)])
+    return _LETTERS[letter] if character is None else chr(int(character, 16)).encode()
 
 
 def refusal(text: bytes) -> ServerError:

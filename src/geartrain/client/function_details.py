@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from geartrain.client.command import read_back
 from geartrain.link import Address
 from geartrain.wire.text import as_text
 
@@ -37,7 +38,7 @@ class FunctionDetails:
     @classmethod
     def read(cls, server: Address, rows: Iterable[bytes]) -> FunctionDetails:
         """From the rows of ``show function``; raises ValueError or KeyError."""
-        values = dict(as_text(row).split("\t", 1) for row in rows)
+        values = dict(as_text(read_back(row)).split("\t", 1) for row in rows)
         function, policy, paused = values.pop("function"), values.pop("policy", ""), values.pop("paused")
         places = {name: int(values.pop(name)) for name in _PLACES}
         counters = {name: float(value) if "." in value else int(value) for name, value in values.items()}

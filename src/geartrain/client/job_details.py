@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from geartrain.client.command import read_back
 from geartrain.client.submission import JobHandle
 from geartrain.link import Address
 from geartrain.wire.text import as_text
@@ -14,7 +15,7 @@ from geartrain.wire.text import as_text
 class JobAttempt:
     """An attempt that did not succeed: when, at which worker, for which reason.
 
-    Times are Unix times. The ``text`` of the exception, if any, is as it stands in listings, on one line.
+    Times are Unix times. ``data`` is that of the exception, if any, as far as the job server keeps it.
     """
 
     number: int
@@ -22,7 +23,12 @@ class JobAttempt:
     ended: float
     reason: str
     worker: str
-    text: str
+    data: bytes
+
+    @property
+    def text(self) -> str:
+        """The ``data`` as text."""
+        return as_text(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class JobDetails:
     """One job. Times are Unix times, ``size`` is that of the workload in bytes; ``None`` is not known, or not the case.
 
     ``state`` is ``queued``, ``blocked`` (a limit of its function keeps it), ``delayed``, ``running``, ``dead`` or
-    ``ended``. ``attempts`` counts those that did not succeed; ``history`` has the last of them. ``reason`` and ``text``
+    ``ended``. ``attempts`` counts those that did not succeed; ``history`` has the last of them. ``reason`` and ``data``
     say why a job is dead. Of one that has ended only the result is known, if that is kept: its ``outcome`` is
     ``completed`` or ``failed``.
     """
@@ -51,25 +57,35 @@ class JobDetails:
     running_since: float | None = None
     died: float | None = None
     reason: str | None = None
-    text: str | None = None
+    data: bytes | None = None
     outcome: str | None = None
     result_size: int | None = None
     kept_until: float | None = None
     why: str | None = None
     history: tuple[JobAttempt, ...] = ()
 
+    @property
+    def text(self) -> str | None:
+        """The ``data`` as text."""
+        return None if self.data is None else as_text(self.data)
+
     @classmethod
     def read(cls, handle: bytes, server: Address, rows: Iterable[bytes]) -> JobDetails:
         """From the rows of ``show job``, of which those that are not known here are left out; raises ValueError."""
         values: dict[str, str] = {}
+        data: bytes | None = None
         history = []
         for row in rows:
-            key, _, value = as_text(row).partition("\t")
-            if key == "attempt":
-                number, started, ended, reason, worker, text = value.split("\t")
-                history.append(JobAttempt(int(number), float(started), float(ended), reason, worker, text))
+            key, _, value = row.partition(b"\t")
+            if key == b"attempt":
+                number, started, ended, reason, worker, said = map(read_back, value.split(b"\t"))
+                history.append(
+                    JobAttempt(int(number), float(started), float(ended), as_text(reason), as_text(worker), said)
+                )
+            elif key == b"text":
+                data = read_back(value)
             else:
-                values[key] = value
+                values[as_text(key)] = as_text(read_back(value))
 
         def number_of(key: str) -> int | None:
             return int(values[key]) if key in values else None
@@ -94,7 +110,7 @@ class JobDetails:
             running_since=time_of("running_since"),
             died=time_of("died"),
             reason=values.get("reason"),
-            text=values.get("text"),
+            data=data,
             outcome=values.get("outcome"),
             result_size=number_of("result_size"),
             kept_until=time_of("kept_until"),

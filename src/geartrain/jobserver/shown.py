@@ -1,6 +1,7 @@
 """Names as they stand in listings, where whatever could end a line, turn text round or steer a terminal is escaped.
 
-A binary packet carries a name as it is; only text that people and scripts read line by line is made safe.
+A binary packet carries a name as it is; only text that people and scripts read line by line is made safe. Names keep
+their backslashes, as gearmand has them; values that can be read back do not (section 4.4).
 """
 
 from __future__ import annotations
@@ -24,3 +25,8 @@ def show_name(name: bytes) -> bytes:
     if name.isascii() and len(name.translate(None, _CONTROLS)) == len(name):
         return name
     return name.decode("utf-8", "surrogateescape").translate(_ESCAPES).encode("utf-8", "surrogateescape")
+
+
+def show_value(value: bytes) -> bytes:
+    """The value as ``show_name`` has it, with each backslash as ``\\\\``: it can be read back byte for byte."""
+    return show_name(value.replace(b"\\", b"\\\\"))

@@ -30,7 +30,7 @@ from geartrain.jobserver.rules.dead_letters import purge, revive
 from geartrain.jobserver.rules.explaining import Explanation, reason_at_once
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.queueing import enqueue, leave_queue
-from geartrain.jobserver.shown import show_name
+from geartrain.jobserver.shown import show_name, show_value
 from geartrain.jobserver.snapshot import FunctionView
 from geartrain.native import u8
 from geartrain.wire.text import as_text
@@ -48,6 +48,7 @@ _NAMES: Final = (b"high", b"normal", b"low")
 MAX_PACED: Final = 100  # commands that try letters again at a rate, at once
 _AT_ONCE: Final = 200  # letters in one slice
 _SHOWN_TEXT: Final = 200  # bytes of a text in a listing
+_CONTINUED: Final = bytes(range(0x80, 0xC0))  # what is left of a character of UTF-8 that was cut through
 
 
 def _job(state: State, peer: Peer, handle: bytes) -> Job | None:
@@ -167,14 +168,14 @@ def _job_rows(state: State, job: Job) -> Iterator[bytes]:
                 attempt.started,
                 attempt.ended,
                 reason_name(attempt.reason).encode(),
-                show_name(attempt.worker),
-                show_name(attempt.text),
+                show_value(attempt.worker),
+                show_value(attempt.text),
             )
 
 
 def _shown(value: object) -> bytes:
     if isinstance(value, bytes):
-        return show_name(value)
+        return show_value(value)
     return b"%.3f" % value if isinstance(value, float) else b"%d" % value if isinstance(value, int) else b""
 
 
@@ -322,16 +323,16 @@ def _letter_lines(state: State, asked: Asked) -> Iterator[bytes]:
         job = letter.job
         text = letter.text
         if len(text) > _SHOWN_TEXT:  # of a traceback the end says most
-            text = b"..." + text[-_SHOWN_TEXT:]
+            text = b"..." + text[-_SHOWN_TEXT:].lstrip(_CONTINUED)
         yield b"%b\t%b\t%b\t%.3f\t%b\t%d\t%d\t%b\n" % (
             state.handles.make(job.number),
-            show_name(job.function.name),
-            show_name(job.unique),
+            show_value(job.function.name),
+            show_value(job.unique),
             letter.died,
             reason_name(letter.reason).encode(),
             int(job.attempts),
             len(job.workload),
-            show_name(text),
+            show_value(text),
         )
 
 
