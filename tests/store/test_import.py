@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ import pytest
 from databases import NewNamespace
 from place import batch, fields, job, kept, opened
 
-from geartrain.jobserver.records import Batch, Record, StoredJob, number_key
+from geartrain.jobserver.letters import pack_letter
+from geartrain.jobserver.policy import FAIL
+from geartrain.jobserver.records import Batch, Record, StoredJob, number_key, number_of
 from geartrain.store import StoreError, Unreadable
 from geartrain.store.gearmand import names, open_queue
 from geartrain.store.import_ import Importer
@@ -591,6 +594,54 @@ def test_what_is_kept_of_a_job_goes_with_it_to_its_new_number(target: str) -> No
     take(target, theirs(), 20)
     with opened(target) as store:
         assert {(record.kind, record.key): record.value for record in store.records()} == expected
+
+
+@pytest.mark.parametrize("form", ["store", "file"])
+def test_a_dead_letter_and_a_live_job_of_one_unique_are_two_jobs(form: str, target: str, tmp_path: Path) -> None:
+    def letters(*numbers: int) -> tuple[Record, ...]:
+        value = pack_letter(FAIL, time.time(), b"why")
+        return tuple(Record("dead", number_key(number), value) for number in numbers)
+
+    source = f"sqlite:///{tmp_path}/source.sqlite"
+    with opened(source) as store:
+        theirs = [
+            job(1, b"died there", unique=b"lives here", created=1.0),
+            job(2, b"died again", unique=b"lives here", created=2.0),
+            job(3, b"lives there", unique=b"died here", created=3.0),
+            job(4, b"died there too", unique=b"died", created=4.0),
+            job(5, b"lives there too", unique=b"lives", created=5.0),
+            job(6, b"moved", unique=b"moved", created=6.0),
+        ]
+        store.commit(batch(*theirs, records=letters(1, 2, 4, 6), next_number=7))
+    with opened(target) as store:
+        mine = [
+            job(1, b"lives", unique=b"lives here", created=11.0),
+            job(2, b"died", unique=b"died here", created=12.0),
+            job(3, b"died as well", unique=b"died", created=13.0),
+            job(4, b"lives as well", unique=b"lives", created=14.0),
+            job(5, b"moved", unique=b"moved", created=6.0),  # by an import that ended before the records
+        ]
+        store.commit(batch(*mine, records=letters(2, 3), next_number=6))
+    if form == "file":
+        file = tmp_path / "jobs.jsonl"
+        assert geartrain("export", "--store", source, "-o", str(file)).returncode == 0
+        source = str(file)
+    for taken in (4, 0):
+        told = taken_by(target, "--from", source)
+        assert sum(row["jobs"] for row in told["taken"]) == taken
+        with opened(target) as store:
+            dead = {number_of(record.key) for record in store.records("dead")}
+        found = jobs_in(target)
+        assert sorted((each.workload, each.number in dead) for each in found) == [
+            (b"died", True), (b"died again", True), (b"died as well", True), (b"died there", True),
+            (b"died there too", True), (b"lives", False), (b"lives as well", False), (b"lives there", False),
+            (b"moved", True),
+        ]  # fmt: skip
+    live = {each.unique: each.number for each in found if each.number not in dead}
+    with running_geartrain("--job-handle-prefix=H:t", store=target) as server, connected(server.port) as ask:
+        for unique, number in live.items():  # which it joins
+            answer = ask(pack_request(SUBMIT_JOB_BG, b"resize", unique, b"x"))
+            assert answer.arguments == (b"H:t:%d" % number,), unique
 
 
 def test_equal_jobs_without_a_unique_are_as_many_as_before(target: str) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +33,7 @@ from geartrain.jobserver.records import Record, StoredJob
 from geartrain.redaction import shown_url
 from geartrain.store import Store, StoreError, Unreadable, engine, export, gearmand
 from geartrain.store.default import default_url, make_state_folder, state_folder
-from geartrain.store.import_ import Importer, ImportReport
+from geartrain.store.import_ import Importer, ImportReport, dead_jobs
 from geartrain.wire.text import as_text
 
 SHOWN = 20  # of those that could not be read
@@ -107,6 +107,7 @@ def add_to(group: click.Group) -> None:
 def _export(store_url: str, functions: Sequence[str], output: str) -> int:
     with opened(store_url) as store, _written(output) as file:
         found = Reading(store, functions, LEAVE_ABOVE)
+        dead = set() if functions else dead_jobs(store)
         file.write(export.head(0 if functions else store.count(), store.next_number()))
         count = 0
         for job in found:
@@ -116,7 +117,7 @@ def _export(store_url: str, functions: Sequence[str], output: str) -> int:
                 found.unreadable.append(Unreadable(job.number, str(error)))
                 click.echo(f"geartrain: job {job.number} was left out, since its workload can't be read", err=True)
                 continue
-            file.write(export.line(job))
+            file.write(export.line(job, job.number in dead))
             count += 1
         records = 0
         if not functions:
@@ -157,15 +158,22 @@ class Source:
     """Where jobs come from: how many there are (0: unknown), the first number not given out there, and the jobs
     with the records behind them.
 
-    ``notes`` are for a person to read when all has come.
+    ``dead`` has the numbers of those jobs that are dead letters, each one when it comes; ``notes`` are for a person to
+    read when all has come.
     """
 
     def __init__(
-        self, total: int, next_number: int, jobs: Iterable[StoredJob | Record | Unreadable], notes: Sequence[str] = ()
+        self,
+        total: int,
+        next_number: int,
+        jobs: Iterable[StoredJob | Record | Unreadable],
+        dead: Container[int] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         self.total = total
         self.next_number = next_number
         self.jobs = jobs
+        self.dead = dead
         self.notes = notes
 
 
@@ -174,7 +182,7 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
     if source.startswith(gearmand.PREFIX):
         queue = gearmand.open_queue(source, [name.encode("utf-8", "surrogateescape") for name in functions])
         with contextlib.closing(queue):
-            yield Source(queue.count(), 1, queue.jobs(), queue.notes)
+            yield Source(queue.count(), 1, queue.jobs(), notes=queue.notes)
     elif "://" in source:
         store = engine(source)
         store.open()
@@ -191,7 +199,7 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
                     yield job
                 yield from store.records()
 
-            yield Source(store.count(), store.next_number(), jobs())
+            yield Source(store.count(), store.next_number(), jobs(), dead_jobs(store))
     else:
         try:
             file = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: SIM115 - closed below
@@ -199,12 +207,12 @@ def _opened_source(source: str, functions: Sequence[str]) -> Iterator[Source]:
             raise StoreError(f"{source} can't be read: {error.strerror}") from error
         with file:
             found = export.Export(file, "the standard input" if source == "-" else source)
-            yield Source(found.jobs, found.next_number, found)
+            yield Source(found.jobs, found.next_number, found, found.dead)
 
 
 def _import(store_url: str, source: str, functions: Sequence[str], dry_run: bool, as_json: bool) -> int:
     with _opened_source(source, functions) as came, _target(store_url) as store:
-        importer = Importer(store, came.next_number, time.time(), dry_run)
+        importer = Importer(store, came.next_number, time.time(), dry_run, came.dead)
         try:
             with Progress() as bar:
                 for steps, total in ((importer.look(), store.count()), (importer.take(came.jobs), came.total)):

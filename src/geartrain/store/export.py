@@ -1,7 +1,8 @@
 """Jobs and records as lines of JSON, to be kept elsewhere, looked at, or taken in by another store.
 
 The first line says what it is; each other line is a job, or a record after them. Names are text where they are UTF-8,
-else ``{"base64": ...}``; workloads and values always are base64. Times are Unix times.
+else ``{"base64": ...}``; workloads and values always are base64. Times are Unix times. A job that is
+a dead letter has ``dead`` besides, since the record that says so comes later.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def head(jobs: int, next_number: int) -> bytes:
     return _line({"geartrain": "jobs", "version": VERSION, "jobs": jobs, "next_number": next_number})
 
 
-def line(job: StoredJob) -> bytes:
+def line(job: StoredJob, is_dead: bool = False) -> bytes:
     """The line of a job that has its workload."""
     assert job.workload is not None
     return _line(
@@ -42,6 +43,7 @@ def line(job: StoredJob) -> bytes:
             "reducer": _written(job.reducer),
             "position": job.position,
             "workload": base64.b64encode(job.workload).decode(),
+            **({"dead": True} if is_dead else {}),
         }
     )
 
@@ -56,10 +58,12 @@ def record_line(record: Record) -> bytes:
 class Export:
     """What ``head`` and the lines have made: ``jobs`` (how many) and ``next_number``, and what it holds.
 
+    ``dead`` are the numbers of the dead letters among the jobs that have come so far.
     Raises StoreError if ``file`` is something else. ``shown`` is its name.
     """
 
     def __init__(self, file: BinaryIO, shown: str) -> None:
+        self.dead: set[int] = set()
         self._file = file
         try:
             found = json.loads(file.readline())
@@ -75,7 +79,11 @@ class Export:
     def __iter__(self) -> Iterator[StoredJob | Record | Unreadable]:
         for number, written in enumerate(self._file, 2):
             try:
-                yield _read(json.loads(written))
+                found = json.loads(written)
+                job = _read(found)
+                if isinstance(job, StoredJob) and found.get("dead") is True:
+                    self.dead.add(job.number)
+                yield job
             except _SENSELESS as error:
                 yield Unreadable(0, f"line {number}: {str(error) or type(error).__name__}")
 

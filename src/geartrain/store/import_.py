@@ -4,8 +4,9 @@ A job that had a number (and so a handle) here before keeps it, if the store has
 new ones behind the store's last.
 
 What is there already is not taken a second time. A job with a unique is there if one of the same function and unique
-is. Of jobs without one, or with ``-``, as many are there as have the same function and moment of submission, or where
-that is not known, the same function and workload.
+is. A dead letter has left its unique to others: it is there if one that was submitted at the same moment is. Of jobs
+without a unique, or with ``-``, as many are there as have the same function and moment of submission, or where that is
+not known, the same function and workload.
 
 What is kept of a job (that it is dead, and why, its attempts, its result) goes with it, to its new number if it gets
 one, and not at all if the job does not come, or if the store has given the number of a job that has ended to another.
@@ -14,7 +15,7 @@ one, and not at all if the job does not come, or if the store has given the numb
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,18 +53,25 @@ class ImportReport:
     renumbered: int = 0
 
 
+def dead_jobs(store: Store) -> set[int]:
+    """The numbers of the jobs that are dead letters."""
+    return {number_of(record.key) for record in store.records(DEAD_KIND)}
+
+
 class Importer:
     """Takes jobs into ``store``, which is open.
 
     ``numbers_end`` is the first number that has not been given out where the jobs come from. ``dry`` changes nothing.
-    ``now`` (Unix time) tells which jobs are for later.
+    ``now`` (Unix time) tells which jobs are for later. ``dead`` has the numbers of those that are dead letters where
+    they come from, each one when it comes.
     """
 
-    def __init__(self, store: Store, numbers_end: int, now: float, dry: bool) -> None:
+    def __init__(self, store: Store, numbers_end: int, now: float, dry: bool, dead: Container[int] = ()) -> None:
         self.report = ImportReport()
         self._store = store
         self._now = now
         self._dry = dry
+        self._dead = dead
         self._first = store.next_number()
         self._numbers_end = numbers_end
         self._next = max(self._first, numbers_end)
@@ -72,7 +80,7 @@ class Importer:
         self._names: set[bytes] = set()  # of records
         self._numbers: dict[int, int] = {}  # of the jobs that have got another one; 0: they were not taken
         self._left_out: set[int] = set()  # numbers of jobs that the store did not take after all
-        # unique: when submitted, and number; by function
+        # of live jobs, unique: when submitted, and number; by function
         self._uniques: defaultdict[bytes, dict[bytes, tuple[float, int]]] = defaultdict(dict)
         # (function, unique, size of the workload): when submitted: numbers
         self._others: defaultdict[tuple[bytes, bytes, int], dict[float, list[int]]] = defaultdict(dict)
@@ -81,10 +89,11 @@ class Importer:
         """Learn what is there already, first of all; how many jobs have been seen so far."""
         seen = 0
         functions: dict[bytes, bytes] = {}
+        dead = dead_jobs(self._store)
         for seen, job in enumerate(self._store.load(0), 1):
             if isinstance(job, StoredJob):
                 function = functions.setdefault(job.function, job.function)
-                if job.unique in SHARED:
+                if job.unique in SHARED or job.number in dead:
                     self._others[function, job.unique, job.size].setdefault(job.created, []).append(job.number)
                 else:
                     self._uniques[function][job.unique] = job.created, job.number
@@ -117,7 +126,12 @@ class Importer:
         """The number of a job that is there already; 0 for one that may be another job; -1: it is not there."""
         if job.unique not in SHARED:
             created, number = self._uniques[job.function].get(job.unique, (0.0, -1))
-            return number if number < 0 or created == job.created else 0
+            if number >= 0 and created == job.created:
+                return number
+            if number >= 0 and job.number not in self._dead:
+                return 0
+            if not job.number:  # its moment tells nothing, and no dead letters come from there
+                return -1
         same = self._others.get((job.function, job.unique, job.size), {})
         for numbers in [same.get(job.created, [])] if job.number else list(same.values()):
             for number in numbers:
@@ -128,6 +142,7 @@ class Importer:
 
     def _take(self, job: StoredJob) -> None:
         limit = self._store.abilities.max_workload
+        is_dead = job.number in self._dead
         if limit and job.size > limit:
             self._numbers[job.number] = 0
             self._leave_out(job, f"its workload has {job.size:,} bytes, and this store takes up to {limit:,}")
@@ -138,6 +153,8 @@ class Importer:
             job.number = self._next
             job.position = job.number << POSITION_BITS
             self._next += 1
+        if is_dead:
+            job.position = 0  # before all jobs: at the next start the last one of a unique has it
         self._count(job, 1)
         if self._batch.added and self._bytes + job.size > BYTES_AT_ONCE:
             self._commit()
