@@ -243,7 +243,12 @@ _value("version", "The version of each job server.", AdminClient.version)
 _value("pid", "The process id of each job server.", AdminClient.getpid)
 _value("verbose", "How much each job server logs.", AdminClient.verbose)
 _order("create", "Make FUNCTION known before any worker or job names it.", _create, _FUNCTION)
-_order("drop", "Forget FUNCTION and its queued jobs. It must have no workers and no running jobs.", _drop, _FUNCTION)
+_order(
+    "drop",
+    "Forget FUNCTION and its queued jobs. It must have no workers, running jobs or dead letters.",
+    _drop,
+    _FUNCTION,
+)
 _order(
     "limit",
     "Limit the jobs of FUNCTION. Beyond LIMIT jobs, queued and running together, submissions are refused. 0, or no "
@@ -257,7 +262,8 @@ _order(
 )
 _order(
     "cancel",
-    "Cancel jobs by their HANDLES. A queued job is dropped; of a running one its clients are told that it failed.",
+    "Cancel jobs by their HANDLES. A queued job is dropped; of a running one its clients are told that it failed. Dead "
+    "letters have ended: `geartrain dead purge` throws them away.",
     _cancel,
     click.Argument(["handles"], nargs=-1, required=True, metavar="HANDLE..."),
 )

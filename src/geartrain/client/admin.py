@@ -159,7 +159,7 @@ class AdminClient:
         self._order(server, b"create function", word(function))
 
     def drop_function(self, function: Name, server: Address | str | None = None) -> None:
-        """Forget a function; ServerError if it has workers or running jobs, or is not known."""
+        """Forget a function; ServerError if it has workers, running jobs or dead letters, or is not known."""
         self._order(server, b"drop function", word(function))
 
     def max_queue(
@@ -181,7 +181,8 @@ class AdminClient:
     def cancel_job(self, handle: JobHandle | Name) -> bool:
         """Cancel a job; False if no job server knows it (any more).
 
-        A queued job is dropped; of a running one only its clients are told. A handle that does not say its server is
+        A queued job is dropped; of a running one only its clients are told. A dead letter has ended: ``dead_purge``
+        throws it away. A handle that does not say its server is
         asked for at all of them.
         """
         handle = JobHandle.of(handle)
@@ -307,7 +308,7 @@ class AdminClient:
         return sorted(letters, key=lambda letter: letter.died)[:count]
 
     def dead_workload(self, handle: JobHandle | Name) -> bytes:
-        """The workload of a dead letter."""
+        """The workload of a dead letter; ServerError IN_STORE if it is large, and in the store alone."""
         return self._of_job(handle, b"dead workload", _of(handle), form="data")[1].data()[1]
 
     def dead_retry(self, handle: JobHandle | Name) -> None:
