@@ -11,7 +11,6 @@ BENCH ?=
 JOBS ?= 6000000
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
-POLICY_CRASH ?= $(CRASH) --traffic policies
 TESTS ?= tests
 # gearmand plays the stories once: it stays the same. What runs a second time with the newest Python, and what does with the rules interpreted: all that is made of them.
 CORE := tests/wire tests/jobserver tests/client tests/worker tests/test_conversations.py
@@ -110,9 +109,8 @@ conversations: $(VENV)/.dev services ## the stories of packets: in memory, again
 fuzz: $(VENV)/.dev ## let random histories happen to the rules for a minute; FUZZ_SECONDS=3600 for an hour
 	$(VENV)/bin/python fuzz/run.py --seconds $(FUZZ_SECONDS)
 
-crash: $(NATIVE)/.installed services ## kill job servers and stores under load, count what was lost; CRASH="--store redis"
-	$(NATIVE)/bin/python crash/run.py $(CRASH)
-	$(NATIVE)/bin/python crash/run.py $(POLICY_CRASH)
+crash: $(NATIVE)/.installed services ## kill job servers and stores under load, count what was lost; CRASH="--store redis --kill second"
+	$(NATIVE)/bin/python crash/run.py --traffic both $(CRASH)
 
 clean: ## remove what was made here, the environments included
 	rm -rf build dist $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info .coverage

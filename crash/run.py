@@ -11,6 +11,7 @@ come in the order of their submission.
     python crash/run.py --store all --kill second  a second job server comes to the same store (see faults.py)
     python crash/run.py --store all --kill away    what is kept is taken away under the job server
     python crash/run.py --store all --traffic policies --kill both    functions with policies (see policies.py)
+    python crash/run.py --store all --traffic both --kill both        without them, and then with them
     python crash/run.py --store full-disk          SQLite on a disk of 24 MB that is full most of the time; as root
 """
 
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -384,7 +385,8 @@ def main() -> int:
     parser.add_argument("--store", nargs="+", default=["sqlite"], choices=(*every, "full-disk", "all"))
     parser.add_argument("--kill", default="server", choices=("server", "store", "both", "second", "away"),
                         help="what is killed, or done otherwise")  # fmt: skip
-    parser.add_argument("--traffic", default="jobs", choices=("jobs", "policies"), help="what goes on meanwhile")
+    parser.add_argument("--traffic", default="jobs", choices=("jobs", "policies", "both"),
+                        help="what goes on meanwhile; both: one after the other")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=1.0, help="longest time between two kills")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
@@ -392,27 +394,46 @@ def main() -> int:
         "--python", type=os.path.abspath, default=sys.executable, help="the interpreter whose geartrain is killed"
     )
     arguments = parser.parse_args()
-    has_policies = arguments.traffic == "policies"
-    if has_policies and (arguments.kill in ("second", "away") or "full-disk" in arguments.store):
-        parser.error("--traffic policies goes with --kill server, store or both, and not with full-disk")
-    say(f"seed {arguments.seed}")
-    chance = random.Random(arguments.seed)
     names = tuple(arguments.store)
     if "all" in names:
-        names = (*every, *(["full-disk"] if os.geteuid() == 0 and not has_policies else []))
-    reports: list[Report | PolicyReport] = []
-    run = policy_campaign if has_policies else campaign
+        names = (*every, *(["full-disk"] if os.geteuid() == 0 else []))
+    with_policies = tuple(
+        name for name in names if name != "full-disk" and arguments.kill in ("server", "store", "both")
+    )
+    bounds = "policies go with --kill server, store or both, and not with full-disk"
+    if arguments.traffic == "policies" and not with_policies:
+        parser.error(bounds)
+    say(f"seed {arguments.seed}")
+    chance = random.Random(arguments.seed)
+    is_good = True
+    if arguments.traffic != "policies":
+        is_good = _tell(campaign, Report.HEAD, names, arguments, chance)
+    if arguments.traffic != "jobs" and with_policies:
+        is_good = _tell(policy_campaign, PolicyReport.HEAD, with_policies, arguments, chance) and is_good
+    elif arguments.traffic != "jobs":
+        say(f"policies were left out: {bounds}")
+    return 0 if is_good else 1
+
+
+def _tell(
+    run: Callable[[str, str, str, int, float, random.Random], Report | PolicyReport],
+    head: tuple[str, ...],
+    names: tuple[str, ...],
+    arguments: argparse.Namespace,
+    chance: random.Random,
+) -> bool:
+    """Run the campaign at each store, and print a table of what came of it; whether all was well."""
+    reports = []
     for name in names:
         try:
             reports.append(run(arguments.python, name, arguments.kill, arguments.rounds, arguments.seconds, chance))
         except pytest.skip.Exception as lack:
             say(f"{name}: left out: {lack}")
-    rows = [(PolicyReport if has_policies else Report).HEAD, *(report.row() for report in reports)]
-    print("| " + " | ".join(rows[0]) + " |")
-    print("|" + "---|" * len(rows[0]))
-    for row in rows[1:]:
-        print("| " + " | ".join(row) + " |")
-    return 0 if reports and all(report.good for report in reports) else 1
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for report in reports:
+        print("| " + " | ".join(report.row()) + " |", flush=True)
+    return bool(reports) and all(report.good for report in reports)
 
 
 if __name__ == "__main__":
