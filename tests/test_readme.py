@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from servers import running_geartrain
+from test_docs import Page
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PATH = Path(__file__).parents[1] / "README.md"
+README = PATH.read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -37,6 +39,15 @@ def test_the_worker_and_the_client_work_together(tmp_path: Path) -> None:
     for result in ("olleh", "retal", "eno", "owt"):
         assert repr(result.encode()) in lines
     assert "StatusEvent(numerator=1, denominator=2)" in lines
+
+
+def test_the_commands_print_what_it_says(tmp_path: Path) -> None:
+    page = Page(PATH, tmp_path)
+    with running_geartrain("--job-handle-prefix=H:web1", port=page.port):
+        try:
+            page.follow()
+        finally:
+            page.end()
 
 
 def test_the_configuration_file_is_one() -> None:
