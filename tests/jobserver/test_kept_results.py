@@ -176,6 +176,52 @@ def test_a_dead_letter_has_a_result(desk: Desk) -> None:
     assert desk.text("admin", f"result {handle.decode()}") == "OK failed 4\noops"
 
 
+def die(desk: Desk, unique: bytes = b"u") -> bytes:
+    """A job that has become a dead letter."""
+    handle = desk.submit(b"f", unique)
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_EXCEPTION", handle, b"oops")
+    desk.commit()
+    return handle
+
+
+def test_a_dead_letter_that_is_tried_again_has_not_ended(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    handle = die(desk)
+    question = f"result {handle.decode()}"
+    assert desk.text("admin", question) == "OK failed 4\noops"
+    assert desk.text("admin", f"retry {handle.decode()}") == "OK\r\n"
+    assert desk.text("admin", question).startswith("ERR NOT_READY")
+    desk.write("one", b"result %b wait\n" % handle)
+    assert desk.grab("w") == handle
+    assert desk.text("admin", question).startswith("ERR NOT_READY")
+    desk.send("w", "WORK_COMPLETE", handle, b"r")
+    assert desk.got[desk.peer("one")] == b"OK completed 1\nr"
+    assert desk.text("admin", question) == "OK completed 1\nr"
+
+
+def test_a_failure_is_not_told_of_a_dead_letter_that_then_made_too_large_a_result(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1 result_size=10")
+    handle = die(desk)
+    assert desk.text("admin", f"retry {handle.decode()}") == "OK\r\n"
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_COMPLETE", handle, b"x" * 11)
+    for _ in range(2):
+        assert desk.text("admin", f"result {handle.decode()}").startswith("ERR UNKNOWN_JOB")
+        desk.restart()
+
+
+@pytest.mark.parametrize("results", ["1h", ""])
+def test_a_dead_letter_without_a_text_has_its_reason_for_a_result(desk: Desk, results: str) -> None:
+    desk.text("admin", f"policy set f results={results} attempts=1 timeout=5s")
+    handle = desk.submit(b"f", b"u")
+    desk.write("one", b"result %b wait\n" % handle)
+    assert desk.grab("w") == handle
+    desk.wait(6)
+    assert desk.got[desk.peer("one")] == b"OK failed 7\ntimeout"
+    assert desk.text("admin", f"result {handle.decode()}") == "OK failed 7\ntimeout"
+
+
 @pytest.mark.parametrize("line", ["result", "result unique f", "result H:1 soon", "result unique f u now"])
 def test_a_question_that_can_not_be_read(desk: Desk, line: str) -> None:
     assert desk.text("admin", line).startswith(("ERR INVALID_ARGUMENTS", "ERR UNKNOWN_COMMAND"))

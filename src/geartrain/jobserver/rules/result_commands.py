@@ -9,7 +9,7 @@ from geartrain.jobserver.model import DEAD
 from geartrain.jobserver.results import FAILED, cache_key
 from geartrain.jobserver.rights import READ, SUBMIT
 from geartrain.jobserver.rules.answers import refuse
-from geartrain.jobserver.rules.results import result_head, wait_for_result
+from geartrain.jobserver.rules.results import last_words, result_head, wait_for_result
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _result(state: State, peer: Peer, arguments: list[bytes]) -> None:
         number = int(state.handles.number(arguments[0]))
         job = state.jobs.get(number) if number >= 0 else None
         result = state.results.by_number.get(number)
-    if result is not None and (job is None or not by_unique):
+    if result is not None and (job is None or job.state == DEAD):
         peer.send(result_head(result.outcome, result.size))
         if result.size > 0:
             peer.send(result.data)
@@ -48,7 +48,7 @@ def _result(state: State, peer: Peer, arguments: list[bytes]) -> None:
         refuse(peer, b"UNKNOWN_JOB", f"Nothing is kept of {what}: it never was, or its function has no policy results")
     elif job.state == DEAD:
         letter = state.dead.all.get(int(job.number))
-        text = b"" if letter is None else letter.text
+        text = b"" if letter is None else last_words(letter.reason, letter.text)
         peer.send(result_head(FAILED, len(text)) + text)
     elif not waits:
         refuse(peer, b"NOT_READY", "The job still waits or runs; result HANDLE wait answers when it has ended")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver.changes import replace_replies
 from geartrain.jobserver.model import WAITING
+from geartrain.jobserver.policy import EXCEPTION, FAIL, reason_name
 from geartrain.jobserver.records import RESULT_KIND, Record, number_key
 from geartrain.jobserver.results import COMPLETED, RESULT_COST, WAIT_COST, WORDS, Result, cache_key, pack_result
 from geartrain.jobserver.rules.answers import refusal
@@ -24,6 +25,9 @@ MAX_WAITS: Final = 10_000  # peers that may wait for one result
 
 def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: bytes) -> None:
     """Keep how a job ended, if its policy says so and there is room; the oldest results make room for it."""
+    number = int(job.number)
+    if number in state.results.by_number:
+        forget_result(state, number)  # how it ended before it was tried again
     counters = job.function.counters
     size: i64 = len(data)
     if size > policy.result_size:
@@ -44,20 +48,25 @@ def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: byte
             return
         left -= 1
         state.cost += 20
-        for number in results.by_number:
-            forget_result(state, number)
+        for oldest in results.by_number:
+            forget_result(state, oldest)
             break
     fresh_until = state.wall + policy.results
     value = pack_result(outcome, fresh_until, key, data)
-    record = Record(RESULT_KIND, number_key(job.number), value, fresh_until + policy.stale)
+    record = Record(RESULT_KIND, number_key(number), value, fresh_until + policy.stale)
     if state.store.trouble and job.stored == WAITING:  # the submitters can't be promised what the store does not take
         replace_replies(job, refusal(state.store.trouble))
     if state.store.trouble or (len(state.changes.records) >= _BACKLOG and job.stored != WAITING):
         put_in_memory(state, record)  # for the store will not have it before it is old
     else:
         put(state, record)
-    results.put(Result(int(job.number), record))
+    results.put(Result(number, record))
     counters.results_kept += 1
+
+
+def last_words(reason: int, text: bytes) -> bytes:
+    """What is the result of a job that failed for this reason, with this text."""
+    return text or (b"" if reason in (FAIL, EXCEPTION) else reason_name(reason).encode())
 
 
 def forget_result(state: State, number: int) -> None:
