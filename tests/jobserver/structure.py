@@ -31,7 +31,7 @@ from geartrain.jobserver.model import (
     function_cost,
 )
 from geartrain.jobserver.records import number_of
-from geartrain.jobserver.results import WAIT_COST
+from geartrain.jobserver.results import COMPLETED, FAILED, WAIT_COST
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer, Peer
@@ -186,7 +186,10 @@ def _check_results(server: JobServer, jobs: list[Job]) -> None:
     results = server.results
     assert set(results.by_number) == {number_of(key) for key in server.records.kinds.get("result", {})}
     assert results.size == sum(result.cost for result in results.by_number.values()) <= server.settings.max_results
-    assert all(results.by_number[result.number] is result for result in results.by_key.values())
+    for outcome, by_key in ((COMPLETED, results.completed), (FAILED, results.failed)):
+        for key, result in by_key.items():
+            assert results.by_number[result.number] is result
+            assert (result.key, result.outcome) == (key, outcome)
     assert server.waits == sum(len(waits) for waits in results.waits.values())
     assert set(results.waits) <= {job.number for job in jobs if job.state != DEAD}
     waiting = {(peer, number) for peer in server.peers for number in peer.awaited or ()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 from desk import Desk
 
@@ -220,6 +222,40 @@ def test_a_dead_letter_without_a_text_has_its_reason_for_a_result(desk: Desk, re
     desk.wait(6)
     assert desk.got[desk.peer("one")] == b"OK failed 7\ntimeout"
     assert desk.text("admin", f"result {handle.decode()}") == "OK failed 7\ntimeout"
+
+
+def end_later(desk: Desk, report: str, *data: bytes) -> None:
+    """A job of the same unique that is not answered, for it was submitted for later, ends so."""
+    desk.send("client", "SUBMIT_JOB_EPOCH", b"f", b"u", b"%d" % (desk.wall + 1), b"w")
+    desk.commit()
+    (answer,) = desk.take("client")
+    desk.wait(2)
+    assert desk.grab("w") == answer[1]
+    desk.send("w", report, cast(bytes, answer[1]), *data)
+    desk.commit()
+
+
+def test_a_failure_does_not_hide_the_result_that_answers_submissions(desk: Desk) -> None:
+    run(desk, b"result")
+    end_later(desk, "WORK_EXCEPTION", b"oops")
+    for _ in range(2):
+        assert desk.text("admin", "result unique f u") == "OK failed 4\noops"
+        desk.send("client", "SUBMIT_JOB", b"f", b"u", b"w")
+        assert desk.take("client")[1][2] == b"result"
+        desk.restart()
+
+
+def test_a_stale_result_is_given_on_where_no_fresh_one_could_be_made(desk: Desk) -> None:
+    desk.text("admin", "policy set f results=10s stale=1m")
+    run(desk, b"old")
+    desk.wait(11)
+    for _ in range(3):
+        desk.send("client", "SUBMIT_JOB", b"f", b"u", b"w")
+        assert desk.take("client")[1][2] == b"old"
+        handle = desk.grab("w")
+        assert handle
+        desk.send("w", "WORK_FAIL", handle)
+        desk.wait(1)
 
 
 @pytest.mark.parametrize("line", ["result", "result unique f", "result H:1 soon", "result unique f u now"])

@@ -81,16 +81,25 @@ class Results:
 
     def __init__(self) -> None:
         self.by_number: OrderedDict[int, Result] = OrderedDict()
-        self.by_key: dict[bytes, Result] = {}
+        self.completed: dict[bytes, Result] = {}  # by key: the last one of a job that completed
+        self.failed: dict[bytes, Result] = {}  # by key: the last one of those that have failed since
         self.size: i64 = 0
         self.waits: dict[int, dict[Outbox, DeferredReply]] = {}  # by the job's number and who waits
 
+    def latest(self, key: bytes) -> Result | None:
+        """The last result of a key that is kept."""
+        return self.failed.get(key) or self.completed.get(key)
+
     def put(self, result: Result) -> None:
-        """A result is kept; it is the one of its key from now on."""
+        """A result is kept; it is the latest of its key from now on."""
         self.drop(result.number)
         self.by_number[result.number] = result
-        if result.key:
-            self.by_key[result.key] = result
+        key = result.key
+        if key and result.outcome == COMPLETED:
+            self.completed[key] = result
+            self.failed.pop(key, None)
+        elif key:
+            self.failed[key] = result
         self.size += result.cost
 
     def drop(self, number: int) -> None:
@@ -98,5 +107,6 @@ class Results:
         result = self.by_number.pop(number, None)
         if result is not None:
             self.size -= result.cost
-            if result.key and self.by_key.get(result.key) is result:
-                del self.by_key[result.key]
+            of_outcome = self.completed if result.outcome == COMPLETED else self.failed
+            if of_outcome.get(result.key) is result:
+                del of_outcome[result.key]

@@ -34,7 +34,7 @@ def _result(state: State, peer: Peer, arguments: list[bytes]) -> None:
         name, unique = unquoted(arguments[1]), unquoted(arguments[2])
         function = state.functions.get(name)
         job = None if function is None else function.uniques.get(unique)
-        result = state.results.by_key.get(cache_key(name, unique, b""))
+        result = state.results.latest(cache_key(name, unique, b""))
     else:
         number = int(state.handles.number(arguments[0]))
         job = state.jobs.get(number) if number >= 0 else None

@@ -8,7 +8,7 @@ from geartrain.jobserver.changes import replace_replies
 from geartrain.jobserver.model import WAITING
 from geartrain.jobserver.policy import EXCEPTION, FAIL, reason_name
 from geartrain.jobserver.records import RESULT_KIND, Record, number_key
-from geartrain.jobserver.results import COMPLETED, RESULT_COST, WAIT_COST, WORDS, Result, cache_key, pack_result
+from geartrain.jobserver.results import RESULT_COST, WAIT_COST, WORDS, Result, cache_key, pack_result
 from geartrain.jobserver.rules.answers import refusal
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.native import i64
@@ -86,8 +86,8 @@ def find_result(state: State, function: Function, unique: bytes, workload: bytes
     key = cache_key(function.name, unique, workload)
     if not key:
         return None
-    result = state.results.by_key.get(key)
-    if result is None or result.outcome != COMPLETED or state.wall >= result.fresh_until + policy.stale:
+    result = state.results.completed.get(key)
+    if result is None or state.wall >= result.fresh_until + policy.stale:
         return None
     if background and state.durable and result.record.in_memory:
         return None
