@@ -258,6 +258,17 @@ def test_a_stale_result_is_given_on_where_no_fresh_one_could_be_made(desk: Desk)
         desk.wait(1)
 
 
+def test_the_later_result_answers_also_after_a_restart(desk: Desk) -> None:
+    run(desk, b"old")
+    desk.text("admin", "policy set f results=10m")
+    end_later(desk, "WORK_COMPLETE", b"new")
+    for _ in range(2):
+        assert desk.text("admin", "result unique f u") == "OK completed 3\nnew"
+        desk.send("client", "SUBMIT_JOB", b"f", b"u", b"w")
+        assert desk.take("client")[1][2] == b"new"
+        desk.restart()
+
+
 @pytest.mark.parametrize("line", ["result", "result unique f", "result H:1 soon", "result unique f u now"])
 def test_a_question_that_can_not_be_read(desk: Desk, line: str) -> None:
     assert desk.text("admin", line).startswith(("ERR INVALID_ARGUMENTS", "ERR UNKNOWN_COMMAND"))

@@ -23,7 +23,7 @@ COMPLETED: Final = 0
 FAILED: Final = 1
 WORDS: Final = (b"completed", b"failed")
 
-_HEAD: Final = Struct(">BdI")  # outcome, until when it is fresh, length of the key
+_HEAD: Final = Struct(">BddI")  # outcome, when its job ended, until when it is fresh, length of the key
 
 
 def cache_key(function: bytes, unique: bytes, workload: bytes) -> bytes:
@@ -37,9 +37,9 @@ def cache_key(function: bytes, unique: bytes, workload: bytes) -> bytes:
     return b"%b\0%b" % (function, unique)
 
 
-def pack_result(outcome: int, fresh_until: float, key: bytes, data: bytes) -> bytes:
+def pack_result(outcome: int, ended: float, fresh_until: float, key: bytes, data: bytes) -> bytes:
     """What the record of a result holds."""
-    return _HEAD.pack(outcome, fresh_until, len(key)) + key + data
+    return _HEAD.pack(outcome, ended, fresh_until, len(key)) + key + data
 
 
 @final
@@ -48,7 +48,9 @@ class Result:
 
     def __init__(self, number: int, record: Record) -> None:
         value = record.value or b""
-        outcome, fresh_until, length = _HEAD.unpack_from(value) if len(value) >= _HEAD.size else (FAILED, 0.0, 0)
+        outcome, _, fresh_until, length = (
+            _HEAD.unpack_from(value) if len(value) >= _HEAD.size else (FAILED, 0.0, 0.0, 0)
+        )
         self.number: int = number
         self.record: Record = record
         self.outcome: int = outcome if outcome in (COMPLETED, FAILED) else FAILED

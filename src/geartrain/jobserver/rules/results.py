@@ -52,7 +52,7 @@ def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: byte
             forget_result(state, oldest)
             break
     fresh_until = state.wall + policy.results
-    value = pack_result(outcome, fresh_until, key, data)
+    value = pack_result(outcome, state.wall, fresh_until, key, data)
     record = Record(RESULT_KIND, number_key(number), value, fresh_until + policy.stale)
     if state.store.trouble and job.stored == WAITING:  # the submitters can't be promised what the store does not take
         replace_replies(job, refusal(state.store.trouble))
