@@ -269,6 +269,14 @@ def test_the_later_result_answers_also_after_a_restart(desk: Desk) -> None:
         desk.restart()
 
 
+def test_all_of_a_result_counts_against_the_memory_for_results() -> None:
+    desk = Desk(durable=True, max_results=RESULT_COST + len(b"f\0udata"))
+    desk.text("admin", "policy set f results=1h")
+    desk.works("w", b"f")
+    run(desk, b"data")  # what takes so much with its record's head is too large
+    assert desk.text("admin", "result unique f u").startswith("ERR UNKNOWN_JOB")
+
+
 @pytest.mark.parametrize("line", ["result", "result unique f", "result H:1 soon", "result unique f u now"])
 def test_a_question_that_can_not_be_read(desk: Desk, line: str) -> None:
     assert desk.text("admin", line).startswith(("ERR INVALID_ARGUMENTS", "ERR UNKNOWN_COMMAND"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.outbox import DeferredReply, Outbox
     from geartrain.jobserver.records import Record
 
-RESULT_COST: Final = 600  # bytes of memory beside its data and key
+RESULT_COST: Final = 600  # bytes of memory beside its record's value
 WAIT_COST: Final = 400
 LONGEST_KEY: Final = 4096  # of a workload that is its own unique
 
@@ -40,6 +40,11 @@ def cache_key(function: bytes, unique: bytes, workload: bytes) -> bytes:
 def pack_result(outcome: int, ended: float, fresh_until: float, key: bytes, data: bytes) -> bytes:
     """What the record of a result holds."""
     return _HEAD.pack(outcome, ended, fresh_until, len(key)) + key + data
+
+
+def result_cost(key: bytes, size: int) -> int:
+    """What a result with this key and so many bytes of data takes."""
+    return RESULT_COST + _HEAD.size + len(key) + size
 
 
 @final

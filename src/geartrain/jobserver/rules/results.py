@@ -8,7 +8,7 @@ from geartrain.jobserver.changes import replace_replies
 from geartrain.jobserver.model import WAITING
 from geartrain.jobserver.policy import EXCEPTION, FAIL, reason_name
 from geartrain.jobserver.records import RESULT_KIND, Record, number_key
-from geartrain.jobserver.results import RESULT_COST, WAIT_COST, WORDS, Result, cache_key, pack_result
+from geartrain.jobserver.results import WAIT_COST, WORDS, Result, cache_key, pack_result, result_cost
 from geartrain.jobserver.rules.answers import refusal
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.native import i64
@@ -35,7 +35,7 @@ def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: byte
         return
     limit: i64 = state.settings.max_results
     key = cache_key(job.function.name, job.unique, job.workload)
-    cost: i64 = RESULT_COST + len(key) + size
+    cost: i64 = result_cost(key, int(size))
     if cost > limit or len(key) + size + 64 > state.largest_record or not state.has_room(cost):
         counters.results_too_large += 1
         return
