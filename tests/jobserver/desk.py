@@ -163,6 +163,8 @@ class Desk:
         self._start()
         self.server.next_number = number
         first = ("policy", "pause")
+        for name in [name for name, record in self.records.items() if 0 < record.expires <= self.wall]:
+            del self.records[name]
         for record in list(self.records.values()):
             if record.kind in first:
                 self.server.restore_record(record)

@@ -1,8 +1,9 @@
 """What the job server promises about functions with policies, kept in plain lists and counted anew for each question.
 
 ``NaivePolicies`` is told what clients, workers and administrators do, and which job a worker was given. From that it
-knows what everybody must hear, when a job is due again, and how each job ends; of a start it knows whether a limit
-forbids it, and of a job that waits whether it could start. It is written from docs/ and ``policy.KEYS``.
+knows what everybody must hear, when a job is due again, how each job ends, and which results are kept; of a start it
+knows whether a limit forbids it, and of a job that waits whether it could start. It is written from docs/ and
+``policy.KEYS``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 PRIORITIES = ("high", "normal", "low")
 REASONS = ("fail", "exception", "timeout", "lost")
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 TIMES = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 NEAR = 0.01  # of a token, or of a second: so near to a limit nothing is promised
 
@@ -43,10 +45,23 @@ class NaiveJob:
     until: float = 0.0
     owns_unique: bool = True
     was_moved: bool = False  # by a restart, or to another priority
+    is_refresh: bool = False  # the store has nothing of it
 
     @property
     def lives(self) -> bool:
         return self.state in ("waiting", "delayed", "running")
+
+
+@dataclass
+class NaiveResult:
+    number: int
+    function: str
+    unique: str
+    completed: bool
+    data: bytes
+    fresh_until: float
+    expires: float
+    is_latest: bool = True  # so it is found by its unique: the last that completed, and what failed after that
 
 
 @dataclass
@@ -100,6 +115,16 @@ def seconds(text: str) -> float:
     return float(text[: len(text) - len(unit)]) * TIMES[unit or "s"]
 
 
+def size(text: str) -> int:
+    unit = text.lstrip("0123456789")
+    return int(text[: len(text) - len(unit)]) * SIZES[unit or "B"]
+
+
+def told(completed: bool, data: bytes) -> bytes:
+    """What is told as the result of a job."""
+    return b"OK %b %d\n%b" % (b"completed" if completed else b"failed", len(data), data)
+
+
 def per_second(text: str) -> float:
     count, _, unit = text.partition("/")
     return int(count) / UNITS[unit]
@@ -116,6 +141,8 @@ class NaivePolicies:
         self.heard: dict[str, list[tuple[str, int, bytes]]] = {}  # what each client must have heard
         self.exceptions: set[str] = set()  # clients that know exceptions
         self.counters: dict[str, Counter[str]] = {}
+        self.results: dict[int, NaiveResult] = {}  # by the job's number, in the order in which they were kept
+        self.asked: dict[str, list[bytes | int]] = {}  # what each who asks must be told; a number: when that job ends
 
     # ── policies ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -175,7 +202,7 @@ class NaivePolicies:
             one.change(per_second(policy["key_rate"]), int(policy.get("key_burst", 1)), self.now)
 
     def key(self, job: NaiveJob) -> str:
-        return job.unique.partition(self.functions[job.function].separator)[0]
+        return "" if job.unique == "-" else job.unique.partition(self.functions[job.function].separator)[0]
 
     def key_rate(self, job: NaiveJob) -> NaiveRate | None:
         policy, key = self.policy(job.function), self.key(job)
@@ -231,7 +258,65 @@ class NaivePolicies:
             *(job.due - self.wall for job in jobs if job.state == "delayed"),
             *(job.expires - self.wall for job in jobs if job.state in ("waiting", "delayed") and job.expires),
             *(job.until - self.wall for job in jobs if job.state == "dead"),
+            *(at - self.wall for at in self.ends_of_results() if at > self.wall),
         ]
+
+    # ── results ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def found(self, function: str, unique: str) -> list[NaiveResult]:
+        """The results that are found by this unique: one that completed, one that has failed since."""
+        of_unique = [one for one in self.results.values() if (one.function, one.unique) == (function, unique)]
+        return [one for one in of_unique if one.is_latest and unique]
+
+    def answer(self, function: str, unique: str) -> NaiveResult | None:
+        """The result that answers a submission."""
+        for one in self.found(function, unique):
+            if one.completed and "results" in self.policy(function):
+                return one if self.wall < one.fresh_until + self.time_of(function, "stale") else None
+        return None
+
+    def _put(self, result: NaiveResult) -> None:
+        for other in self.found(result.function, result.unique):
+            other.is_latest = other.completed and not result.completed
+        self.results[result.number] = result
+
+    def ends_of_results(self) -> list[float]:
+        """When results become stale, answer nothing any more, and are kept no longer."""
+        ends = [(one.fresh_until, self.time_of(one.function, "stale"), one.expires) for one in self.results.values()]
+        return [at for fresh_until, stale, expires in ends for at in (fresh_until, fresh_until + stale, expires)]
+
+    def keep(self, job: NaiveJob, completed: bool, data: bytes) -> None:
+        """The job has ended so: that is kept if the policy says so, and told to those who wait for it."""
+        if "results" in self.policy(job.function):
+            self.results.pop(job.number, None)
+            if len(data) > size(self.policy(job.function).get("result_size", "1MiB")):
+                self.counters[job.function]["results_too_large"] += 1
+            else:
+                self.counters[job.function]["results_kept"] += 1
+                fresh_until = self.wall + self.time_of(job.function, "results")
+                expires = fresh_until + self.time_of(job.function, "stale")
+                self._put(NaiveResult(job.number, job.function, job.unique, completed, data, fresh_until, expires))
+        self._answer(job, told(completed, data))
+
+    def _answer(self, job: NaiveJob, answer: bytes) -> None:
+        for name, answers in self.asked.items():
+            self.asked[name] = [answer if one == job.number else one for one in answers]
+
+    def ask(self, name: str, job: NaiveJob | None, result: NaiveResult | None, waits: bool) -> None:
+        """Somebody asks for the result of a job, of which there may be one that is kept."""
+        answers = self.asked.setdefault(name, [])
+        if job is not None and job.lives:
+            answers.append((b"ERR NO_ROOM" if job.number in answers else job.number) if waits else b"ERR NOT_READY")
+        elif result is not None:
+            answers.append(told(result.completed, result.data))
+        elif job is not None and job.state == "dead":
+            answers.append(told(False, self.last_words(job.reason, job.text)))
+        else:
+            answers.append(b"ERR UNKNOWN_JOB")
+
+    def last_words(self, reason: str, text: bytes) -> bytes:
+        """What a job that failed has for a result."""
+        return text or (b"" if reason in ("fail", "exception") else reason.encode())
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,7 +328,9 @@ class NaivePolicies:
         if not job.background:
             job.listeners.append(client)
         self.counters[job.function]["submitted"] += 1
-        self._begin_expiring(job)
+        self.counters[job.function]["result_misses"] += "results" in self.policy(job.function) and not job.is_refresh
+        if not job.is_refresh:
+            self._begin_expiring(job)
         if job.due > self.wall:
             job.state = "delayed"
         else:
@@ -281,6 +368,7 @@ class NaivePolicies:
 
     def complete(self, job: NaiveJob, data: bytes) -> None:
         self._tell(job, "WORK_COMPLETE", data)
+        self.keep(job, True, data)
         self._end(job, "done")
         self.counters[job.function]["completed"] += 1
 
@@ -334,6 +422,7 @@ class NaivePolicies:
             self._tell(job, "WORK_FAIL")
         counters = self.counters[job.function]
         counters["failed"] += 1
+        self.keep(job, False, self.last_words(reason, text))
         dead = self.keeps_dead(job.function)
         self._end(job, "dead" if dead else "failed")
         if not dead:
@@ -342,7 +431,7 @@ class NaivePolicies:
         self.events += 1
         job.order, job.reason, job.text = self.events, reason, text
         job.died, job.until = self.wall, self.wall + dead
-        job.background = True
+        job.background, job.is_refresh = True, False
         most = self.count_of(job.function, "dead_count", 10_000)
         for old in sorted(self.of(job.function, "dead"), key=lambda one: one.order)[:-most]:
             self._end(old, "forgotten")
@@ -388,6 +477,7 @@ class NaivePolicies:
         self.workers.pop(name, None)
         self.heard.pop(name, None)
         self.exceptions.discard(name)
+        self.asked.pop(name, None)
         for job in running:
             self.end_attempt(job, "lost")
 
@@ -407,15 +497,21 @@ class NaivePolicies:
         for job in self.dead():
             if job.until <= wall:
                 self._end(job, "forgotten")
+        self.results = {number: one for number, one in self.results.items() if one.expires > wall}
 
     def restart(self) -> None:
         """As after kill -9: what the store had is there; who was connected is not."""
         self.workers.clear()
         self.heard.clear()
         self.exceptions.clear()
+        self.asked.clear()
+        results, self.results = self.results, {}
+        for result in results.values():
+            result.is_latest = True
+            self._put(result)
         for job in list(self.jobs.values()):
             job.listeners.clear()
-            if job.lives and not job.background:
+            if job.lives and (job.is_refresh or not job.background):
                 self._end(job, "abandoned")
             elif job.lives:
                 if job.attempts == 0:
@@ -435,6 +531,7 @@ class NaivePolicies:
         assert job.lives or job.state == "dead", f"{job} ends twice"
         job.state, job.worker, job.timer, job.expires = outcome, "", 0.0, 0.0
         job.listeners.clear()
+        self._answer(job, told(False, b""))  # unless there was more to tell
 
     def _tell(self, job: NaiveJob, what: str, data: bytes = b"") -> None:
         for listener in job.listeners:

@@ -2,7 +2,8 @@
 
 Each action takes some numbers and does something that fits them, or nothing; so a history is a list of names and
 numbers. After each action it is seen that clients have heard exactly what they must, that nothing which could start
-waits beside an idle worker, and that dead letters and counters are right; ``Desk`` checks the server's insides.
+waits beside an idle worker, and that dead letters, results and counters are right; ``Desk`` checks the server's
+insides.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from desk import Desk
-from naive_policies import NEAR, PRIORITIES, NaiveJob, NaivePolicies, NaiveWorker
+from naive_policies import NEAR, PRIORITIES, NaiveJob, NaivePolicies, NaiveResult, NaiveWorker
+
+from geartrain.jobserver.results import COMPLETED
 
 FUNCTIONS = ("f", "f", "g")
 NAMES = ("f", "f", "f", "g", "*")
-UNIQUES = ("", "", "a:1", "a:2", "a:3/x", "b:1/x", "b:2", "c")
+UNIQUES = ("", "-", "a:1", "a:2", "a:3/x", "b:1/x", "b:2", "c")
 KINDS = (
     ("SUBMIT_JOB", 1, False), ("SUBMIT_JOB_BG", 1, True), ("SUBMIT_JOB_HIGH", 0, False),
     ("SUBMIT_JOB_HIGH_BG", 0, True), ("SUBMIT_JOB_LOW", 2, False), ("SUBMIT_JOB_LOW_BG", 2, True),
@@ -28,12 +31,16 @@ POLICIES = (
     "key_separator=/", "key_separator=", "rate=1/s", "rate=30/min burst=3", "rate=10/h", "rate= burst=", "key_rate=1/s",
     "key_rate=30/min key_burst=2", "key_rate= key_burst=", "queue=3", "queue=4 when_full=drop-oldest", "when_full=",
     "queue= when_full=", "weight=3", "weight=", "ageing=5s", "ageing=",
+    "results=20s", "results=20s", "results=4s stale=6s", "results=2s stale=1m", "results=",
+    "results= stale= result_size=", "stale=5s", "stale=", "result_size=3", "result_size=",
 )  # fmt: skip
 NEEDS = (("burst", ("rate",)), ("key_burst", ("key_rate",)), ("key_separator", ("key_concurrency", "key_rate")),
-         ("when_full", ("queue",)))  # fmt: skip
+         ("when_full", ("queue",)), ("result_size", ("results",)), ("stale", ("results",)))  # fmt: skip
+DATA = (b"done", b"", b"more")
 MOMENTS = (0.25, 0.25, 0.5, 1.0, 1.5, 3.0, 8.0, 30.0)
 COUNTERS = ("submitted", "started", "lost", "completed", "failed", "timed_out", "cancelled", "abandoned", "retried",
-            "expired", "dropped", "buried", "revived")  # fmt: skip
+            "expired", "dropped", "buried", "revived", "result_hits", "result_misses", "result_bytes", "results_kept",
+            "results_too_large")  # fmt: skip
 WAKE_TIMEOUT = 1.0
 
 
@@ -92,7 +99,7 @@ class PolicyWorld:
             self.desk.send(name, "CAN_DO", function.encode())
 
     def leave(self, a: int, b: int, c: int) -> None:
-        name = f"worker {a % 3}" if b % 3 else f"client {a % 2}"
+        name = (f"worker {a % 3}", f"worker {a % 3}", f"client {a % 2}", f"asker {a % 2}")[b % 4]
         if name in self.desk.peers:
             self._hear()
             self.desk.leave(name)
@@ -117,22 +124,35 @@ class PolicyWorld:
         return name
 
     def submit(self, a: int, b: int, c: int) -> None:
-        function, unique = FUNCTIONS[a % 3], UNIQUES[b % len(UNIQUES)]
+        self._submit(FUNCTIONS[a % 3], UNIQUES[b % len(UNIQUES)], a, c)
+
+    def submit_again(self, a: int, b: int, c: int) -> None:
+        """What a result is kept of, perhaps as a job for later, which is run."""
+        kept = list(self.naive.results.values())
+        if kept:
+            self._submit(kept[b % len(kept)].function, kept[b % len(kept)].unique, a, c)
+
+    def _submit(self, function: str, unique: str, a: int, c: int) -> None:
         kind, priority, background = KINDS[c % len(KINDS)]
         arguments, due = [function.encode(), unique.encode()], 0.0
         if a % 7 == 6:
             due = float(int(self.desk.wall) + 1 + c % 9)
             kind, priority, background = "SUBMIT_JOB_EPOCH", 1, True
             arguments.append(b"%d" % due)
+        self._pass_ends_of_results()
         client = self._client(a)
         full = self._fullness(function, priority)
+        result = None if due else self.naive.answer(function, unique)
+        next_number = int(self.desk.server.next_number)
         self._hear()
         self.desk.send(client, kind, *arguments, b"work")
         self.desk.commit()
         answers = self.desk.take(client)
         (answer,) = [one for one in answers if one[0] in ("JOB_CREATED", "ERROR")]
         answers.remove(answer)
-        if answer[0] == "ERROR":
+        if result is not None:
+            self._take_result(result, client, answer, next_number, background)
+        elif answer[0] == "ERROR":
             assert answer[1] == b"QUEUE_ERROR"
             assert full is not None
             assert not full or self.naive.function(function).had_keys, f"one of {full} could have been dropped"
@@ -141,7 +161,9 @@ class PolicyWorld:
             assert job.lives
             assert (job.function, job.unique) == (function, unique) != (function, "")
             job.background |= background
-            if not background:
+            if background:
+                job.is_refresh = False
+            else:
                 job.listeners.append(client)
         else:
             job = NaiveJob(number, function, unique, priority, background, due=due)
@@ -151,6 +173,36 @@ class PolicyWorld:
                 self._drop_one(function, full)
             self.naive.submit(job, client)
         self._hear({client: answers})
+
+    def _take_result(
+        self, result: NaiveResult, client: str, answer: tuple[Any, ...], next_number: int, background: bool
+    ) -> None:
+        """A submission must have been answered with a result that is kept; perhaps a fresh one is made."""
+        assert answer[0] == "JOB_CREATED", answer
+        naive, number = self.naive, self._number(answer[1])
+        naive.function(result.function)
+        counters = naive.counters[result.function]
+        counters["result_hits"] += 1
+        counters["result_bytes"] += len(result.data)
+        if naive.wall >= result.fresh_until:
+            self._refresh(result.function, result.unique, next_number)
+        if background:
+            assert number == result.number
+        else:
+            assert number not in naive.jobs
+            naive.heard[client].append(("WORK_COMPLETE", number, result.data))
+
+    def _refresh(self, function: str, unique: str, number: int) -> None:
+        """A fresh result must be made by a job of this number, unless a job makes it already or there is no place."""
+        naive = self.naive
+        alike = [job for job in naive.jobs.values() if job.lives and (job.function, job.unique) == (function, unique)]
+        is_made = bool(self._show(number))
+        if any(job.owns_unique for job in alike):
+            assert not is_made, f"{alike} make a fresh result already"
+        elif not alike:
+            assert is_made == (self._fullness(function, 0) is None)
+        if is_made:
+            naive.submit(NaiveJob(number, function, unique, 1, True, is_refresh=True), "")
 
     def _fullness(self, function: str, priority: int) -> list[NaiveJob] | None:
         """None: the queue is not full. Else the jobs that may be dropped, the one that should be first."""
@@ -164,7 +216,7 @@ class PolicyWorld:
 
     def _drop_one(self, function: str, able: list[NaiveJob]) -> None:
         """Something was dropped for a new job: which of these?"""
-        gone = [job for job in able if self._show(job.number).get("state") in (None, "dead")]
+        gone = [job for job in able if self._show(job.number).get("state") in (None, "dead", "ended")]
         assert len(gone) == 1, f"of {able} {gone} are gone"
         if not self.naive.function(function).had_keys and not any(job.was_moved for job in able):
             assert gone[0] is able[0]
@@ -208,7 +260,7 @@ class PolicyWorld:
             if naive.key(one) == naive.key(job) and one.priority == job.priority
             and one.attempts == 0 and one.queue_era == era and not one.was_moved
         ]  # fmt: skip
-        if job in same and job.unique:
+        if job in same and naive.key(job):
             assert min(same, key=lambda one: one.order) is job, f"{job} went before others of its key"
 
     def sleep(self, a: int, b: int, c: int) -> None:
@@ -229,8 +281,9 @@ class PolicyWorld:
         verdicts = self.naive.workers[name].verdicts
         match c % 6:
             case 0 | 1:
-                self.desk.send(name, "WORK_COMPLETE", handle, b"done")
-                self.naive.complete(job, b"done")
+                data = DATA[(a + b) % len(DATA)]
+                self.desk.send(name, "WORK_COMPLETE", handle, data)
+                self.naive.complete(job, data)
             case 2:
                 self.desk.send(name, "WORK_EXCEPTION", handle, b"oops")
                 self.naive.end_attempt(job, "exception", b"oops")
@@ -249,6 +302,50 @@ class PolicyWorld:
         """What a good worker does: its job, then the next one."""
         self.report(a, b, c)
         self.grab(a, b, c)
+
+    # ── results ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def ask(self, a: int, b: int, c: int) -> None:
+        name, waits = f"asker {a % 2}", c % 2 == 1
+        self._pass_ends_of_results()
+        naive = self.naive
+        if c % 3:
+            number = 1 + b % int(self.desk.server.next_number)
+            words, job, result = f"H:{number}", naive.jobs.get(number), naive.results.get(number)
+        else:
+            function, unique = FUNCTIONS[a % 3], UNIQUES[2 + b % (len(UNIQUES) - 2)]
+            alike = [
+                one for one in naive.jobs.values() if one.lives and (one.function, one.unique) == (function, unique)
+            ]
+            if not all(one.owns_unique for one in alike):
+                return  # after a restart it may be another that has it
+            words = f"unique {function} {unique}"
+            job, result = next(iter(alike), None), next(reversed(naive.found(function, unique)), None)
+        naive.ask(name, job, result, waits)
+        self.desk.write(name, f"result {words}{' wait' if waits else ''}\n".encode())
+
+    def _pass_ends_of_results(self) -> None:
+        """The model is told the time a little late: have no result change just now."""
+        while any(abs(at - self.desk.wall) < 2 * NEAR for at in self.naive.ends_of_results()):
+            self._wait(0.05)
+
+    def _check_results(self) -> None:
+        """Whoever asked has been told what they must, and what is kept is right."""
+        for name, answers in self.naive.asked.items():
+            peer = self.desk.peer(name)
+            got, self.desk.got[peer] = self.desk.got[peer], b""
+            while answers and isinstance(answer := answers[0], bytes):
+                assert got.startswith(answer), f"{name} was told {got!r} in place of {answer!r}"
+                got = got.partition(b"\r\n")[2] if answer.startswith(b"ERR") else got.removeprefix(answer)
+                del answers[0]
+            assert not got, f"{name} was told {got!r}"
+        kept = {result.number: result for result in self.naive.results.values()}
+        real = self.desk.server.results.by_number
+        going = {number for number, result in kept.items() if abs(result.expires - self.desk.wall) < 2 * NEAR}
+        assert set(real) - going == set(kept) - going
+        for number in set(real) & set(kept):
+            assert (real[number].outcome == COMPLETED, real[number].data) == (kept[number].completed, kept[number].data)
+            assert abs(real[number].record.expires - kept[number].expires) < NEAR
 
     # ── administrators ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -350,6 +447,7 @@ class PolicyWorld:
 
     def check(self) -> None:
         self._hear()
+        self._check_results()
         naive = self.naive
         for job in naive.jobs.values():
             if job.state == "delayed" and job.earliest:
@@ -395,13 +493,16 @@ class PolicyWorld:
                 break
             if not self.naive.running_on("worker 0"):
                 self._wait(20.0)
+        self._pass_ends_of_results()
         for job in self.naive.jobs.values():
             assert not job.lives, f"{job} never ends"
-            assert self._show(job.number).get("state") == ("dead" if job.state == "dead" else None)
+            state = "dead" if job.state == "dead" else "ended" if job.number in self.naive.results else None
+            assert self._show(job.number).get("state") == state
 
 
 ACTIONS = {
-    "wait": 8, "connect_worker": 4, "leave": 1, "restart": 1, "submit": 16, "grab": 10, "sleep": 3, "report": 6,
-    "work": 10, "policy": 8, "unset": 1, "pause": 2, "cancel": 2, "retry": 2, "priority": 2, "letters": 2,
+    "wait": 8, "connect_worker": 4, "leave": 1, "restart": 1, "submit": 16, "submit_again": 8, "grab": 10, "sleep": 3,
+    "report": 6, "work": 10, "policy": 8, "unset": 1, "pause": 2, "cancel": 2, "retry": 2, "priority": 2, "letters": 2,
+    "ask": 5,
 }  # fmt: skip
 """What may happen, and how often."""

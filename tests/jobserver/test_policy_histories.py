@@ -14,10 +14,15 @@ often = st.sampled_from([name for name, weight in ACTIONS.items() for _ in range
 class PolicyHistories(RuleBasedStateMachine):
     """Two clients, three workers, an administrator; two functions, and policies by name and pattern."""
 
-    @initialize(policies=st.lists(st.tuples(numbers, st.integers(0, len(POLICIES) - 1)), max_size=4), which=numbers)
-    def begin(self, policies: list[tuple[int, int]], which: int) -> None:
+    @initialize(
+        results=st.sampled_from(("results=", "results=20s", "results=2s stale=1m")),
+        policies=st.lists(st.tuples(numbers, st.integers(0, len(POLICIES) - 1)), max_size=4),
+        which=numbers,
+    )
+    def begin(self, results: str, policies: list[tuple[int, int]], which: int) -> None:
         self.world = PolicyWorld()
         self.world.act("connect_worker", 0, which, 0)
+        self.world.act("policy", 0, POLICIES.index(results), 0)
         for name, policy in policies:
             self.world.act("policy", name, policy, 0)
 
