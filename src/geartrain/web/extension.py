@@ -66,6 +66,9 @@ class Web(Extension):
     async def _open(self, settings: uvicorn.Config, protocol: type[Protocol]) -> None:
         loop = asyncio.get_running_loop()
         for bound in self._sockets:
+            if bound.family != socket.AF_UNIX:  # as asyncio does for sockets of its own alone; connections inherit it
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             server = await loop.create_server(
                 lambda: protocol(config=settings, server_state=self._state, app_state={}, _loop=loop),
                 sock=bound,

@@ -7,7 +7,7 @@ connection that is idle ends, and there are so many connections at most.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -22,6 +22,33 @@ MAX_HEAD: Final = 64 * 1024  # bytes of the request line and the headers
 MAX_HEADERS: Final = 100
 HEAD_SECONDS: Final = 10.0  # from the connection, or the first byte, to the end of the head
 MAX_PIPELINED: Final = 32  # requests that came before the answer to one
+
+
+class JoinedWrites:
+    """A transport that writes once in a turn of the loop: uvicorn writes head and body one after the other."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._pieces:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Protocol(HttpToolsProtocol):
@@ -48,7 +75,7 @@ class Protocol(HttpToolsProtocol):
         self._leave = leave
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
         self.head_since = self.loop.time()
         if len(self.connections) > self.face.config.http_max_connections:
             self.face.refused += 1
