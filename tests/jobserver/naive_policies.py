@@ -329,8 +329,7 @@ class NaivePolicies:
             job.listeners.append(client)
         self.counters[job.function]["submitted"] += 1
         self.counters[job.function]["result_misses"] += "results" in self.policy(job.function) and not job.is_refresh
-        if not job.is_refresh:
-            self._begin_expiring(job)
+        self._begin_expiring(job)
         if job.due > self.wall:
             job.state = "delayed"
         else:

@@ -258,6 +258,17 @@ def test_a_stale_result_is_given_on_where_no_fresh_one_could_be_made(desk: Desk)
         desk.wait(1)
 
 
+def test_the_fresh_run_for_a_stale_result_expires(desk: Desk) -> None:
+    desk.text("admin", "policy set f results=1s stale=5s expires=10s")
+    first = run(desk)
+    desk.wait(2)
+    assert desk.submit(b"f", b"u") == first
+    desk.wait(8)
+    joined = desk.submit(b"f", b"u", kind="SUBMIT_JOB")  # the result is not given any more
+    desk.wait(3)
+    assert desk.take("client") == [("WORK_FAIL", joined)]
+
+
 def test_the_later_result_answers_also_after_a_restart(desk: Desk) -> None:
     run(desk, b"old")
     desk.text("admin", "policy set f results=10m")

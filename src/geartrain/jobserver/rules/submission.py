@@ -252,6 +252,8 @@ def _refresh(state: State, function: Function, unique: bytes, workload: bytes, k
     if function.idle_since > 0:
         state.note_busy(function)
     note_key(function, job, key)
+    if policy is not None and policy.expires > 0:
+        begin_expiring(state, job, policy.expires)  # others may join it
     enqueue(state, job)
 
 
