@@ -288,7 +288,6 @@ class NaivePolicies:
     def keep(self, job: NaiveJob, completed: bool, data: bytes) -> None:
         """The job has ended so: that is kept if the policy says so, and told to those who wait for it."""
         if "results" in self.policy(job.function):
-            self.results.pop(job.number, None)
             if len(data) > size(self.policy(job.function).get("result_size", "1MiB")):
                 self.counters[job.function]["results_too_large"] += 1
             else:
@@ -444,6 +443,7 @@ class NaivePolicies:
         owners = [one for one in self.jobs.values() if one.lives and one.function == job.function]
         job.owns_unique = not any(one.unique == job.unique for one in owners)
         job.attempts = job.allowed = 0
+        self.results.pop(job.number, None)
         job.due = self.wall
         job.reason, job.text, job.until = "", b"", 0.0
         self._begin_expiring(job)

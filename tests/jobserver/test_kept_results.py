@@ -202,6 +202,16 @@ def test_a_dead_letter_that_is_tried_again_has_not_ended(desk: Desk) -> None:
     assert desk.text("admin", question) == "OK completed 1\nr"
 
 
+def test_a_failure_is_not_told_of_a_dead_letter_that_was_tried_again_and_cancelled(desk: Desk) -> None:
+    desk.text("admin", "policy set f attempts=1")
+    handle = die(desk)
+    assert desk.text("admin", f"retry {handle.decode()}") == "OK\r\n"
+    assert desk.text("admin", f"cancel job {handle.decode()}") == "OK\r\n"
+    for _ in range(2):
+        assert desk.text("admin", f"result {handle.decode()}").startswith("ERR UNKNOWN_JOB")
+        desk.restart()
+
+
 def test_a_failure_is_not_told_of_a_dead_letter_that_then_made_too_large_a_result(desk: Desk) -> None:
     desk.text("admin", "policy set f attempts=1 result_size=10")
     handle = die(desk)

@@ -14,6 +14,7 @@ from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, Record, number
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
 from geartrain.jobserver.rules.outcome import PURGED, finish, forget_key, let_clients_go, stop_expiring
 from geartrain.jobserver.rules.queueing import begin_expiring, enqueue, leave_queue, note_key
+from geartrain.jobserver.rules.results import forget_result
 from geartrain.native import i64
 from geartrain.wire.text import as_text
 
@@ -110,6 +111,8 @@ def revive(state: State, job: Job) -> None:
     function = job.function
     state.memory -= state.dead.drop(job)
     forget(state, DEAD_KIND, number_key(job.number))
+    if int(job.number) in state.results.by_number:
+        forget_result(state, int(job.number))
     policy = function.policy
     job.attempts = 0
     job.assignments = (job.assignments + 1) & 0x7FFF  # deadlines of before mean nothing any more

@@ -26,8 +26,6 @@ MAX_WAITS: Final = 10_000  # peers that may wait for one result
 def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: bytes) -> None:
     """Keep how a job ended, if its policy says so and there is room; the oldest results make room for it."""
     number = int(job.number)
-    if number in state.results.by_number:
-        forget_result(state, number)  # how it ended before it was tried again
     counters = job.function.counters
     size: i64 = len(data)
     if size > policy.result_size:
