@@ -136,9 +136,10 @@ class PolicyWorld:
         kind, priority, background = KINDS[c % len(KINDS)]
         arguments, due = [function.encode(), unique.encode()], 0.0
         if a % 7 == 6:
-            due = float(int(self.desk.wall) + 1 + c % 9)
+            due = float(int(self.desk.wall) - 1 + c % 9)
             kind, priority, background = "SUBMIT_JOB_EPOCH", 1, True
             arguments.append(b"%d" % due)
+            due = due if due > self.desk.wall else 0.0
         self._pass_ends_of_results()
         client = self._client(a)
         full = self._fullness(function, priority)

@@ -51,6 +51,14 @@ def test_a_submission_is_answered_without_a_worker(desk: Desk) -> None:
     assert (counters.result_hits, counters.result_misses, counters.results_kept) == (2, 1, 1)
 
 
+def test_a_job_for_a_time_that_is_over_is_answered_as_well(desk: Desk) -> None:
+    first = run(desk)
+    for when in (-5, 0, 5, int(desk.wall)):
+        desk.send("client", "SUBMIT_JOB_EPOCH", b"f", b"u", b"%d" % when, b"w")
+        desk.commit()
+        assert desk.take("client") == [("JOB_CREATED", first)]
+
+
 def test_a_large_result_goes_out_whole(desk: Desk) -> None:
     data = b"x" * 100_000
     run(desk, data)

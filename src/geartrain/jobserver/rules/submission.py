@@ -145,6 +145,8 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         present = function.uniques.get(key)
         if present is None:
             workload = parser.last_argument(workload_start)
+    if due <= state.wall:
+        due = 0.0
     if function.policy is not None and due == 0 and unique_size > 0:
         result = find_result(state, function, unique, key, background)
         if result is not None:
@@ -165,8 +167,6 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         function.counters.refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
         return
-    if due <= state.wall:
-        due = 0.0
     cost: i64 = job_cost(len(workload), unique_size, len(reducer), due > 0)
     if not background:
         cost += SUBSCRIBER_COST
