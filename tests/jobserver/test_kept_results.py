@@ -176,6 +176,18 @@ def test_a_result_without_a_policy_is_told_to_who_waits_and_to_nobody_later(desk
     assert desk.text("admin", f"result {handle.decode()}").startswith("ERR UNKNOWN_JOB")
 
 
+@pytest.mark.parametrize("function", [b"f", b"g"])
+def test_whoever_waits_is_told_why_a_report_that_is_too_large_fails_its_job(function: bytes) -> None:
+    desk = Desk(durable=True, max_body=1000)
+    desk.text("admin", "policy set f results=1h")
+    desk.works("w", function)
+    handle = desk.submit(function)
+    desk.write("one", b"result %b wait\n" % handle)
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_COMPLETE", handle, b"x" * 1000)
+    assert b"above the job server's limit of 1000" in desk.got[desk.peer("one")]
+
+
 def test_a_dead_letter_has_a_result(desk: Desk) -> None:
     desk.text("admin", "policy set f results= attempts=1")
     handle = desk.submit(b"f", b"u")

@@ -164,6 +164,8 @@ def report_too_large(state: State, peer: Peer) -> bool:
             end_attempt(state, job, EXCEPTION, text)
         else:
             tell_exception(state, job, text)
+            if state.waits > 0:
+                tell_result(state, job, results.FAILED, text)
             state.revoke(peer, number)
             finish(state, job, FAILED)
     parser.skip()
