@@ -173,4 +173,5 @@ class Desk:
         others = [self.records[name] for name in sorted(self.records) if self.records[name].kind not in first]
         for record in sorted(others, key=restore_order):
             self.server.restore_record(record)
+        self.server.restored()
         self.settle()

@@ -137,6 +137,29 @@ def test_after_a_restart_dead_letters_stand_in_the_order_of_their_deaths(desk: D
     assert desk.text("admin", "dead list") == before
 
 
+@pytest.mark.parametrize("unique", [b"u", b"-"])
+def test_a_live_job_has_its_unique_after_a_restart_though_a_dead_one_stands_behind_it(
+    desk: Desk, unique: bytes
+) -> None:
+    desk.text("admin", "policy set f attempts=1 dead=1h")
+    desk.works("w", b"f")
+
+    def die(handle: bytes) -> None:
+        assert desk.grab("w") == handle
+        desk.send("w", "WORK_FAIL", handle)
+
+    first = desk.submit(b"f", unique)
+    die(first)
+    second = desk.submit(b"f", unique)
+    for _ in range(2):
+        desk.text("admin", f"retry {first.decode()}")
+        desk.text("admin", f"priority {first.decode()} high")
+        die(first)
+    assert desk.submit(b"f", unique) == second
+    desk.restart()
+    assert desk.submit(b"f", unique) == second
+
+
 def test_dead_letters_go_at_their_time_and_beyond_their_number(desk: Desk) -> None:
     desk.text("admin", "policy set f attempts=1 dead=1h dead_count=2")
     desk.works("worker", b"f")

@@ -89,6 +89,7 @@ class Keeper(Extension):
         others = (record for record in store.records() if record.kind not in FIRST_KINDS)
         for record in sorted(others, key=restore_order):
             server.restore_record(record)
+        server.restored()
         seconds = f"{time.monotonic() - started:.2f}"
         fields = {"store": repr(store), "jobs": jobs, "seconds": seconds, "survives": store.abilities.survives}
         log.info("store_loaded", extra={"fields": fields})

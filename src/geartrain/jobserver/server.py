@@ -14,6 +14,7 @@ and towards a store, whose driver carries batches to it and its answers back:
 
     server.restore(stored)            a job that the store kept from before
     server.restore_record(record)     a record that it kept
+    server.restored()                 there are no more
     server.take_batch()               what is to be committed next
     server.stored_jobs()              what the store should have, to rebuild one that was taken away
     server.written(batch), refused(batch, reason, down), refuse_one(batch, number, reason), back()
@@ -356,6 +357,10 @@ class JobServer(State):
         Policies and pauses come before all jobs, others after them, in their ``restore_order``.
         """
         restore_record(self, record)
+
+    def restored(self) -> None:
+        """All that the store has kept has been restored."""
+        self.displaced = {}
 
     def take_batch(self) -> Batch | None:
         """What the store is to commit next; None while a batch is under way or nothing has changed."""

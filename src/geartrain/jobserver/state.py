@@ -98,6 +98,7 @@ class State:
         self.policies: Policies = Policies(settings.policies)
         self.gate_timers: GateTimers = GateTimers()
         self.dead: DeadLetters = DeadLetters()
+        self.displaced: dict[int, Job] = {}  # while a store is loaded: whose key a job of this number has taken
         self.results: Results = Results()
         self.waits: i64 = 0  # for results that are not there yet, of all peers
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet

@@ -98,9 +98,23 @@ def restore_letter(state: State, record: Record) -> None:
         stop_expiring(state, job)
     if job.unique:
         forget_key(job.function, job)
+        _give_key_back(state, job)
     policy = job.function.policy
     age = DEFAULT_AGE if policy is None or policy.dead == 0 else policy.dead
     _hold(state, job, record, age)
+
+
+def _give_key_back(state: State, dead: Job) -> None:
+    """The key of a job that was dead all the time is that of the live one from which it took it."""
+    job = state.displaced.get(dead.number)
+    while job is not None and job.state == DEAD:
+        job = state.displaced.get(job.number)
+    if job is None:
+        return
+    key = job.workload if job.unique == b"-" else job.unique
+    table = job.function.workloads if job.unique == b"-" else job.function.uniques
+    if key not in table:
+        note_key(job.function, job, key)
 
 
 def revive(state: State, job: Job) -> None:

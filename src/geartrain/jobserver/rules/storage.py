@@ -212,7 +212,11 @@ def restore(state: State, stored: StoredJob) -> None:
         state.note_busy(function)
     key = job.workload if unique is BY_WORKLOAD else unique
     if key:
-        note_key(function, job, key)  # the last one's: those before it that have the same are dead letters, or were
+        # It is the last one's, unless that turns out to be a dead letter; those before it are dead letters, or were.
+        before = function.workloads.get(key) if unique is BY_WORKLOAD else function.uniques.get(key)
+        if before is not None:
+            state.displaced[job.number] = before
+        note_key(function, job, key)
     if stored.number >= state.next_number:
         state.next_number = stored.number + 1
     policy = function.policy
