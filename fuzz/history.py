@@ -76,7 +76,7 @@ class History:
             "max_abilities": pick((2, 1000)),
             "forget_after": pick((1e9, 1e9, 0.5, 3.0)),
             "exact_timeouts": pick((False, True)),
-            "max_memory": pick((0, 0, 8000, 100_000)),
+            "max_memory": pick((0, 0, 12_000, 100_000)),
         }
 
     # ── actions ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -21,7 +21,7 @@ from conversation import NAMES, PACKETS
 FIRST_BYTES = 16 * 1024  # all arguments but the last must end within so many bytes of a packet
 JOB_COST, KEY_COST, REDUCER_COST, DELAYED_COST, SUBSCRIBER_COST = 200, 100, 50, 150, 100
 TURNS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # what changes the direction of text
-FUNCTION_COST, ABILITY_COST, REVOKED_COST = 1000, 250, 100
+FUNCTION_COST, TALLY_COST, ABILITY_COST, REVOKED_COST = 1600, 800, 250, 100
 FORMER = 1000
 TO_SERVER = {
     "CAN_DO", "CANT_DO", "RESET_ABILITIES", "PRE_SLEEP", "SUBMIT_JOB", "GRAB_JOB", "WORK_STATUS", "WORK_COMPLETE",
@@ -159,7 +159,7 @@ class NaiveServer:
         self.peers: dict[str, NaivePeer] = {}
         self.functions: dict[bytes, tuple[int, int, int]] = {}  # and their limits
         self.idle: dict[bytes, float] = {}  # functions without jobs, workers and limits: since when
-        self.counters: dict[bytes, Counter[str]] = defaultdict(Counter)
+        self.counters: dict[tuple[bytes, int], Counter[str]] = {}  # by priority too; of high and low as far as need be
         self.outbox: dict[str, list[bytes | Refusal | Raised]] = {}
         self.closed: set[str] = set()
         self.passed: dict[bytes, Counter[int]] = defaultdict(Counter)
@@ -227,6 +227,7 @@ class NaiveServer:
                 for job in self.jobs
             )
             + sum(_function_cost(name) for name in self.functions)
+            + sum(TALLY_COST for _, priority in self.counters if priority != NORMAL)
             + sum(ABILITY_COST * len(peer.abilities) + REVOKED_COST * len(peer.former) for peer in self.peers.values())
         )
 
@@ -266,7 +267,7 @@ class NaiveServer:
         for job in sorted((job for job in self.jobs if 0 < job.timer <= now), key=lambda j: (j.timer, j.number)):
             assert job.worker is not None
             self._remember(self.peers[job.worker], job)
-            self.counters[job.function].update(timed_out=1, failed=1)
+            self._tally(job).update(timed_out=1, failed=1)
             self._tell(job, packet("WORK_FAIL", self.handle(job)))
             self.jobs.remove(job)
         due = [job for job in self.jobs if job.state == "delayed" and job.due <= wall]
@@ -286,7 +287,8 @@ class NaiveServer:
     def _forget(self, name: bytes) -> None:
         del self.functions[name]
         self.idle.pop(name, None)
-        self.counters.pop(name, None)
+        for priority in (HIGH, NORMAL, LOW):
+            self.counters.pop((name, priority), None)
         self.passed.pop(name, None)
         self.last_lost.pop(name, None)
 
@@ -422,31 +424,32 @@ class NaiveServer:
             return None
 
         background = name.endswith(("_BG", "_BACKGROUND", "_EPOCH", "_SCHED"))
-        counters = self.counters[function]
         job = self.find_present(function, unique, workload)
         if job is not None:
             if background:
                 job.background = True
             elif self._is_full(SUBSCRIBER_COST):
-                counters["refused"] += 1
+                self._tally_of(function, job.priority)["refused"] += 1
                 return self._refuse(peer, b"QUEUE_ERROR")
             else:
                 job.listeners.append(peer.name)
-            counters["coalesced"] += 1
+            self._tally(job)["coalesced"] += 1
             return self._send(peer.name, packet("JOB_CREATED", self.handle(job)))
 
         priority = HIGH if "_HIGH" in name else LOW if "_LOW" in name else NORMAL
         limit = self.functions[function][priority]
         cost = _cost(unique, workload, reducer, due if due > self.wall else 0) + (0 if background else SUBSCRIBER_COST)
         if (0 < limit <= self.count(function)) or self.draining or self._is_full(cost):
-            counters["refused"] += 1
+            self._tally_of(function, priority)["refused"] += 1
             return self._refuse(peer, b"QUEUE_ERROR")
         job = NaiveJob(self.next_number, function, unique, workload, priority, background, reducer)
         self.next_number += 1
-        counters["submitted"] += 1
         self.jobs.append(job)
         if not background:
             job.listeners.append(peer.name)
+        counters = self._tally_of(function, priority)
+        counters["submitted"] += 1
+        counters["bytes_in"] += len(workload)
         self._send(peer.name, packet("JOB_CREATED", self.handle(job)))
         if due > self.wall:
             job.state = "delayed"
@@ -454,6 +457,15 @@ class NaiveServer:
         else:
             self._enqueue(job)
         return None
+
+    def _tally_of(self, function: bytes, priority: int) -> Counter[str]:
+        """Where a submission is counted; with the normal ones as long as there is no room for more counters."""
+        if (function, priority) not in self.counters and not self._is_full(TALLY_COST):
+            self.counters[function, priority] = Counter()
+        return self.counters.get((function, priority), self.counters[function, NORMAL])
+
+    def _tally(self, job: NaiveJob) -> Counter[str]:
+        return self.counters.get((job.function, job.priority), self.counters[job.function, NORMAL])
 
     def _is_full(self, cost: int) -> bool:
         return 0 < self.options.max_memory < self.memory + cost
@@ -482,6 +494,7 @@ class NaiveServer:
 
     def _create(self, function: bytes) -> None:
         self.functions.setdefault(function, (0, 0, 0))
+        self.counters.setdefault((function, NORMAL), Counter())
         self._note_idle()
 
     def _enqueue(self, job: NaiveJob) -> None:
@@ -590,6 +603,7 @@ class NaiveServer:
 
     def _assign(self, peer: NaivePeer, job: NaiveJob, name: str) -> None:
         self.events += 1
+        self._tally(job)["started"] += 1
         job.state = "running"
         job.worker = peer.name
         job.assigned_at = self.events
@@ -622,8 +636,10 @@ class NaiveServer:
         elif name == "WORK_FAIL":
             told = packet(name, handle)
         self._tell(job, told)
+        if name in ("WORK_COMPLETE", "WORK_DATA"):
+            self._tally(job)["bytes_out"] += len(data)
         if name in ("WORK_COMPLETE", "WORK_FAIL", "WORK_EXCEPTION"):
-            self.counters[job.function]["completed" if name == "WORK_COMPLETE" else "failed"] += 1
+            self._tally(job)["completed" if name == "WORK_COMPLETE" else "failed"] += 1
             if name == "WORK_EXCEPTION":
                 self._remember(peer, job)
             self.jobs.remove(job)
@@ -647,7 +663,7 @@ class NaiveServer:
                     self.outbox[listener].append(Raised(self.handle(job)))
                 else:
                     self._send(listener, packet("WORK_FAIL", self.handle(job)))
-            self.counters[job.function]["failed"] += 1
+            self._tally(job)["failed"] += 1
             self._remember(peer, job)
             self.jobs.remove(job)
         elif not former:
@@ -676,7 +692,7 @@ class NaiveServer:
         job.timer = 0.0
         job.attempts += 1
         job.numerator = job.denominator = 0
-        counters = self.counters[job.function]
+        counters = self._tally(job)
         counters["lost"] += 1
         self.losses += 1
         self.last_lost[job.function] = self.losses
@@ -711,7 +727,7 @@ class NaiveServer:
             if name in job.listeners:
                 job.listeners = [listener for listener in job.listeners if listener != name]
                 if not job.listeners and not job.background and job.state != "running":
-                    self.counters[job.function]["abandoned"] += 1
+                    self._tally(job)["abandoned"] += 1
                     self.jobs.remove(job)
         self._wake(peer.woken_for)
         for job in self.running(peer):
@@ -811,13 +827,14 @@ class NaiveServer:
             return b"OK\r\n"
         if name not in self.functions and not self._may_create(name):
             return Refusal(b"MAXQUEUE", line=True)
+        self._create(name)
         self.functions[name] = (high, normal, low)
         return b"OK\r\n"
 
     def _cancel(self, job: NaiveJob | None) -> bytes:
         if job is None:
             return b"ERR UNKNOWN_JOB\r\n"
-        self.counters[job.function]["cancelled"] += 1
+        self._tally(job)["cancelled"] += 1
         self._tell(job, packet("WORK_FAIL", self.handle(job)))
         if job.worker is not None:
             self._remember(self.peers[job.worker], job)

@@ -140,7 +140,7 @@ class NaivePolicies:
         self.workers: dict[str, NaiveWorker] = {}
         self.heard: dict[str, list[tuple[str, int, bytes]]] = {}  # what each client must have heard
         self.exceptions: set[str] = set()  # clients that know exceptions
-        self.counters: dict[str, Counter[str]] = {}
+        self.counters: dict[str, Counter[tuple[int, str]]] = {}  # by priority too
         self.results: dict[int, NaiveResult] = {}  # by the job's number, in the order in which they were kept
         self.asked: dict[str, list[bytes | int]] = {}  # what each who asks must be told; a number: when that job ends
 
@@ -289,9 +289,9 @@ class NaivePolicies:
         """The job has ended so: that is kept if the policy says so, and told to those who wait for it."""
         if "results" in self.policy(job.function):
             if len(data) > size(self.policy(job.function).get("result_size", "1MiB")):
-                self.counters[job.function]["results_too_large"] += 1
+                self.count(job, "results_too_large")
             else:
-                self.counters[job.function]["results_kept"] += 1
+                self.count(job, "results_kept")
                 fresh_until = self.wall + self.time_of(job.function, "results")
                 expires = fresh_until + self.time_of(job.function, "stale")
                 self._put(NaiveResult(job.number, job.function, job.unique, completed, data, fresh_until, expires))
@@ -319,6 +319,9 @@ class NaivePolicies:
 
     # ── what happens ────────────────────────────────────────────────────────────────────────────────────────────
 
+    def count(self, job: NaiveJob, what: str, number: int = 1) -> None:
+        self.counters[job.function][job.priority, what] += number
+
     def submit(self, job: NaiveJob, client: str) -> None:
         function = self.function(job.function)
         self.jobs[job.number] = job
@@ -326,8 +329,8 @@ class NaivePolicies:
         job.key_era = function.key_era
         if not job.background:
             job.listeners.append(client)
-        self.counters[job.function]["submitted"] += 1
-        self.counters[job.function]["result_misses"] += "results" in self.policy(job.function) and not job.is_refresh
+        self.count(job, "submitted")
+        self.count(job, "result_misses", "results" in self.policy(job.function) and not job.is_refresh)
         self._begin_expiring(job)
         if job.due > self.wall:
             job.state = "delayed"
@@ -362,21 +365,20 @@ class NaivePolicies:
         job.key_era = function.key_era
         limit = self.workers[worker].abilities[job.function] or self.time_of(job.function, "timeout")
         job.timer = self.now + limit if limit else 0.0
-        self.counters[job.function]["started"] += 1
+        self.count(job, "started")
 
     def complete(self, job: NaiveJob, data: bytes) -> None:
         self._tell(job, "WORK_COMPLETE", data)
         self.keep(job, True, data)
         self._end(job, "done")
-        self.counters[job.function]["completed"] += 1
+        self.count(job, "completed")
 
     def end_attempt(self, job: NaiveJob, reason: str, text: bytes = b"", after: float = -1.0) -> None:
         """An attempt did not succeed."""
         policy = self.policy(job.function)
-        counters = self.counters[job.function]
         job.attempts += 1
         job.worker, job.timer = "", 0.0
-        counters["lost"] += reason == "lost"
+        self.count(job, "lost", reason == "lost")
         is_wanted = job.background or bool(job.listeners)
         retry_on = policy.get("retry_on", ",".join(REASONS)).split(",")
         if "attempts" in policy:
@@ -385,9 +387,9 @@ class NaivePolicies:
             again = reason in ("retry", "lost")
         if not is_wanted and (again or reason == "lost"):
             self._end(job, "abandoned")
-            counters["abandoned"] += 1
+            self.count(job, "abandoned")
         elif again:
-            counters["retried"] += "attempts" in policy
+            self.count(job, "retried", "attempts" in policy)
             job.allowed = int(policy.get("attempts", 0))
             low, high = self._pause(job, reason, after)
             if high > 0:
@@ -396,7 +398,7 @@ class NaivePolicies:
             else:
                 self._wait(job)
         else:
-            counters["timed_out"] += reason == "timeout"
+            self.count(job, "timed_out", reason == "timeout")
             self.fail(job, reason, text)
 
     def _pause(self, job: NaiveJob, reason: str, after: float) -> tuple[float, float]:
@@ -418,14 +420,13 @@ class NaivePolicies:
             self._tell(job, "WORK_EXCEPTION", text)
         else:
             self._tell(job, "WORK_FAIL")
-        counters = self.counters[job.function]
-        counters["failed"] += 1
+        self.count(job, "failed")
         self.keep(job, False, self.last_words(reason, text))
         dead = self.keeps_dead(job.function)
         self._end(job, "dead" if dead else "failed")
         if not dead:
             return
-        counters["buried"] += 1
+        self.count(job, "buried")
         self.events += 1
         job.order, job.reason, job.text = self.events, reason, text
         job.died, job.until = self.wall, self.wall + dead
@@ -437,7 +438,7 @@ class NaivePolicies:
     def cancel(self, job: NaiveJob) -> None:
         self._tell(job, "WORK_FAIL")
         self._end(job, "cancelled")
-        self.counters[job.function]["cancelled"] += 1
+        self.count(job, "cancelled")
 
     def revive(self, job: NaiveJob) -> None:
         owners = [one for one in self.jobs.values() if one.lives and one.function == job.function]
@@ -448,7 +449,7 @@ class NaivePolicies:
         job.reason, job.text, job.until = "", b"", 0.0
         self._begin_expiring(job)
         self._wait(job)
-        self.counters[job.function]["revived"] += 1
+        self.count(job, "revived")
 
     def hurry(self, job: NaiveJob) -> None:
         """A delayed job is due now."""
@@ -471,7 +472,7 @@ class NaivePolicies:
             job.listeners = [listener for listener in job.listeners if listener != name]
             if job.state in ("waiting", "delayed") and not job.background and not job.listeners:
                 self._end(job, "abandoned")
-                self.counters[job.function]["abandoned"] += 1
+                self.count(job, "abandoned")
         running = self.running_on(name)
         self.workers.pop(name, None)
         self.heard.pop(name, None)
@@ -491,7 +492,7 @@ class NaivePolicies:
                 self._wait(job)
         for job in sorted(self.jobs.values(), key=lambda job: (job.expires, job.number)):
             if job.state in ("waiting", "delayed") and 0 < job.expires <= wall:
-                self.counters[job.function]["expired"] += 1
+                self.count(job, "expired")
                 self.fail(job, "expired", b"")
         for job in self.dead():
             if job.until <= wall:

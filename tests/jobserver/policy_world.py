@@ -152,6 +152,10 @@ class PolicyWorld:
         (answer,) = [one for one in answers if one[0] in ("JOB_CREATED", "ERROR")]
         answers.remove(answer)
         if result is not None:
+            self.naive.function(function)
+            counted = self.naive.counters[function]
+            counted[priority, "result_hits"] += 1
+            counted[priority, "result_bytes"] += len(result.data)
             self._take_result(result, client, answer, next_number, background)
         elif answer[0] == "ERROR":
             assert answer[1] == b"QUEUE_ERROR"
@@ -181,10 +185,6 @@ class PolicyWorld:
         """A submission must have been answered with a result that is kept; perhaps a fresh one is made."""
         assert answer[0] == "JOB_CREATED", answer
         naive, number = self.naive, self._number(answer[1])
-        naive.function(result.function)
-        counters = naive.counters[result.function]
-        counters["result_hits"] += 1
-        counters["result_bytes"] += len(result.data)
         if naive.wall >= result.fresh_until:
             self._refresh(result.function, result.unique, next_number)
         if background:
@@ -221,7 +221,7 @@ class PolicyWorld:
         assert len(gone) == 1, f"of {able} {gone} are gone"
         if not self.naive.function(function).had_keys and not any(job.was_moved for job in able):
             assert gone[0] is able[0]
-        self.naive.counters[function]["dropped"] += 1
+        self.naive.count(gone[0], "dropped")
         self.naive.fail(gone[0], "dropped", b"")
 
     # ── workers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,9 +459,12 @@ class PolicyWorld:
             able = [worker for worker in naive.workers.values() if function in worker.abilities]
             if naive.startable(function, NEAR) and any(worker.asleep for worker in able):
                 assert any(worker.woken_until >= self.desk.now for worker in able), f"a job of {function} waits"
-            counters = self.desk.server.functions[function.encode()].counters
-            for counter in COUNTERS if self.desk.is_first_life else ():
-                assert getattr(counters, counter) == naive.counters[function][counter], f"{counter} of {function}"
+            real = self.desk.server.functions[function.encode()]
+            for priority, name in enumerate(PRIORITIES):
+                counters = (real.high_counters, real.counters, real.low_counters)[priority]
+                for counter in COUNTERS if self.desk.is_first_life else ():
+                    counted = 0 if counters is None else getattr(counters, counter)
+                    assert counted == naive.counters[function][priority, counter], f"{name} {counter} of {function}"
         rows = [line.split("\t") for line in self.text("dead list").splitlines()[:-1]]
         # The model is told the time a little late, so one whose time is over just now may be in either list.
         going = {f"H:{job.number}" for job in naive.dead() if abs(job.until - self.desk.wall) < 2 * NEAR}

@@ -28,10 +28,12 @@ from geartrain.jobserver.model import (
     REVOKED_COST,
     RUNNING,
     SUBSCRIBER_COST,
+    TALLY_COST,
     function_cost,
 )
 from geartrain.jobserver.records import number_of
 from geartrain.jobserver.results import COMPLETED, FAILED, WAIT_COST
+from geartrain.jobserver.snapshot import FunctionView, totals
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer, Peer
@@ -57,8 +59,11 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
     _check_deadlines(server, jobs)
     _check_letters(server, jobs)
     _check_results(server, jobs)
+    _check_totals(server, jobs)
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
-        function_cost(name) for name in server.functions
+        function_cost(name)
+        + TALLY_COST * sum(each is not None for each in (function.high_counters, function.low_counters))
+        for name, function in server.functions.items()
     ) + sum(
         ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers
     ) + sum(int(cost(record)) for of_kind in server.records.kinds.values() for record in of_kind.values()) + sum(
@@ -105,8 +110,31 @@ def _check_table(server: JobServer, jobs: list[Job]) -> None:
         assert job.background or job.subscribers is not None or job.state == RUNNING, f"nobody wants {job}"
 
 
+def _check_totals(server: JobServer, jobs: list[Job]) -> None:
+    shown = totals(server)
+    in_state = Counter(job.state for job in jobs)
+    assert (shown.queued, shown.running, shown.delayed, shown.blocked, shown.dead) == tuple(
+        in_state[state] for state in (QUEUED, RUNNING, DELAYED, BLOCKED, DEAD)
+    )
+    assert (shown.connections, shown.functions, shown.memory) == (
+        len(server.peers), len(server.functions), server.memory
+    )  # fmt: skip
+    able = [peer for peer in server.peers if peer.first_ability is not None]
+    assert shown.workers == len(able)
+    assert shown.busy == sum(peer.running is not None for peer in server.peers)
+    assert shown.idle == sum(peer.sleeping for peer in able)
+
+
 def _check_function(server: JobServer, function: Function, jobs: list[Job], is_first_life: bool) -> None:
-    counters = function.counters
+    view = FunctionView(server, function)
+    counters = view.counters
+    longest = max((server.now - job.queued_at for job in jobs if job.state == QUEUED), default=0.0)
+    assert view.oldest_waiting <= longest
+    assert view.oldest_waiting == longest or function.generation > 1 or function.gate is not None
+    for each in view.by_priority:
+        if each is not None:
+            assert each.started == each.waiting.count
+            assert each.completed + each.failed == each.total.count
     in_state = Counter(job.state for job in jobs)
     assert function.blocked == in_state[BLOCKED]
     assert function.queued == in_state[QUEUED]
@@ -137,12 +165,13 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job], is_f
     sleepers = [ability for ability in sleepers if ability.peer.sleeping]  # the others have got up since
     assert {ability.peer for ability in sleepers} == {peer for peer in able if peer.sleeping}
     assert len(sleepers) == len({ability.peer for ability in sleepers})
+    assert view.idle == len(sleepers)
     assert function.woken == sum(peer.woken_for is function for peer in server.peers)
     if sleepers and function.ready:
         enough = function.ready * server.worker_wakeup if server.worker_wakeup else 1 << 60
         assert function.woken >= enough, f"jobs of {function} wait beside sleepers, {function.woken} woken"
     ended = counters.completed + counters.failed + counters.cancelled + counters.abandoned
-    assert not is_first_life or counters.submitted + counters.revived == ended + function.total
+    assert not is_first_life or counters.submitted + counters.revived == ended + counters.unstored + function.total
 
 
 def _check_gate(server: JobServer, function: Function, jobs: list[Job]) -> None:

@@ -17,6 +17,7 @@ from geartrain.jobserver.model import (
     JOB_COST,
     KEY_COST,
     LOW,
+    NORMAL,
     SUBSCRIBER_COST,
     Function,
     Job,
@@ -159,7 +160,8 @@ def test_an_idle_function_is_forgotten_after_a_time() -> None:
     assert len(server.functions) == 5
     server.tick(1060.0, 1_800_000_060.0)
     assert set(server.functions) == {b"limited", b"worked", b"queued"}
-    assert (server.forgotten.submitted, server.forgotten.cancelled) == (1, 1)
+    normal = server.forgotten[NORMAL]
+    assert (normal.submitted, normal.cancelled) == (1, 1)
     assert server.next_deadline() == 0
     server.lost(peer)
     ask(server, server.connect(Origin("127.0.0.1", 2)), b"cancel job H:localhost:1\nmaxqueue limited 0\n")
@@ -178,7 +180,7 @@ def test_the_function_that_is_idle_for_longest_makes_room() -> None:
         ask(server, peer, request("GRAB_JOB") + request("WORK_COMPLETE", b"H:localhost:%d" % (number + 1), b""))
         ask(server, peer, request("CANT_DO", name))
     assert list(server.functions) == [b"reply to 997", b"reply to 998", b"reply to 999"]
-    assert server.forgotten.completed == 997
+    assert server.forgotten[NORMAL].completed == 997
 
 
 def test_a_table_of_keys_that_was_large_does_not_stay_so() -> None:

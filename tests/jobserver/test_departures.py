@@ -6,6 +6,7 @@ import pytest
 from world import World, go_on, request
 
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
+from geartrain.jobserver.model import NORMAL
 
 LAST_WORDS = {
     "unknown magic": b"\0ABCdefghijk",
@@ -102,4 +103,5 @@ def test_a_function_is_dropped_to_its_end_when_the_one_who_asked_leaves() -> Non
     server.lost(leaving)
     pass_time(400)
     assert len(server.jobs) == 0
-    assert server.forgotten.cancelled == server.forgotten.submitted - server.forgotten.abandoned
+    counters = server.forgotten[NORMAL]
+    assert counters.cancelled == counters.submitted - counters.abandoned

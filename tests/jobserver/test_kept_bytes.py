@@ -65,6 +65,7 @@ KINDS: dict[str, Callable[[int], bytes]] = {
     ),
     "reducers": submission("SUBMIT_REDUCE_JOB_BACKGROUND", fixed(b"f"), fixed(b""), numbered(500), fixed(b"")),
     "functions of jobs": submission("SUBMIT_JOB_BG", numbered(500), fixed(b""), fixed(b"")),
+    "functions of high jobs": submission("SUBMIT_JOB_HIGH_BG", numbered(500), fixed(b""), fixed(b"")),
     "functions that are created": lambda number: b"create function %0500d\n" % number,
     "functions with a limit": lambda number: b"maxqueue %0500d 1\n" % number,
     "abilities": submission("CAN_DO", numbered(30)),

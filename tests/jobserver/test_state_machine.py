@@ -232,7 +232,7 @@ class GearmanOneHistories(Histories):
 
 
 class WakeAllHistories(Histories):
-    options = {"worker_wakeup": 0, "job_retries": 1, "max_memory": 1500}  # noqa: RUF012
+    options = {"worker_wakeup": 0, "job_retries": 1, "max_memory": 2900}  # noqa: RUF012
 
 
 class WakeTwoHistories(Histories):

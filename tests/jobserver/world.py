@@ -24,6 +24,8 @@ from geartrain.jobserver.policy import Policy, read_policy
 from geartrain.jobserver.records import Batch, StoredJob
 
 SOON = 1e-6
+COUNTERS = ("submitted", "coalesced", "refused", "started", "completed", "failed", "timed_out", "cancelled",
+            "abandoned", "lost", "bytes_in", "bytes_out")  # fmt: skip
 
 
 def request(name: str, *arguments: bytes) -> bytes:
@@ -189,10 +191,11 @@ class World:
                     numbers.append(job.number)
                     job = job.next
                 assert numbers == [job.number for job in naive.queued(name) if job.priority == priority]
-            counters = naive.counters[name]
-            for counter in ("submitted", "coalesced", "refused", "completed", "failed", "timed_out", "cancelled",
-                            "abandoned", "lost"):  # fmt: skip
-                assert getattr(function.counters, counter) == counters[counter], f"{name!r} {counter}"
+            for priority, counters in enumerate((function.high_counters, function.counters, function.low_counters)):
+                counted = naive.counters.get((name, priority))
+                assert (counters is None) == (counted is None)
+                for counter in COUNTERS if counters is not None else ():
+                    assert getattr(counters, counter) == counted[counter], f"{name!r} {counter} {priority}"
 
     def _slot_memory(self) -> int:
         gates = [function.gate for function in self.real.functions.values()]

@@ -2,21 +2,29 @@
 
 Counters are bumped in three places only: where a submission is decided, where a job starts, and where it finishes or
 loses its worker. Everything that shows numbers reads them from a snapshot.
+
+Each priority of a function has its own, of which a job's are those of the priority that it has when something happens
+to it (the text command ``priority`` may change that). What concerns no job counts as normal.
 """
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
-from geartrain.native import i64
+from geartrain.jobserver.histogram import Histogram
+from geartrain.native import i64, mypyc_attr
+
+QUANTILES: Final = ((b"p50", 0.5), (b"p95", 0.95), (b"p99", 0.99))
 
 
 @final
+@mypyc_attr(acyclic=True)
 class Counters:
-    """Whole numbers, and two sums of seconds."""
+    """Whole numbers, and times."""
 
     def __init__(self) -> None:
         self.submitted: i64 = 0  # new jobs
+        self.unstored: i64 = 0  # of these, those that the store has not taken and that are no jobs therefore
         self.coalesced: i64 = 0  # submissions that joined a job that was there
         self.refused: i64 = 0
         self.started: i64 = 0  # assignments to workers
@@ -37,12 +45,16 @@ class Counters:
         self.result_hits: i64 = 0  # submissions that were answered with a result that was kept
         self.result_misses: i64 = 0
         self.result_bytes: i64 = 0  # of the results that were given so
-        self.waited: float = 0.0  # seconds in a queue before each start, all of them together
-        self.ran: float = 0.0  # seconds from each start to the end of the job or the loss of its worker
+        self.bytes_in: i64 = 0  # workloads of new jobs
+        self.bytes_out: i64 = 0  # what workers have given back: results, and the data before them
+        self.waiting: Histogram = Histogram()  # in a queue before each start
+        self.running: Histogram = Histogram()  # from each start to the end of the job or the loss of its worker
+        self.total: Histogram = Histogram()  # from submission to success or final failure, by the time of day
 
     def add(self, other: Counters) -> None:
         """Add another one's numbers to these."""
         self.submitted += other.submitted
+        self.unstored += other.unstored
         self.coalesced += other.coalesced
         self.refused += other.refused
         self.started += other.started
@@ -63,8 +75,11 @@ class Counters:
         self.result_hits += other.result_hits
         self.result_misses += other.result_misses
         self.result_bytes += other.result_bytes
-        self.waited += other.waited
-        self.ran += other.ran
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.waiting.merge(other.waiting)
+        self.running.merge(other.running)
+        self.total.merge(other.total)
 
     def copy(self) -> Counters:
         """The numbers as they are now."""
@@ -74,9 +89,10 @@ class Counters:
 
     @property
     def rows(self) -> list[tuple[bytes, float]]:
-        """All of them with their names."""
+        """The whole numbers with their names."""
         return [
             (b"submitted", float(self.submitted)),
+            (b"unstored", float(self.unstored)),
             (b"coalesced", float(self.coalesced)),
             (b"refused", float(self.refused)),
             (b"started", float(self.started)),
@@ -97,6 +113,20 @@ class Counters:
             (b"result_hits", float(self.result_hits)),
             (b"result_misses", float(self.result_misses)),
             (b"result_bytes", float(self.result_bytes)),
-            (b"waited", float(self.waited)),
-            (b"ran", float(self.ran)),
+            (b"bytes_in", float(self.bytes_in)),
+            (b"bytes_out", float(self.bytes_out)),
         ]
+
+    @property
+    def times(self) -> list[tuple[bytes, float]]:
+        """Sums and quantiles of the times with their names, in seconds."""
+        rows: list[tuple[bytes, float]] = [(b"waited", self.waiting.sum), (b"ran", self.running.sum)]
+        named: list[tuple[bytes, Histogram]] = [
+            (b"waiting", self.waiting),
+            (b"running", self.running),
+            (b"total", self.total),
+        ]
+        for name, histogram in named:
+            for suffix, share in QUANTILES:
+                rows.append((b"%b_%b" % (name, suffix), histogram.quantile(share)))
+        return rows

@@ -299,6 +299,7 @@ def add_sleeper(ability: Ability) -> None:
     else:
         last.next_sleeper = ability
     function.last_sleeper = ability
+    function.sleepers += 1
 
 
 def remove_sleeper(ability: Ability) -> None:
@@ -318,3 +319,4 @@ def remove_sleeper(ability: Ability) -> None:
         following.previous_sleeper = previous
     ability.previous_sleeper = None
     ability.next_sleeper = None
+    function.sleepers -= 1

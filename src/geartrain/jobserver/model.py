@@ -63,7 +63,8 @@ KEY_COST: Final = 100  # a job that can be found by its unique or workload
 REDUCER_COST: Final = 50
 DELAYED_COST: Final = 150  # a job for later
 SUBSCRIBER_COST: Final = 100
-FUNCTION_COST: Final = 1000
+FUNCTION_COST: Final = 1600
+TALLY_COST: Final = 800  # counters of a priority that few functions use
 ABILITY_COST: Final = 250
 KEY_SLOT_COST: Final = 600
 REVOKED_COST: Final = 100
@@ -281,6 +282,7 @@ class Function:
         self.workers: i64 = 0
         self.first_sleeper: Ability | None = None
         self.last_sleeper: Ability | None = None
+        self.sleepers: i64 = 0  # in this list
         self.woken: i64 = 0  # workers that got a NOOP for this function and have not grabbed since
 
         self.max_high: i64 = 0  # maxqueue (section 3.10); 0: no limit
@@ -296,7 +298,9 @@ class Function:
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more
         self.said_limit: bool = False  # the log has been told of an odd time limit
-        self.counters: Counters = Counters()
+        self.counters: Counters = Counters()  # of normal jobs
+        self.high_counters: Counters | None = None  # from the first such submission on: see State.tally
+        self.low_counters: Counters | None = None
 
     @property
     def ready(self) -> i64:
@@ -334,6 +338,18 @@ class Function:
         if priority == NORMAL:
             return self.normal
         return self.high if priority == HIGH else self.low
+
+    def tally(self, priority: i64) -> Counters:
+        """Where it is counted what happens to jobs of this priority."""
+        if priority == NORMAL:
+            return self.counters
+        counters = self.high_counters if priority == HIGH else self.low_counters
+        return self.counters if counters is None else counters
+
+    def cost(self) -> int:
+        """What it takes of the memory limit."""
+        tallies = (self.high_counters is not None) + (self.low_counters is not None)
+        return function_cost(self.name) + TALLY_COST * tallies
 
     def best_priority(self) -> i64:
         """The best priority that has a job waiting; the function must have one."""

@@ -239,6 +239,7 @@ class JobServer(State):
         self.now = now
         self.wall = wall
         self.cost = 0
+        self.iterations += 1
         if not self.touched:
             self.output.fresh = 0
         self.agenda.run()
@@ -267,16 +268,6 @@ class JobServer(State):
     def drain(self) -> None:
         """Refuse submissions from now on; what runs may finish."""
         self.draining = True
-
-    @property
-    def running(self) -> int:
-        """How many jobs are assigned to workers."""
-        return sum(function.running for function in self.functions.values())
-
-    @property
-    def is_running(self) -> bool:
-        """Whether any job is assigned to a worker; a drain asks it in each iteration."""
-        return any(function.running > 0 for function in self.functions.values())
 
     def look_for_stuck_jobs(self) -> None:
         """See whether a job waits beside an idle worker, which must never be: to be called every few seconds.

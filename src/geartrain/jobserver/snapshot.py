@@ -1,4 +1,4 @@
-"""What the job server looks like: frozen views of functions, jobs and peers, a page at a time.
+"""What the job server looks like: frozen views of functions, jobs and peers, a page at a time, and its totals.
 
 Every listing reads these and nothing else, so the model may change without them. A view holds what was true when it
 was made; a page is made when it is asked for, so a long listing takes no copy of everything. What comes or goes
@@ -21,13 +21,18 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 100  # functions or peers
 _ABILITIES: Final = 2000  # in a page, since each begins with a search
+_SLEEPERS: Final = 200  # that are looked at
 
 
 @final
 class FunctionView:
-    """One function: jobs by where they stand, workers, limits (0: none) and counters."""
+    """One function: jobs by where they stand, workers, limits (0: none) and counters.
 
-    def __init__(self, function: Function) -> None:
+    ``busy`` jobs of it run; of ``workers`` that can do it ``idle`` sleep. ``oldest_waiting``: seconds that a queued job
+    has waited at most. What costs more than a number (``idle``, and the copies of counters) is as it is when asked.
+    """
+
+    def __init__(self, state: State, function: Function) -> None:
         gate = function.gate
         self.blocked: int = function.blocked
         self.paused: bool = gate is not None and gate.paused
@@ -43,7 +48,70 @@ class FunctionView:
         self.ready: int = function.ready
         self.workers: int = function.workers
         self.limits: tuple[int, int, int] = (function.max_high, function.max_normal, function.max_low)
-        self.counters: Counters = function.counters.copy()
+        self.busy: int = function.running
+        oldest: float = state.now
+        for queue in (function.high, function.normal, function.low):
+            for job in (queue.first, queue.first_lost):
+                if job is not None and job.queued_at < oldest:
+                    oldest = job.queued_at
+        self.oldest_waiting: float = state.now - oldest
+        self.function: Function = function
+
+    @property
+    def idle(self) -> int:
+        """Workers that could do it and sleep; of very many that have got up by themselves some count as well."""
+        function = self.function
+        up: i64 = 0
+        looked: i64 = 0
+        sleeper = function.first_sleeper
+        while sleeper is not None and looked < _SLEEPERS:
+            if not sleeper.peer.sleeping:
+                up += 1
+            looked += 1
+            sleeper = sleeper.next_sleeper
+        return function.sleepers - up
+
+    @property
+    def by_priority(self) -> tuple[Counters | None, Counters | None, Counters | None]:
+        """The counters of high, normal and low jobs; None: there never was one."""
+        high, low = self.function.high_counters, self.function.low_counters
+        return (
+            None if high is None else high.copy(),
+            self.function.counters.copy(),
+            None if low is None else low.copy(),
+        )
+
+    @property
+    def counters(self) -> Counters:
+        """The counters of all priorities together."""
+        function = self.function
+        counters = function.counters.copy()
+        if function.high_counters is not None:
+            counters.add(function.high_counters)
+        if function.low_counters is not None:
+            counters.add(function.low_counters)
+        return counters
+
+
+@final
+class Totals:
+    """The job server as a whole: connections, workers among them, jobs by where they stand, memory in bytes.
+
+    Of ``workers``, which can do something, ``busy`` run a job, ``idle`` sleep; one that could run another is in both.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.connections: int = len(state.peers)
+        self.workers: int = state.workers
+        self.busy: int = state.busy
+        self.idle: int = state.asleep
+        self.functions: int = len(state.functions)
+        self.running: int = state.running
+        self.delayed: int = state.delayed.live
+        self.blocked: int = state.blocked
+        self.dead: int = len(state.dead.all)
+        self.queued: int = len(state.jobs) - self.running - self.delayed - self.blocked - self.dead
+        self.memory: int = state.memory
 
 
 @final
@@ -106,6 +174,11 @@ def abilities(state: State, view: PeerView) -> Iterator[bytes]:
             yield ability.function.shown
 
 
+def totals(state: State) -> Totals:
+    """The job server as a whole."""
+    return Totals(state)
+
+
 def functions(state: State) -> Iterator[FunctionView]:
     """Every function, in the order in which they became known."""
     at: i64 = 0
@@ -114,7 +187,7 @@ def functions(state: State) -> Iterator[FunctionView]:
         at = page[-1].place
         for function in page:
             if not function.forgotten:
-                yield FunctionView(function)
+                yield FunctionView(state, function)
 
 
 def jobs(state: State) -> Iterator[JobView]:

@@ -23,8 +23,12 @@ from geartrain.jobserver.letters import DeadLetters
 from geartrain.jobserver.model import (
     DELAYED,
     EXPIRING,
+    HIGH,
+    LOW,
+    NORMAL,
     REVOKED_COST,
     RUNNING,
+    TALLY_COST,
     Function,
     Job,
     Peer,
@@ -76,7 +80,8 @@ class State:
         self.idle: OrderedDict[Function, None] = (
             OrderedDict()
         )  # functions without jobs, workers and limits, longest idle first
-        self.forgotten: Counters = Counters()  # what was counted for functions that are known no more
+        # What was counted for functions that are known no more, by priority.
+        self.forgotten: tuple[Counters, Counters, Counters] = (Counters(), Counters(), Counters())
         self.jobs: JobTable = JobTable()
         self.next_number: i64 = 1
         self.memory: i64 = 0  # bytes that peers have made the server keep
@@ -88,6 +93,12 @@ class State:
         self.peer_roll: Roll[Peer] = Roll()  # the same, for those who go through them
         self.abilities_registered: i64 = 0
         self.losses: i64 = 0  # workers that were lost with a job
+        self.running: i64 = 0  # jobs assigned to workers
+        self.blocked: i64 = 0  # jobs that wait for others of their key
+        self.workers: i64 = 0  # peers that can do something
+        self.busy: i64 = 0  # peers that run something
+        self.asleep: i64 = 0  # peers that can do something, and sleep
+        self.iterations: i64 = 0
         self.output: Output = Output()
         self.touched: list[Outbox] = self.output.touched
         self.first_woken: Peer | None = None
@@ -189,9 +200,31 @@ class State:
         self.idle.pop(function, None)
         del self.functions[function.name]
         self.function_roll.leave(function.place)
-        self.memory -= function_cost(function.name)
-        self.forgotten.add(function.counters)
-        function.counters = self.forgotten  # its last jobs are counted there
+        self.memory -= function.cost()
+        high, normal, low = self.forgotten  # where its last jobs are counted as well
+        normal.add(function.counters)
+        function.counters = normal
+        if function.high_counters is not None:
+            high.add(function.high_counters)
+        function.high_counters = high
+        if function.low_counters is not None:
+            low.add(function.low_counters)
+        function.low_counters = low
+
+    def tally(self, function: Function, priority: i64) -> Counters:
+        """Where it is counted what happens to jobs of this priority, made if need be.
+
+        While there is no room for that, they count as normal ones.
+        """
+        if priority == NORMAL:
+            return function.counters
+        if priority == HIGH and function.high_counters is None and self.has_room(TALLY_COST):
+            self.memory += TALLY_COST
+            function.high_counters = Counters()
+        elif priority == LOW and function.low_counters is None and self.has_room(TALLY_COST):
+            self.memory += TALLY_COST
+            function.low_counters = Counters()
+        return function.tally(priority)
 
     # ── bounds ──────────────────────────────────────────────────────────────────────────────────────────────────
 

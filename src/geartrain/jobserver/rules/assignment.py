@@ -23,7 +23,7 @@ from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.gating import note_start, shown_priority, take_ready
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import stop_expiring
-from geartrain.jobserver.rules.waking import settle_woken, wake
+from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
 from geartrain.native import i64
 from geartrain.wire.packets import (
     GRAB_JOB,
@@ -51,7 +51,8 @@ def grab(state: State, peer: Peer, type: i64) -> None:
     woken_for = peer.woken_for
     if woken_for is not None:
         settle_woken(state, peer)
-    peer.sleeping = False
+    if peer.sleeping:
+        get_up(state, peer)
     ability = choose(state, peer)
     if ability is None:
         peer.send(_NO_JOB_PACKET)
@@ -149,12 +150,15 @@ def start(state: State, peer: Peer, job: Job) -> None:
     """A job that stands nowhere runs at this worker from now on."""
     function = job.function
     function.running += 1
+    state.running += 1
     job.state = RUNNING
     job.assignments = (job.assignments + 1) & 0x7FFF
     job.started_at = state.now
-    counters = function.counters
+    counters = function.tally(i64(job.priority))
     counters.started += 1
-    counters.waited += state.now - job.queued_at
+    counters.waiting.add(state.now - job.queued_at)
+    if peer.running is None:
+        state.busy += 1
     give_job(peer, job)
     if job.marks & EXPIRING:
         stop_expiring(state, job)
@@ -215,6 +219,10 @@ def can_do(state: State, peer: Peer, name: bytes, timeout: float) -> Function | 
     state.abilities_registered += 1
     ability = Ability(peer, function, timeout, state.abilities_registered)
     add_ability(ability)
+    if peer.ability_count == 1:
+        state.workers += 1
+        if peer.sleeping:
+            state.asleep += 1
     function.workers += 1
     if function.idle_since > 0:
         state.note_busy(function)
@@ -266,8 +274,13 @@ def reset_abilities(state: State, peer: Peer) -> None:
 def forget_ability(state: State, ability: Ability) -> None:
     """A worker can do this no more."""
     function = ability.function
+    peer = ability.peer
     remove_sleeper(ability)
     remove_ability(ability)
+    if peer.ability_count == 0:
+        state.workers -= 1
+        if peer.sleeping:
+            state.asleep -= 1
     state.cost += 10
     state.memory -= ABILITY_COST
     function.workers -= 1
@@ -285,7 +298,7 @@ class ResetAbilities(Chore):
         self.peer: Peer = peer
         self.jobs: GiveBack | None = None
         self.slept: bool = peer.sleeping
-        peer.sleeping = False  # it is not to be woken for what it is about to forget
+        get_up(state, peer)  # it is not to be woken for what it is about to forget
 
     def step(self) -> bool:
         state = self.state

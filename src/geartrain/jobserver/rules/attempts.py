@@ -51,8 +51,8 @@ def end_attempt(state: State, job: Job, reason: i64, text: bytes = b"", after: f
     function = job.function
     policy = function.policy
     worker = job.worker
-    counters = function.counters
-    counters.ran += state.now - job.started_at
+    counters = function.tally(i64(job.priority))
+    counters.running.add(state.now - job.started_at)
     if reason == LOST:
         counters.lost += 1
         state.losses += 1
@@ -117,7 +117,7 @@ def _try_again(state: State, job: Job, worker: Peer | None, reason: i64, after: 
     job.denominator = 0
     pause = after
     if policy is not None and policy.attempts > 0:
-        function.counters.retried += 1
+        function.tally(i64(job.priority)).retried += 1
         if pause < 0:
             pause = policy.pause(i64(job.attempts), job.number)
     elif pause < 0 and reason == RETRY:
@@ -154,7 +154,7 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
     if state.waits > 0:
         tell_result(state, job, results.FAILED, kept)
     if reason == TIMEOUT:
-        function.counters.timed_out += 1
+        function.tally(i64(job.priority)).timed_out += 1
     if policy is not None and policy.dead > 0:
         bury(state, job, reason, text, policy)
     else:
@@ -237,6 +237,6 @@ class ExpiringJobs(Source):
             assert job is not None
             job.marks = u8(job.marks - EXPIRING)
             state.cost += 20
-            job.function.counters.expired += 1
+            job.function.tally(i64(job.priority)).expired += 1
             end_waiting(state, job, EXPIRED)
             number = expiries.pop_due(state.wall) if state.cost < ITERATION_COST else -1

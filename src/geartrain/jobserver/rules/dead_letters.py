@@ -32,13 +32,14 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
     A foreground job is stored for it. Of as many as the policy allows the longest dead one goes.
     """
     function = job.function
-    counters = function.counters
+    counters = function.tally(i64(job.priority))
     fields: dict[str, object] = {}
     state.cost += 100
     if not state.has_room(2 * len(text)):
         text = b""
     counters.failed += 1
     counters.buried += 1
+    counters.total.add(max(state.wall - job.created, 0.0))
     if job.marks & EXPIRING:
         stop_expiring(state, job)
     unmark(job)
@@ -140,7 +141,7 @@ def revive(state: State, job: Job) -> None:
         note_key(function, job, key)
     if function.idle_since > 0:
         state.note_busy(function)
-    function.counters.revived += 1
+    function.tally(i64(job.priority)).revived += 1
     if job.stored != UNSTORED:
         state.changes.move_behind(job, state.next_number)
     enqueue(state, job)

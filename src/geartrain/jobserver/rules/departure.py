@@ -13,7 +13,7 @@ from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import ABANDONED, finish
 from geartrain.jobserver.rules.results import forget_waits
-from geartrain.jobserver.rules.waking import settle_woken, wake
+from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Peer
@@ -37,7 +37,7 @@ def retire(state: State, peer: Peer) -> None:
     parked = state.chores.parked.pop(peer, None)
     if parked is not None:  # a listing ends by itself, but what others see must be done to its end
         state.chores.line.append(parked)
-    peer.sleeping = False
+    get_up(state, peer)
     if peer.revoked is not None:
         state.memory -= REVOKED_COST * len(peer.revoked)
         peer.revoked = None

@@ -64,6 +64,7 @@ def may_queue(state: State, function: Function, job: Job) -> bool:
             _watch(state, function, gate, slot)
         return True
     block(gate, slot, job)
+    state.blocked += 1
     _watch(state, function, gate, slot)
     return False
 
@@ -97,6 +98,7 @@ def take_ready(state: State, function: Function) -> Job | None:
             settle(gate, slot, state.now)
             return job
         block(gate, slot, job, first=was_counted)
+        state.blocked += 1
         settle(gate, slot, state.now)
         _watch(state, function, gate, slot)
         state.cost += 3
@@ -184,6 +186,7 @@ def leave_blocked(state: State, function: Function, gate: Gate, job: Job) -> Non
     slot = blocking_slot(gate, job)
     assert slot is not None
     unblock(gate, slot, job)
+    state.blocked -= 1
     if gate.keys is not None and gate.keys.get(slot.key) is slot:
         _drop_if_empty(state, gate, slot)
 
@@ -198,6 +201,7 @@ def _let_through(state: State, function: Function, gate: Gate, slot: KeySlot) ->
     blocked: i64 = slot.blocked
     was_last = release_blocked(function, gate, slot, state.now)
     state.cost += 4 * (blocked - slot.blocked)
+    state.blocked += slot.blocked - blocked
     if not was_last:
         _plan(state, function, slot, state.now)
     settle(gate, slot, state.now)
@@ -285,7 +289,10 @@ class Refitting(Chore):
         while leaving and left > 0:
             slot = next(reversed(leaving.values()))  # the first one is not found at once where others have been taken
             state.cost += 20 + 4 * min(int(slot.blocked), AT_ONCE)
-            if not move_back(function, gate, slot):
+            blocked: i64 = slot.blocked
+            is_empty = move_back(function, gate, slot)
+            state.blocked += slot.blocked - blocked
+            if not is_empty:
                 return False
             if slot.timer > 0:
                 state.gate_timers.cancel(slot.timer_number)

@@ -107,7 +107,7 @@ def show_function(state: State, peer: Peer, name: bytes) -> None:
 
 
 def _function_rows(state: State, function: Function) -> Iterator[bytes]:
-    view = FunctionView(function)
+    view = FunctionView(state, function)
     rows: list[tuple[bytes, object]] = [
         (b"function", view.name),
         (b"high", view.high),
@@ -118,14 +118,19 @@ def _function_rows(state: State, function: Function) -> Iterator[bytes]:
         (b"running", view.running),
         (b"dead", int(state.dead.count(function))),
         (b"workers", view.workers),
+        (b"idle", view.idle),
+        (b"oldest_waiting", view.oldest_waiting),
         (b"paused", int(view.paused)),
     ]
     if view.policy:
         rows.append((b"policy", view.policy.encode("utf-8", "surrogateescape")))
     for name, value in rows:
         yield b"%b\t%b\n" % (name, _shown(value))
-    for counter, count in view.counters.rows:
-        yield b"%b\t%.3f\n" % (counter, count) if counter in (b"waited", b"ran") else b"%b\t%d\n" % (counter, count)
+    counters = view.counters
+    for counter, count in counters.rows:
+        yield b"%b\t%d\n" % (counter, count)
+    for name, seconds in counters.times:
+        yield b"%b\t%.6f\n" % (name, seconds)
 
 
 def _job_rows(state: State, job: Job) -> Iterator[bytes]:
@@ -218,6 +223,7 @@ def _priority(state: State, peer: Peer, arguments: list[bytes]) -> None:
         if is_queued:
             leave_queue(state, job)
         job.priority = u8(priority)
+        state.tally(job.function, priority)
         if job.stored != UNSTORED:
             state.changes.move_behind(job, state.next_number)
         if is_queued:

@@ -154,19 +154,21 @@ def stop_expiring(state: State, job: Job) -> None:
 
 
 def _count(state: State, job: Job, outcome: i64) -> None:
-    counters = job.function.counters
+    counters = job.function.tally(i64(job.priority))
     if job.state == RUNNING:
-        counters.ran += state.now - job.started_at
+        counters.running.add(state.now - job.started_at)
     if outcome == COMPLETED:
         counters.completed += 1
+        counters.total.add(max(state.wall - job.created, 0.0))
     elif outcome == FAILED:
         counters.failed += 1
+        counters.total.add(max(state.wall - job.created, 0.0))
     elif outcome == CANCELLED:
         counters.cancelled += 1
     elif outcome == ABANDONED:
         counters.abandoned += 1
     elif outcome == REFUSED:
-        counters.submitted -= 1
+        counters.unstored += 1
 
 
 def forget_key(function: Function, job: Job) -> None:
@@ -187,9 +189,13 @@ def forget_key(function: Function, job: Job) -> None:
 
 def release(state: State, job: Job) -> None:
     """Take a running job from its worker; it stands nowhere then."""
+    worker = job.worker
     take_job(job)
+    if worker is not None and worker.running is None:
+        state.busy -= 1
     function = job.function
     function.running -= 1
+    state.running -= 1
     if job.timed:
         job.timed = False
         state.timeouts.drop()

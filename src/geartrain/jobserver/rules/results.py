@@ -26,7 +26,7 @@ MAX_WAITS: Final = 10_000  # peers that may wait for one result
 def keep_result(state: State, job: Job, policy: Policy, outcome: int, data: bytes) -> None:
     """Keep how a job ended, if its policy says so and there is room; the oldest results make room for it."""
     number = int(job.number)
-    counters = job.function.counters
+    counters = job.function.tally(i64(job.priority))
     size: i64 = len(data)
     if size > policy.result_size:
         counters.results_too_large += 1
@@ -73,7 +73,9 @@ def forget_result(state: State, number: int) -> None:
     forget(state, RESULT_KIND, number_key(number))
 
 
-def find_result(state: State, function: Function, unique: bytes, workload: bytes, background: bool) -> Result | None:
+def find_result(
+    state: State, function: Function, unique: bytes, workload: bytes, background: bool, priority: i64
+) -> Result | None:
     """The result that answers a submission; None: the job has to be run. A failure answers none.
 
     A background one is promised that the result is kept, so that a result which the store never gets is none for it.
@@ -89,8 +91,9 @@ def find_result(state: State, function: Function, unique: bytes, workload: bytes
         return None
     if background and state.durable and result.record.in_memory:
         return None
-    function.counters.result_hits += 1
-    function.counters.result_bytes += result.size
+    counters = state.tally(function, priority)
+    counters.result_hits += 1
+    counters.result_bytes += result.size
     return result
 
 

@@ -24,6 +24,7 @@ from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
+from geartrain.native import i64
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,7 +192,7 @@ def _refuse(state: State, job: Job, reason: str) -> None:
         state.event("dead_letter_unstored", None, {"handle": state.shown_handle(job), "reason": reason})
         return
     job.background = False
-    job.function.counters.refused += 1
+    job.function.tally(i64(job.priority)).refused += 1
     if job.subscribers is None and job.state != RUNNING:
         finish(state, job, REFUSED)
 
@@ -208,6 +209,7 @@ def restore(state: State, stored: StoredJob) -> None:
     job.due = stored.due
     state.jobs.add(job)
     state.memory += job.cost()
+    state.tally(function, i64(job.priority))
     if function.idle_since > 0:
         state.note_busy(function)
     key = job.workload if unique is BY_WORKLOAD else unique

@@ -148,7 +148,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if due <= state.wall:
         due = 0.0
     if function.policy is not None and due == 0 and unique_size > 0:
-        result = find_result(state, function, unique, key, background)
+        result = find_result(state, function, unique, key, background, i64(priority))
         if result is not None:
             if result.fresh_until <= state.wall and present is None:
                 if not workload:
@@ -164,7 +164,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if (limit > 0 and function.total >= limit) or (
         function.policy is not None and not _has_place(function, i64(priority))
     ):
-        function.counters.refused += 1
+        state.tally(function, i64(priority)).refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
         return
     cost: i64 = job_cost(len(workload), unique_size, len(reducer), due > 0)
@@ -172,7 +172,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         cost += SUBSCRIBER_COST
     no_room = state.max_memory > 0 and state.memory + cost > state.max_memory
     if no_room or state.draining or (background and state.store.trouble):
-        _refuse(state, peer, function, background)
+        _refuse(state, peer, function, i64(priority), background)
         return
     if function.policy is not None:
         _make_room(state, function, i64(priority))
@@ -184,7 +184,9 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     job.due = due
     state.memory += cost
     state.jobs.add(job)
-    function.counters.submitted += 1
+    counters = state.tally(function, i64(priority))
+    counters.submitted += 1
+    counters.bytes_in += len(workload)
     if function.idle_since > 0:
         state.note_busy(function)
     if key:
@@ -249,6 +251,7 @@ def _refresh(state: State, function: Function, unique: bytes, workload: bytes, k
     state.memory += cost
     state.jobs.add(job)
     function.counters.submitted += 1
+    function.counters.bytes_in += len(workload)
     if function.idle_since > 0:
         state.note_busy(function)
     note_key(function, job, key)
@@ -272,7 +275,7 @@ def _make_room(state: State, function: Function, priority: i64) -> None:
         return
     oldest = _oldest(function, priority)
     if oldest is not None:
-        function.counters.dropped += 1
+        function.tally(i64(oldest.priority)).dropped += 1
         end_waiting(state, oldest, DROPPED)
 
 
@@ -283,7 +286,7 @@ def _follow_policy(state: State, function: Function, job: Job) -> None:
     if policy.expires > 0:
         begin_expiring(state, job, policy.expires)
     if policy.results > 0:
-        function.counters.result_misses += 1
+        function.tally(i64(job.priority)).result_misses += 1
 
 
 def _oldest(function: Function, priority: i64) -> Job | None:
@@ -311,20 +314,20 @@ def _join(state: State, peer: Peer, job: Job, background: bool) -> None:
     """A submission whose key a live job has: it gets that job's handle, and its own workload is forgotten."""
     if background:
         if state.store.trouble and job.stored < STORED:
-            _refuse(state, peer, job.function, background)
+            _refuse(state, peer, job.function, i64(job.priority), background)
             return
         job.background = True
     elif job.subscriber_count >= MAX_SUBSCRIBERS:
-        job.function.counters.refused += 1
+        job.function.tally(i64(job.priority)).refused += 1
         peer.send_error(QUEUE_ERROR, b"%d clients wait for this job already" % job.subscriber_count)
         return
     else:
         if not state.has_room(SUBSCRIBER_COST):
-            _refuse(state, peer, job.function, background)
+            _refuse(state, peer, job.function, i64(job.priority), background)
             return
         state.memory += SUBSCRIBER_COST
         subscribe(job, peer)
-    job.function.counters.coalesced += 1
+    job.function.tally(i64(job.priority)).coalesced += 1
     handle = state.handles.make(job.number)
     peer.send(b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
     if background and state.durable and job.stored < STORED:
@@ -333,8 +336,8 @@ def _join(state: State, peer: Peer, job: Job, background: bool) -> None:
         _defer(peer, job)
 
 
-def _refuse(state: State, peer: Peer, function: Function, background: bool) -> None:
-    function.counters.refused += 1
+def _refuse(state: State, peer: Peer, function: Function, priority: i64, background: bool) -> None:
+    state.tally(function, priority).refused += 1
     if state.draining:
         peer.send_error(QUEUE_ERROR, b"The job server is shutting down and takes no more jobs")
     elif background and state.store.trouble:

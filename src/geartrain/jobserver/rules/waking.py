@@ -37,9 +37,17 @@ def wake(state: State, function: Function) -> None:
             break
         peer = sleeper.peer
         remove_sleeper(sleeper)
-        peer.sleeping = False
+        get_up(state, peer)
         rouse(state, peer, function)
         sleeper = first_asleep(function)
+
+
+def get_up(state: State, peer: Peer) -> None:
+    """The peer sleeps no more."""
+    if peer.sleeping:
+        peer.sleeping = False
+        if peer.ability_count > 0:
+            state.asleep -= 1
 
 
 def first_asleep(function: Function) -> Ability | None:
@@ -117,7 +125,10 @@ def fall_asleep(state: State, peer: Peer) -> None:
         settle_woken(state, peer)
         wake(state, function)  # it did not want the job, so the next one is asked before it is told again
     newly = not peer.sleeping
-    peer.sleeping = True
+    if newly:
+        peer.sleeping = True
+        if peer.ability_count > 0:
+            state.asleep += 1
     if peer.ability_count <= _AT_ONCE:
         state.cost += peer.ability_count
         _lie_down(state, peer, peer.first_ability, newly)
@@ -130,7 +141,7 @@ def _lie_down(state: State, peer: Peer, ability: Ability | None, newly: bool) ->
     left: i64 = _AT_ONCE
     while ability is not None and left > 0:
         if ability.function.ready > 0:
-            peer.sleeping = False
+            get_up(state, peer)
             rouse(state, peer, ability.function)
             return None
         if newly:

@@ -1,0 +1,99 @@
+"""What is counted and measured of the jobs of a function, by priority, and of all of them, with a known clock.
+
+That the counts are right in any history is seen by ``world`` and ``policy_world``.
+"""
+
+from __future__ import annotations
+
+import pytest
+from desk import Desk
+
+from geartrain.jobserver.model import TALLY_COST
+from geartrain.jobserver.snapshot import FunctionView, totals
+
+
+def test_what_is_measured_of_jobs() -> None:
+    desk = Desk()
+    desk.works("worker", b"f")
+    desk.submit(b"f", workload=b"12345", kind="SUBMIT_JOB_HIGH")
+    desk.submit(b"f", workload=b"123")
+    desk.wait(0.3)
+    view = FunctionView(desk.server, desk.server.functions[b"f"])
+    assert view.oldest_waiting == pytest.approx(0.3)
+    assert (view.busy, view.idle, view.workers) == (0, 0, 1)
+    handle = desk.grab("worker")
+    assert handle is not None
+    desk.wait(7.0)
+    desk.send("worker", "WORK_DATA", handle, b"12")
+    desk.send("worker", "WORK_COMPLETE", handle, b"3456")
+    handle = desk.grab("worker")
+    assert handle is not None
+    desk.send("worker", "WORK_FAIL", handle)
+    desk.send("worker", "PRE_SLEEP")
+    view = FunctionView(desk.server, desk.server.functions[b"f"])
+    assert (view.oldest_waiting, view.busy, view.idle) == (0.0, 0, 1)
+    high, normal, low = view.by_priority
+    assert high is not None
+    assert normal is not None
+    assert low is None
+    assert (high.submitted, high.completed, high.bytes_in, high.bytes_out) == (1, 1, 5, 6)
+    assert (normal.submitted, normal.failed, normal.bytes_in, normal.bytes_out) == (1, 1, 3, 0)
+    for histogram, sum_ in ((high.waiting, 0.3), (high.running, 7.0), (high.total, 7.3), (normal.waiting, 7.3),
+                            (normal.running, 0.0), (normal.total, 7.3)):  # fmt: skip
+        assert (histogram.count, histogram.sum) == (1, pytest.approx(sum_))
+    both = view.counters
+    assert (both.submitted, both.waiting.count, both.waiting.sum) == (2, 2, pytest.approx(7.6))
+    shown = dict(row.split("\t") for row in desk.text("admin", "show function f").splitlines()[:-1])
+    assert (shown["waited"], shown["ran"], shown["bytes_in"], shown["idle"]) == ("7.600000", "7.000000", "8", "1")
+    assert 0.25 <= float(shown["waiting_p50"]) <= 0.5 < 5.0 <= float(shown["waiting_p99"]) <= 10.0
+    assert {f"{name}_p{q}" for name in ("waiting", "running", "total") for q in (50, 95, 99)} <= shown.keys()
+    assert shown["oldest_waiting"] == "0.000"
+
+
+def test_only_a_priority_that_is_used_is_paid_for() -> None:
+    desk = Desk(durable=False)
+    server = desk.server
+    desk.submit(b"f")
+    before = server.memory
+    desk.submit(b"f", kind="SUBMIT_JOB_LOW_BG")
+    one = server.memory - before
+    desk.submit(b"f", kind="SUBMIT_JOB_LOW_BG")
+    another = server.memory - before - one
+    assert one == another + TALLY_COST
+    for handle in (b"H:1", b"H:2", b"H:3"):
+        desk.text("admin", f"cancel job {handle.decode()}")
+    assert desk.text("admin", "drop function f") == "OK\r\n"
+    assert server.memory == 0
+    assert [counters.cancelled for counters in server.forgotten] == [0, 1, 2]
+
+
+def test_without_room_for_more_counters_jobs_are_counted_with_the_normal_ones() -> None:
+    desk = Desk(durable=False)
+    desk.submit(b"f")
+    desk.server.max_memory = desk.server.memory + TALLY_COST - 1
+    desk.submit(b"f", kind="SUBMIT_JOB_HIGH_BG")
+    function = desk.server.functions[b"f"]
+    assert function.high_counters is None
+    assert function.counters.submitted == 2
+    desk.works("worker", b"f")
+    handle = desk.grab("worker")
+    assert handle is not None
+    desk.send("worker", "WORK_COMPLETE", handle, b"")
+    assert function.counters.completed == 1
+
+
+def test_totals_of_a_job_server() -> None:
+    desk = Desk()
+    desk.works("a", b"f")
+    desk.works("b", b"f", b"g")
+    for _ in range(3):
+        desk.submit(b"f")
+    desk.grab("a")
+    desk.send("a", "PRE_SLEEP")
+    desk.take("a")
+    desk.send("b", "CANT_DO", b"f")
+    desk.send("b", "PRE_SLEEP")
+    found = totals(desk.server)
+    assert (found.connections, found.workers, found.busy, found.idle) == (3, 2, 1, 1)
+    assert (found.queued, found.running, found.delayed, found.blocked, found.dead) == (2, 1, 0, 0, 0)
+    assert found.memory == desk.server.memory
