@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from geartrain.daemon.connection import UNIX, Connection, Iteration
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.flow import UnreadOutput
+from geartrain.daemon.gauges import Gauges
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
@@ -79,6 +80,7 @@ class Daemon:
         self._tick, self._next_deadline = self.server.tick, self.server.next_deadline
         self._monotonic, self._time = clock.monotonic, clock.time
         self.unread = UnreadOutput(config.max_unsent, config.max_unsent_total)
+        self.gauges = Gauges()
         self.iteration: Iteration = Iteration()
         self.leaving = False
         self.drained = asyncio.Event()  # set when, on leaving, no extension owes anything any more
@@ -273,7 +275,7 @@ class Daemon:
         if server.draining:
             if self._is_drained():
                 self.drained.set()
-            if not self.stopped.is_set() and not server.is_running:
+            if not self.stopped.is_set() and not server.running:
                 self.stop("no job is running")
 
     def _first(self) -> list[Outbox]:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from geartrain.daemon.flow import UnreadOutput
+    from geartrain.daemon.gauges import Gauges
     from geartrain.daemon.outlet import Outlet
     from geartrain.jobserver import JobServer, Origin, Peer
 
@@ -40,6 +41,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     addresses: list[str]
     unread: UnreadOutput
+    gauges: Gauges
 
     def open_iteration(self) -> None:
         """Tell the job server the time, and have what comes of this iteration written at its end."""

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from geartrain.daemon.extension import Extension, Host
+from geartrain.daemon.gauges import Gauges
 from geartrain.jobserver.changes import Read
 from geartrain.jobserver.records import Batch, StoredJob, restore_order
 from geartrain.jobserver.rules.policing import PAUSE_KIND, POLICY_KIND
@@ -51,6 +52,8 @@ class Keeper(Extension):
         self.post: Callable[..., object] = lambda *_: None
         self.later: Callable[..., object] = lambda *_: None
         self.resting = False
+        self.gauges = Gauges()
+        self.handed_over = 0.0  # when the batch under way was
 
     def load(self, progress: Callable[[int, int], None] = lambda jobs, of: None) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
@@ -101,6 +104,7 @@ class Keeper(Extension):
         self.enter = host.open_iteration
         self.post = host.loop.call_soon_threadsafe
         self.later = host.loop.call_later
+        self.gauges = host.gauges
         self.writer = Writer(self.store, self, self.post, self.timeout)
 
     def flush(self) -> None:
@@ -110,6 +114,7 @@ class Keeper(Extension):
         assert writer is not None
         batch = None if self.resting else server.take_batch()
         if batch is not None:
+            self.handed_over = time.monotonic()
             writer.commit(batch)
         if server.store.wanted:
             for read in server.take_reads():
@@ -154,6 +159,10 @@ class Keeper(Extension):
     def written(self, batch: Batch) -> None:
         self.enter()
         self.server.written(batch)
+        gauges = self.gauges
+        gauges.commits += 1
+        gauges.batch_jobs.add(len(batch.added) + len(batch.changed) + len(batch.removed))
+        gauges.commit_seconds.add(time.monotonic() - self.handed_over)
         if batch.added and batch.removed and len(batch.added) + len(batch.removed) >= MUCH:
             self.resting = True
             self.later(REST, self._go_on)
@@ -169,6 +178,7 @@ class Keeper(Extension):
     def refused(self, batch: Batch, reason: str, down: bool) -> None:
         self.enter()
         self.server.refused(batch, reason, down)
+        self.gauges.commits_refused += 1
 
     def back(self) -> None:
         self.enter()

@@ -20,6 +20,7 @@ from geartrain.daemon.daemon import Daemon, keep_freed_memory, spare_the_collect
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.log import Log
+from geartrain.daemon.loop_lag import LoopLag
 from geartrain.daemon.machine import raise_open_files
 from geartrain.daemon.notifier import Notifier
 from geartrain.daemon.pid_file import pid_file
@@ -99,6 +100,7 @@ async def _run(
         if notifier.systemd:
             extensions.append(notifier)
         extensions.append(Watchdog())
+        extensions.append(LoopLag())
         extensions.append(Schedules(config.schedules, config.max_schedules))
         extensions += outer
         daemon = Daemon(config, server, extensions)
