@@ -8,6 +8,7 @@ import pytest
 from desk import Desk
 
 from geartrain.jobserver.results import RESULT_COST
+from geartrain.jobserver.snapshot import FunctionView
 
 
 @pytest.fixture
@@ -47,8 +48,10 @@ def test_a_submission_is_answered_without_a_worker(desk: Desk) -> None:
     desk.send("client", "SUBMIT_JOB_BG", b"f", b"u", b"whatever")
     assert desk.take("client") == [("JOB_CREATED", first)]
     assert desk.grab("w") is None
-    counters = desk.server.functions[b"f"].counters
+    view = FunctionView(desk.server, desk.server.functions[b"f"])
+    counters = view.counters
     assert (counters.result_hits, counters.result_misses, counters.results_kept) == (2, 1, 1)
+    assert [each and each.result_hits for each in view.by_priority] == [1, 1, None]
 
 
 def test_a_job_for_a_time_that_is_over_is_answered_as_well(desk: Desk) -> None:
