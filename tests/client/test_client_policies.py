@@ -225,6 +225,9 @@ def test_a_function_tells_of_itself(server: RunningServer, admin: AdminClient, c
         assert row.policy == "concurrency=1 results=1h"
         assert (row.counters["submitted"], row.counters["started"], row.counters["result_hits"]) == (3, 1, 0)
         assert isinstance(row.counters["waited"], float)
+        assert 0 <= row.counters["waiting_p50"] <= row.counters["waiting_p99"]
+        assert row.oldest_waiting > 0
+        assert row.idle == 0
     assert admin.show_function("never-named") == []
     assert all(admin.cancel_job(handle) for handle in handles)
 

@@ -17,8 +17,11 @@ class FunctionDetails:
     """One function at one job server.
 
     ``high``, ``normal`` and ``low`` are the jobs that wait for a worker, ``blocked`` those that a limit on keys keeps
-    back. ``counters`` has what was counted since the job server started, such as ``completed``, ``retried`` or
-    ``result_hits``; ``waited`` and ``ran`` are seconds, of all jobs together.
+    back. Of the ``workers`` that can do it ``idle`` sleep; ``oldest_waiting`` is how many seconds a job waits at most.
+    ``counters`` has what was counted since the job server started, such as ``completed``, ``retried`` or
+    ``result_hits``; ``waited`` and ``ran`` are seconds, of all jobs together. Times are also there as quantiles, from
+    counts in buckets: ``waiting_p50``, ``running_p95`` or ``total_p99`` are the seconds that so many percent of the jobs
+    waited, ran or took from submission to their end at most.
     """
 
     server: Address
@@ -34,6 +37,8 @@ class FunctionDetails:
     paused: bool
     policy: str
     counters: dict[str, float]
+    idle: int = 0
+    oldest_waiting: float = 0.0
 
     @classmethod
     def read(cls, server: Address, rows: Iterable[bytes]) -> FunctionDetails:
@@ -41,5 +46,15 @@ class FunctionDetails:
         values = dict(as_text(read_back(row)).split("\t", 1) for row in rows)
         function, policy, paused = values.pop("function"), values.pop("policy", ""), values.pop("paused")
         places = {name: int(values.pop(name)) for name in _PLACES}
+        idle, oldest = int(values.pop("idle", "0")), float(values.pop("oldest_waiting", "0"))
         counters = {name: float(value) if "." in value else int(value) for name, value in values.items()}
-        return cls(server=server, function=function, policy=policy, paused=paused == "1", counters=counters, **places)
+        return cls(
+            server=server,
+            function=function,
+            policy=policy,
+            paused=paused == "1",
+            counters=counters,
+            idle=idle,
+            oldest_waiting=oldest,
+            **places,
+        )
