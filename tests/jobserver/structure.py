@@ -34,6 +34,7 @@ from geartrain.jobserver.model import (
 from geartrain.jobserver.records import number_of
 from geartrain.jobserver.results import COMPLETED, FAILED, WAIT_COST
 from geartrain.jobserver.snapshot import FunctionView, totals
+from geartrain.jobserver.watching import WATCH_COST
 
 if TYPE_CHECKING:
     from geartrain.jobserver import JobServer, Peer
@@ -60,6 +61,8 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
     _check_letters(server, jobs)
     _check_results(server, jobs)
     _check_totals(server, jobs)
+    assert server.watches == sum(len(watchers) for watchers in server.watchers.values())
+    assert set(server.watchers) <= {job.number for job in jobs if job.state != DEAD}
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
         function_cost(name)
         + TALLY_COST * sum(each is not None for each in (function.high_counters, function.low_counters))
@@ -68,7 +71,9 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
         ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers
     ) + sum(int(cost(record)) for of_kind in server.records.kinds.values() for record in of_kind.values()) + sum(
         DEAD_COST + len(letter.text) for letter in server.dead.all.values()
-    ) + WAIT_COST * sum(len(waits) for waits in server.results.waits.values()) + KEY_SLOT_COST * sum(
+    ) + WAIT_COST * sum(len(waits) for waits in server.results.waits.values()) + WATCH_COST * int(
+        server.watches
+    ) + KEY_SLOT_COST * sum(
         len(function.gate.keys or ()) + len(function.gate.leaving or ())
         for function in server.functions.values()
         if function.gate is not None

@@ -51,6 +51,10 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "stream_broken": (WARNING, "a peer sent what is no packet; the connection is closed"),
     "unknown_packet": (INFO, "a packet of a type that does not exist; its sender got an ERROR"),
     "verdict_unreadable": (WARNING, "a worker said of a failure what can't be read; the job has just failed"),
+    "watcher_failed": (
+        ERROR,
+        "what watches a job in this process has raised, and is told no more of it: please report it, with this line",
+    ),
     "worker_lost": (WARNING, "a job has lost its second worker or a later one; it waits before the next try"),
     "workload_unreadable": (ERROR, "the store has lost a job's workload; the job failed"),
 }

@@ -27,6 +27,7 @@ and for whoever has small things to keep over a restart:
     server.keep(record)               put one, or remove it; kept(kind, key), kept_of(kind) give them
     server.keep_with(number, record)  the same, in one commit with a new job
     server.hold(number), let_go(number)  give a new job to no worker before the store has it
+    server.watch(number, watcher)     be told what happens to a job; unwatch(number, watcher)
     server.add_command(name, ...)     a text command that an extension answers
     server.acknowledge(peer, answer)  its answer, once the store has what it has changed
 
@@ -47,7 +48,7 @@ from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_FRESH, MAX_UNREAD_OUTPUT, SMALL_ANSWER
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
-from geartrain.jobserver.rules import holding, keeping, storage
+from geartrain.jobserver.rules import holding, keeping, storage, watching
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.answers import acknowledge
 from geartrain.jobserver.rules.assignment import grab
@@ -90,6 +91,8 @@ from geartrain.wire.parser import LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from geartrain.jobserver.watching import Watcher
 
 # What ``receive`` tells its driver.
 STALLED: Final = 1  # whole messages wait
@@ -282,6 +285,20 @@ class JobServer(State):
         if events:
             self.events = []
         return events
+
+    # ── watching jobs ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def watch(self, number: int, watcher: Watcher) -> bool:
+        """Have ``watcher.tell`` called for what happens to the job of this number from now on, up to its last event.
+
+        False: there is no such job, or it is dead; or there are too many watches. Watching it twice is as once. A
+        watcher is no client: a foreground job is not kept alive by it.
+        """
+        return watching.watch(self, number, watcher)
+
+    def unwatch(self, number: int, watcher: Watcher) -> None:
+        """Tell the watcher no more of this job."""
+        watching.unwatch(self, number, watcher)
 
     # ── small things to keep ────────────────────────────────────────────────────────────────────────────────────
 

@@ -42,6 +42,7 @@ from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.settings import Settings
 from geartrain.jobserver.store_link import StoreLink
 from geartrain.jobserver.table import JobTable
+from geartrain.jobserver.watching import Watcher
 from geartrain.native import i64
 from geartrain.wire.packets import LAYOUTS
 from geartrain.wire.text import as_text
@@ -112,6 +113,8 @@ class State:
         self.displaced: dict[int, Job] = {}  # while a store is loaded: whose key a job of this number has taken
         self.results: Results = Results()
         self.waits: i64 = 0  # for results that are not there yet, of all peers
+        self.watchers: dict[int, tuple[Watcher, ...]] = {}  # by the job's number
+        self.watches: i64 = 0  # pairs of a job and one of its watchers
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
         self.half_sent_checked_at: float = 0.0
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together

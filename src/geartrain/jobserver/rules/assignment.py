@@ -24,6 +24,8 @@ from geartrain.jobserver.rules.gating import note_start, shown_priority, take_re
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import stop_expiring
 from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
+from geartrain.jobserver.rules.watching import tell
+from geartrain.jobserver.watching import ASSIGNED
 from geartrain.native import i64
 from geartrain.wire.packets import (
     GRAB_JOB,
@@ -137,6 +139,8 @@ def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
         state.store.wanted.append(Read(job, peer.defer(), type, job.assignments))
         return
     start_time(state, job, ability)
+    if state.watches > 0:
+        tell(state, job, ASSIGNED, b"%d" % (job.attempts + 1))
     workload = job.workload
     head = assignment_packet(state, job, type, len(workload))
     if len(workload) < BIG_PIECE:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver import results
+from geartrain.jobserver import results, watching
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import RECORD_COST
 from geartrain.jobserver.letters import MAX_LINES, Attempt, pack_attempt, unpack_attempts
 from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, UNSTORED, Job
-from geartrain.jobserver.policy import EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
+from geartrain.jobserver.policy import DROPPED, EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
 from geartrain.jobserver.records import ATTEMPTS_KIND, Record, number_key
 from geartrain.jobserver.rules.dead_letters import bury
 from geartrain.jobserver.rules.keeping import put, put_in_memory
@@ -27,6 +27,7 @@ from geartrain.jobserver.rules.outcome import (
 )
 from geartrain.jobserver.rules.queueing import delay, enqueue, leave_queue
 from geartrain.jobserver.rules.results import keep_result, tell_result
+from geartrain.jobserver.rules.watching import tell, tell_end
 from geartrain.native import i64, u8
 from geartrain.wire.text import as_text
 
@@ -113,6 +114,8 @@ def _try_again(state: State, job: Job, worker: Peer | None, reason: i64, after: 
     """
     function = job.function
     policy = function.policy
+    if state.watches > 0:
+        tell(state, job, watching.RETRY, REASONS[int(reason)].encode())
     job.numerator = 0
     job.denominator = 0
     pause = after
@@ -153,6 +156,10 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
         keep_result(state, job, policy, results.FAILED, kept)
     if state.waits > 0:
         tell_result(state, job, results.FAILED, kept)
+    if state.watches > 0:
+        is_dead = policy is not None and policy.dead > 0
+        failed = watching.DROPPED if reason == DROPPED else watching.FAILED
+        tell_end(state, job, watching.DEAD if is_dead else failed, kept)
     if reason == TIMEOUT:
         function.tally(i64(job.priority)).timed_out += 1
     if policy is not None and policy.dead > 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from geartrain.jobserver import watching
 from geartrain.jobserver.gates import unmark
 from geartrain.jobserver.links import take_job, unsubscribe
 from geartrain.jobserver.model import (
@@ -27,6 +28,7 @@ from geartrain.jobserver.rules.gating import note_end
 from geartrain.jobserver.rules.keeping import forget
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, leave_queue
 from geartrain.jobserver.rules.results import tell_result
+from geartrain.jobserver.rules.watching import tell_end
 from geartrain.native import i64, u8
 from geartrain.wire.packets import HEADER_SIZE, WORK_EXCEPTION, WORK_FAIL, response_head
 from geartrain.wire.primitives import find_nul
@@ -42,6 +44,15 @@ CANCELLED: Final = 2
 ABANDONED: Final = 3  # a foreground job that no client waits for any more
 REFUSED: Final = 4  # the store has not taken it, so it was never accepted
 PURGED: Final = 5  # it was dead, and is kept no longer
+
+_ENDS: Final = (
+    watching.COMPLETED,
+    watching.FAILED,
+    watching.CANCELLED,
+    watching.ABANDONED,
+    watching.REFUSED,
+    watching.DEAD,
+)  # what its watchers are told
 
 _KEPT: Final = 1000  # entries of a table of keys that is not worth making smaller
 
@@ -120,6 +131,8 @@ def finish(state: State, job: Job, outcome: i64) -> None:
         let_clients_go(state, job)
     if state.waits > 0:
         tell_result(state, job, NOT_COMPLETED, b"")  # unless they have been told already
+    if state.watches > 0:
+        tell_end(state, job, _ENDS[outcome], b"")  # the same
     if job.stored != UNSTORED:
         state.changes.ended(job)
     if job.unique:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver import results
+from geartrain.jobserver import results, watching
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import EXCEPTION, FAIL, REJECT, RETRY
 from geartrain.jobserver.rules.attempts import AT_POLICY, end_attempt
 from geartrain.jobserver.rules.outcome import COMPLETED, FAILED, finish, forward, tell_exception, tell_failure
 from geartrain.jobserver.rules.results import keep_result, tell_result
+from geartrain.jobserver.rules.watching import tell, tell_end
 from geartrain.native import i64
 from geartrain.units import read_seconds
 from geartrain.wire.packets import (
@@ -57,6 +58,8 @@ def report(state: State, peer: Peer, type: i64) -> None:
         _keep_status(job, numbers)
         if b"\0" not in numbers:
             missing += 1
+    if state.watches > 0 and int(number) in state.watchers:
+        _tell_watchers(state, job, type, cut + 1 if whole else -1, parser)
     subscriber = job.subscribers
     # A failure under a policy is told when it is the last one.
     if subscriber is not None and type != WORK_FAIL and (type != WORK_EXCEPTION or job.function.policy is None):
@@ -86,8 +89,25 @@ def report(state: State, peer: Peer, type: i64) -> None:
         else:
             if state.waits > 0:
                 tell_result(state, job, results.FAILED, parser.last_argument(cut + 1) if whole else b"")
+            if state.watches > 0:
+                tell_end(state, job, watching.FAILED, parser.last_argument(cut + 1) if whole else b"")
             state.revoke(peer, number)  # Perl workers send WORK_FAIL after it and die of an ERROR
             finish(state, job, FAILED)
+
+
+def _tell_watchers(state: State, job: Job, type: i64, data_at: i64, parser: Parser) -> None:
+    """Tell those who watch the job of any report but a failure, of which more is known later; ``data_at`` as below."""
+    if type == WORK_STATUS:
+        done = int(job.numerator) % 0x100000000
+        tell(state, job, watching.STATUS, b"%d/%d" % (done, int(job.denominator) % 0x100000000))
+        return
+    if type in (WORK_FAIL, WORK_EXCEPTION):
+        return
+    data = b"" if data_at < 0 else parser.last_argument(data_at)
+    if type == WORK_COMPLETE:
+        tell_end(state, job, watching.COMPLETED, data)
+    else:
+        tell(state, job, watching.DATA if type == WORK_DATA else watching.WARNING, data)
 
 
 def _hand_over(state: State, job: Job, data_at: i64, parser: Parser) -> None:
@@ -168,6 +188,8 @@ def report_too_large(state: State, peer: Peer) -> bool:
             tell_exception(state, job, text)
             if state.waits > 0:
                 tell_result(state, job, results.FAILED, text)
+            if state.watches > 0:
+                tell_end(state, job, watching.FAILED, text)
             state.revoke(peer, number)
             finish(state, job, FAILED)
     parser.skip()

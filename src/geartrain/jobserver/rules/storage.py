@@ -24,6 +24,8 @@ from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
+from geartrain.jobserver.rules.watching import tell
+from geartrain.jobserver.watching import ASSIGNED
 from geartrain.native import i64
 
 if TYPE_CHECKING:
@@ -250,6 +252,8 @@ def deliver(state: State, read: Read, workload: bytes) -> None:
         ability = find_ability(peer, job.function.name)
         if ability is not None:
             start_time(state, job, ability)
+        if state.watches > 0:
+            tell(state, job, ASSIGNED, b"%d" % (job.attempts + 1))
     reply.open = True
     reply.outbox.touch()
 
