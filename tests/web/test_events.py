@@ -28,7 +28,7 @@ class Work:
         self.pass_time(0)
         self.client, self.worker = (self.server.connect(Origin("127.0.0.1", place)) for place in (1, 2))
         self.server.receive(self.worker, pack_request(p.CAN_DO, b"f"))
-        self.events = Events(self, lambda: self.now)
+        self.events = Events(self.server, lambda: self.now)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from geartrain.jobserver import watching
 from geartrain.jobserver.model import DEAD, RUNNING
@@ -33,12 +33,6 @@ STREAM_COST: Final = 1000
 TIDY_EVERY: Final = 5.0  # seconds
 GAP: Final = b"gap"  # events fell out before they were read
 _SHARE: Final = 64 * 1024  # bytes that a reader is given at once
-
-
-class Owner(Protocol):
-    """What events need of the ``Web``."""
-
-    server: JobServer
 
 
 class TooManyError(Exception):
@@ -158,8 +152,8 @@ class Reader:
 class Events:
     """The streams of all jobs that are followed. The sizes of all are bounded; what nobody reads goes first."""
 
-    def __init__(self, web: Owner, now: Callable[[], float] = time.monotonic) -> None:
-        self._server = web.server
+    def __init__(self, server: JobServer, now: Callable[[], float] = time.monotonic) -> None:
+        self._server = server
         self._now = now
         self._streams: dict[int, Stream] = {}
         # The longest quiet first.

@@ -60,6 +60,7 @@ class Web(Extension):
             timeout_keep_alive=int(KEEP_ALIVE),
         )
         settings.load()
+        self.face.events.start()
         self._opening = host.loop.create_task(self._open(settings, protocol))
         self._each_second()
 
@@ -98,6 +99,7 @@ class Web(Extension):
     def stop(self, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self.face.events.stop()
         for task in list(self._state.tasks):
             task.cancel()
         for connection in list(self._state.connections):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from geartrain.web.access import Access
+from geartrain.web.events import Events
 from geartrain.web.requests import Bodies
 from geartrain.web.submitting import Submitting
 
@@ -23,6 +24,7 @@ class Face:
         self.access = Access(
             {name: (token.digest, token.roles) for name, token in config.tokens.items()}, config.http_host
         )
-        self.submitting = Submitting(host, config.max_packet)
+        self.events = Events(host.server)
+        self.submitting = Submitting(host, config.max_packet, self.events.follow)
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
         self.refused = 0  # connections beyond their number

@@ -64,11 +64,15 @@ class RefusedError(Exception):
 
 
 class Submitting:
-    """Takes submissions to the job server. ``most_data`` bounds what is collected of one job, in bytes."""
+    """Takes submissions to the job server. ``most_data`` bounds what is collected of one job, in bytes.
 
-    def __init__(self, host: Host, most_data: int) -> None:
+    ``follow`` is told the number of each background job before anything can have happened to it.
+    """
+
+    def __init__(self, host: Host, most_data: int, follow: Callable[[int], object]) -> None:
         self._host = host
         self._most_data = most_data
+        self._follow = follow
         self._idle: list[InProcessPeer] = []
 
     async def run(
@@ -157,11 +161,14 @@ class Submitting:
         """
         peer = self._take()
         ended = False
+        next_number = int(self._host.server.next_number)
         try:
             if due > 0:
                 peer.send(pack_request(SUBMIT_JOB_EPOCH, function, unique, b"%d" % due, workload))
             else:
                 peer.send(pack_request(BACKGROUND[priority], function, unique, workload))
+            if self._host.server.next_number > next_number:
+                self._follow(next_number)
             packet = await peer.receive()
             while packet.type == OPTION_RES:
                 packet = await peer.receive()

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from geartrain.version import VERSION
+from geartrain.web.api import events
 from geartrain.web.gate import fault, note_refusal
 from geartrain.web.problems import Problem
 
@@ -30,6 +31,7 @@ def make_api(face: Face) -> FastAPI:
         strict_content_type=False,
     )
     api.state.face = face
+    api.include_router(events.router, prefix=PREFIX)
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(RequestValidationError, _invalid)
