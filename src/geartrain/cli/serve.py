@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
+from geartrain import systemd
 from geartrain.cli import gearmand_options
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.daemon.config import THEMES, Config, flag_of
@@ -91,13 +92,14 @@ def configuration(ctx: click.Context) -> Config:
 
 def _attach(config: Config) -> Sequence[Extension]:
     """What the daemon does not know and is told to have."""
-    if not config.http:
+    passed = systemd.sockets(systemd.HTTP)
+    if not config.http and not passed:
         return ()
     try:
         from geartrain.web import open_web
     except ModuleNotFoundError as error:
         raise ConfigError(f"--http needs {error.name}: pip install 'geartrain[http]'") from None
-    return (open_web(config),)
+    return (open_web(config, passed),)
 
 
 @click.pass_context

@@ -270,6 +270,7 @@ class Config(HttpOptions):
     )
 
     _remarks: list[tuple[str, dict[str, object]]] = PrivateAttr(default_factory=list)
+    _unix_sockets: list[str] = PrivateAttr(default_factory=list)  # the files of those that we have opened
 
     @field_validator("transport")
     @classmethod
@@ -410,22 +411,31 @@ class Config(HttpOptions):
             setattr(settings, name, getattr(self, name))
         return settings
 
-    def sockets(self) -> list[Any]:
-        """A bound socket for each listener. Raises ConfigError, with address and remedy, for one that can't be had."""
-        return open_listeners(self.listen, self.port, self.socket_mode)
+    def sockets(self, passed: Sequence[socket.socket] = ()) -> list[Any]:
+        """A bound socket for each listener. Raises ConfigError, with address and remedy, for one that can't be had.
 
-    def http_sockets(self) -> list[Any]:
+        ``passed`` are those that the service manager has opened: they come first, and take the default's place.
+        """
+        written = [] if passed and "listen" not in self.model_fields_set else self.listen
+        return self._open(written, self.port, passed)
+
+    def http_sockets(self, passed: Sequence[socket.socket] = ()) -> list[Any]:
         """The same for the HTTP face."""
         try:
-            return open_listeners(self.http, HTTP_PORT, self.socket_mode)
+            return self._open(self.http, HTTP_PORT, passed)
         except ConfigError as error:
             raise ConfigError(
                 str(error).replace("--listen and --port", "--http").replace("--listen", "--http")
             ) from None
 
+    def _open(self, written: Sequence[str], port: int, passed: Sequence[socket.socket]) -> list[Any]:
+        opened = open_listeners(written, port, self.socket_mode, passed)
+        self._unix_sockets += [listener.getsockname() for listener in opened if listener.family == socket.AF_UNIX]
+        return [*passed, *opened]
+
     def remove_unix_sockets(self) -> None:
         """Remove the files of our Unix sockets."""
-        remove_unix_sockets([*self.listen, *self.http])
+        remove_unix_sockets(self._unix_sockets)
 
 
 def flag_of(name: str) -> Flag:

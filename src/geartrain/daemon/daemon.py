@@ -14,9 +14,10 @@ import logging
 import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from geartrain.daemon.connection import UNIX, Connection, Iteration
 from geartrain.daemon.extension import Extension
@@ -310,8 +311,10 @@ class Daemon:
         if self._epoll_loop is not None:
             return self._epoll_loop.open_listener(self, listener, backlog)
         if listener.family == socket.AF_UNIX:
+            # What has opened it removes its file, which is the service manager's where that has passed the socket.
+            cleanup: Any = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
             return await self.loop.create_unix_server(
-                self._connection, sock=listener, backlog=backlog, start_serving=False
+                self._connection, sock=listener, backlog=backlog, start_serving=False, **cleanup
             )
         return await self.loop.create_server(self._connection, sock=listener, backlog=backlog, start_serving=False)
 
@@ -424,7 +427,7 @@ def _is_loopback(host: str) -> bool:
 def show_address(name: object, family: int) -> str:
     """A listener's address as a person writes it."""
     if family == socket.AF_UNIX:
-        return f"unix:{os.fsdecode(cast(bytes, name))}"
+        return f"unix:{os.fsdecode(cast(bytes, name))}".replace("\0", "@")
     host, port = cast(tuple[str, int], name)[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

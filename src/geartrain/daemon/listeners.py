@@ -2,7 +2,8 @@
 
 A listener is written ``host``, ``host:port``, ``[::1]:port`` or ``unix:/path``. A host may be a name with several
 addresses, ``loopback`` (127.0.0.1 and ::1), or ``*`` for every address of the machine. Where no port is written the
-daemon's port holds. Port 0 picks a free one, the same for every address where that can be.
+daemon's port holds. Port 0 picks a free one, the same for every address where that can be. What the service manager has
+opened already is not opened again.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # such as ::1 on a machin
 _Place = tuple[int, str, int]  # family, host, port
 
 
-def open_listeners(written: Sequence[str], port: int, socket_mode: int = 0o600) -> list[socket.socket]:
+def open_listeners(
+    written: Sequence[str], port: int, socket_mode: int = 0o600, passed: Sequence[socket.socket] = ()
+) -> list[socket.socket]:
     """Bind a socket to every address that ``written`` means, and have it listen.
 
-    The files of Unix sockets get the mode ``socket_mode``: those that may write it may connect.
+    Where one of ``passed`` listens already, none is opened. The files of Unix sockets get the mode ``socket_mode``:
+    those that may write it may connect.
 
     Of several addresses that one text means, those that the machine lacks are left out. Raises ConfigError, naming
     the address and a remedy, for what can't be had; then nothing is left open.
@@ -36,9 +40,11 @@ def open_listeners(written: Sequence[str], port: int, socket_mode: int = 0o600) 
     try:
         for text in written:
             if text.startswith(_UNIX):
-                opened.append(_open_unix(text, socket_mode))
+                if not any(_is_at(one, text.removeprefix(_UNIX)) for one in passed):
+                    opened.append(_open_unix(text, socket_mode))
                 continue
             places = [place for place in _places(text, port) if place not in done]
+            places = [place for place in places if not any(_covers(one, place) for one in passed)]
             absent = [place for place in places if not _open_tcp(place, opened)]
             if absent and len(absent) == len(places):
                 raise ConfigError(
@@ -46,7 +52,7 @@ def open_listeners(written: Sequence[str], port: int, socket_mode: int = 0o600) 
                 )
             done.update(places)
     except ConfigError:
-        remove_unix_sockets([f"{_UNIX}{item.getsockname()}" for item in opened if item.family == socket.AF_UNIX])
+        remove_unix_sockets([item.getsockname() for item in opened if item.family == socket.AF_UNIX])
         for listener in opened:
             listener.close()
         raise
@@ -71,12 +77,32 @@ def split_address(text: str, port: int) -> tuple[str, int]:
     return host, int(its_port)
 
 
-def remove_unix_sockets(written: Sequence[str]) -> None:
-    """Remove the files of the Unix sockets among the listeners."""
-    for text in written:
-        if text.startswith(_UNIX):
-            with contextlib.suppress(OSError):
-                os.unlink(text.removeprefix(_UNIX))
+def remove_unix_sockets(paths: Sequence[str]) -> None:
+    """Remove the files of Unix sockets."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _is_at(passed: socket.socket, path: str) -> bool:
+    """Whether a socket that was passed is a Unix socket with this path."""
+    if passed.family != socket.AF_UNIX:
+        return False
+    name = os.fsdecode(passed.getsockname())
+    return name.startswith("/") and os.path.realpath(name) == os.path.realpath(path)
+
+
+def _covers(passed: socket.socket, place: _Place) -> bool:
+    """Whether a socket that was passed gets the connections to this place."""
+    if passed.family == socket.AF_UNIX:
+        return False
+    family, host, port = place
+    its_host, its_port = passed.getsockname()[:2]
+    if its_port != port:
+        return False
+    if its_host == "::" and not passed.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return True  # as systemd opens a port without an address: IPv4 comes there as well
+    return passed.family == family and its_host in (host, "0.0.0.0", "::")
 
 
 def _places(text: str, port: int) -> list[_Place]:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from geartrain import systemd
 from geartrain.daemon.daemon import Daemon, keep_freed_memory, spare_the_collector
 from geartrain.daemon.extension import Extension
 from geartrain.daemon.keeper import Keeper
@@ -30,7 +31,6 @@ from geartrain.daemon.watchdog import Watchdog
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
 from geartrain.store.default import default_url, make_state_folder, state_folder
-from geartrain.systemd import Systemd
 from geartrain.version import VERSION
 from geartrain.wire.primitives import COMPILED
 
@@ -51,7 +51,7 @@ def serve(config: Config, attach: Attach = lambda config: ()) -> None:
     ``attach`` makes the extensions of outer layers, while the process may still do what only root may.
     """
     open_files = raise_open_files(config.file_descriptors)
-    free = open_files - _OWN_FILES - (config.http_max_connections if config.http else 0)
+    free = open_files - _OWN_FILES - (config.http_max_connections if config.http or systemd.HTTP in systemd.names() else 0)
     if free < config.max_connections:
         config.max_connections = max(free, 1)
     os.umask(0o077)  # whatever this process makes may hold payloads or passwords
@@ -84,7 +84,7 @@ async def _run(
     for event, fields in config.remarks:
         log.warning(event, extra={"fields": fields})
     # Low ports and the pid file are root's to have, the store's files belong to whom we become.
-    listeners = config.sockets()
+    listeners = config.sockets(systemd.sockets())
     outer = attach(config)
     with pid_file(config.pid_file):
         server = JobServer(config.rules())
@@ -92,7 +92,7 @@ async def _run(
         if user is not None:
             log_output.give_to(user.pw_uid, user.pw_gid)
             _become(user)
-        notifier = Notifier(Systemd(), config.stop_timeout)
+        notifier = Notifier(systemd.Systemd(), config.stop_timeout)
         _load(config, keeper, notifier)
         extensions: list[Extension] = []
         if keeper is not None:
@@ -199,11 +199,13 @@ def _become(user: pwd.struct_passwd) -> None:
 def _detach() -> Callable[[], None]:
     """Go on in a child without terminal; the parent exits 0 when the returned function is called, else 1."""
     reader, writer = os.pipe()
+    parent = os.getpid()
     if os.fork():
         os.close(writer)
         os._exit(0 if os.read(reader, 1) else 1)
     os.close(reader)
     os.setsid()
+    systemd.hand_over(parent)
 
     def ready() -> None:
         nowhere = os.open(os.devnull, os.O_RDWR)

@@ -10,13 +10,15 @@ from geartrain.errors import ConfigError
 from geartrain.web.extension import Web
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from geartrain.daemon.config import Config
 
 
-def open_web(config: Config) -> Web:
-    """The HTTP face with its sockets bound. Raises ConfigError, with a remedy, for what can't be or may not."""
+def open_web(config: Config, passed: Sequence[socket.socket] = ()) -> Web:
+    """The HTTP face with its sockets bound, beside those that were passed. Raises ConfigError, with a remedy, for what can't be or may not."""
     tls = _tls(config)
-    sockets = config.http_sockets()
+    sockets = config.http_sockets(passed)
     outer = [bound.getsockname() for bound in sockets if not _is_inner(bound)]
     if outer and not config.http_open and (not config.tokens or tls is None):
         for bound in sockets:
