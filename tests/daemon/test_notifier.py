@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from daemon_peer import DaemonPeer
+from geartrain.daemon.keeper import Keeper
 from geartrain.daemon.notifier import Notifier
 from geartrain.jobserver import JobServer
+from geartrain.jobserver.records import Batch, Record, StoredJob
+from geartrain.store import engine
 from geartrain.systemd import Systemd
 from geartrain.wire.packets import SUBMIT_JOB_BG, pack_request
 from servers import running_geartrain, wait_until
@@ -92,11 +95,33 @@ def test_it_says_what_it_loads_and_asks_for_time(manager: socket.socket, tmp_pat
         for _ in range(3):
             peer.receive()
     with running_geartrain(store, environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as server:
-        for status in ("Opening the store", "Loading jobs: 0 of 3"):
+        for status in ("Opening the store", "Loading jobs: 0 of 3", "Loading records: 0", "Loading records: 0"):
             state = told(manager)
             assert state["STATUS"] == status
             assert int(state["EXTEND_TIMEOUT_USEC"]) >= 30_000_000
         assert told(manager)["STATUS"] == f"Listening at 127.0.0.1:{server.port}; 0 connections, 3 jobs"
+
+
+def test_what_is_loaded_is_told_as_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records too, of which there may be as many as jobs: dead letters, results."""
+    monkeypatch.setattr("geartrain.daemon.keeper.PROGRESS_EVERY", 0)
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    store = engine(url)
+    store.open()
+    batch = Batch(1502)
+    batch.added = [StoredJob(number, number << 20, b"f", b"", b"", 0, 1, 0, b"", 0, 0) for number in range(1, 1502)]
+    batch.records = [Record("other", b"%d" % number, b"") for number in range(1001)]
+    store.commit(batch)
+    store.close()
+    words: list[str] = []
+    keeper = Keeper(JobServer(), engine(url), 5)
+    keeper.load(words.append)
+    keeper.store.close()
+    assert words == [
+        "Loading jobs: 0 of 1,501", "Loading jobs: 0 of 1,501", "Loading jobs: 1,000 of 1,501",
+        "Loading records: 0", "Loading records: 0", "Loading records: 1,000",
+        "Loading records: 0 of 1,001", "Loading records: 0 of 1,001", "Loading records: 1,000 of 1,001",
+    ]  # fmt: skip
 
 
 def test_a_reload_has_a_beginning_and_an_end(manager: socket.socket, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from geartrain.daemon.extension import Extension, Host
 from geartrain.daemon.gauges import Gauges
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from geartrain.store import Store
 
 log = logging.getLogger("geartrain.daemon")
+_Item = TypeVar("_Item")
 
 PROGRESS_EVERY: Final = 2.0  # seconds between lines while jobs are loaded
 # The writer's and the loop's threads take turns at the interpreter; at Python's own 5 ms each statement waits long.
@@ -55,14 +56,14 @@ class Keeper(Extension):
         self.gauges = Gauges()
         self.handed_over = 0.0  # when the batch under way was
 
-    def load(self, progress: Callable[[int, int], None] = lambda jobs, of: None) -> int:
+    def load(self, progress: Callable[[str], None] = lambda words: None) -> int:
         """Open the store and take over what it kept; how many jobs that were. Raises StoreError.
 
-        ``progress`` is told at the beginning and now and then how many of how many have come.
+        ``progress`` is told at the beginning and now and then how far it has come, in words.
         """
         server = self.server
         store = self.store
-        started = said = time.monotonic()
+        started = time.monotonic()
         store.open()
         total = store.count()
         server.next_number = max(store.next_number(), 1)
@@ -73,8 +74,7 @@ class Keeper(Extension):
             for record in store.records(kind):
                 server.restore_record(record)
         jobs = 0
-        progress(jobs, total)
-        for found in store.load(server.settings.spill_above):
+        for found in _told(store.load(server.settings.spill_above), "jobs", total, progress):
             if isinstance(found, StoredJob) and (wrong := _flaw(found, end)):
                 found = Unreadable(found.number, wrong)
                 with suppress(StoreFullError):  # then it is met again at the next start
@@ -84,13 +84,10 @@ class Keeper(Extension):
                 jobs += 1
             else:
                 log.error("job_quarantined", extra={"fields": {"number": found.number, "reason": found.reason}})
-            if jobs % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
-                said = time.monotonic()
-                log.info("loading", extra={"fields": {"jobs": jobs, "of": total}})
-                progress(jobs, total)
         server.largest_record = min(server.settings.max_body, store.abilities.max_workload or LARGEST_BODY)
-        others = (record for record in store.records() if record.kind not in FIRST_KINDS)
-        for record in sorted(others, key=restore_order):
+        others = [each for each in _told(store.records(), "records", 0, progress) if each.kind not in FIRST_KINDS]
+        others.sort(key=restore_order)
+        for record in _told(others, "records", len(others), progress):
             server.restore_record(record)
         server.restored()
         seconds = f"{time.monotonic() - started:.2f}"
@@ -191,6 +188,19 @@ class Keeper(Extension):
     def undelivered(self, read: Read, lost_for_good: bool) -> None:
         self.enter()
         self.server.undelivered(read, lost_for_good)
+
+
+def _told(many: Iterable[_Item], what: str, of: int, progress: Callable[[str], None]) -> Iterator[_Item]:
+    """All of them, while log and ``progress`` are told how many have come, ``of`` how many (0: that is not known)."""
+    end = f" of {of:,}" if of else ""
+    said = time.monotonic()
+    progress(f"Loading {what}: 0{end}")
+    for count, each in enumerate(many):
+        if count % 1000 == 0 and time.monotonic() > said + PROGRESS_EVERY:
+            said = time.monotonic()
+            log.info("loading", extra={"fields": {what: count, "of": of or ""}})
+            progress(f"Loading {what}: {count:,}{end}")
+        yield each
 
 
 def _flaw(job: StoredJob, end: int) -> str:

@@ -38,13 +38,10 @@ class Notifier(Extension):
 
     def opening(self) -> None:
         """The store is being opened."""
-        self._start_goes_on("Opening the store")
+        self.loading("Opening the store")
 
-    def loading(self, jobs: int, of: int) -> None:
-        """So many of the jobs that the store kept have been taken over."""
-        self._start_goes_on(f"Loading jobs: {jobs:,} of {of:,}")
-
-    def _start_goes_on(self, status: str) -> None:
+    def loading(self, status: str) -> None:
+        """What the store kept is being taken over, and how far that has come."""
         self.systemd.tell(STATUS=status, EXTEND_TIMEOUT_USEC=_microseconds(LOADING_MAY_TAKE))
 
     def start(self, host: Host) -> None:

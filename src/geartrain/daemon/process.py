@@ -8,6 +8,7 @@ SIGHUP            open the log file again; make a store that was taken away agai
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import pwd
@@ -93,7 +94,9 @@ async def _run(
             log_output.give_to(user.pw_uid, user.pw_gid)
             _become(user)
         notifier = Notifier(systemd.Systemd(), config.stop_timeout)
+        spare_the_collector()  # also while it loads
         _load(config, keeper, notifier)
+        gc.freeze()
         extensions: list[Extension] = []
         if keeper is not None:
             extensions.append(keeper)
@@ -106,7 +109,6 @@ async def _run(
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
-        spare_the_collector()
         ready()
         await daemon.run()
 
