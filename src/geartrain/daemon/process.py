@@ -52,7 +52,9 @@ def serve(config: Config, attach: Attach = lambda config: ()) -> None:
     ``attach`` makes the extensions of outer layers, while the process may still do what only root may.
     """
     open_files = raise_open_files(config.file_descriptors)
-    free = open_files - _OWN_FILES - (config.http_max_connections if config.http or systemd.HTTP in systemd.names() else 0)
+    free = (
+        open_files - _OWN_FILES - (config.http_max_connections if config.http or systemd.HTTP in systemd.names() else 0)
+    )
     if free < config.max_connections:
         config.max_connections = max(free, 1)
     os.umask(0o077)  # whatever this process makes may hold payloads or passwords

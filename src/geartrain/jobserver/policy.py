@@ -2,7 +2,8 @@
 
 A policy is read from ``key=value`` words and never changes after that: to change one is to make another. A function
 without a policy behaves as Gearman always did. The rules that read it: ``submission`` (queue, results), ``gating``
-(concurrency, rate, pause), ``assignment`` (timeout, weight, ageing), ``attempts`` (retries, dead letters, expires).
+(concurrency, rate, pause), ``assignment`` (timeout, weight, ageing), ``attempts`` (retries, dead letters, expires),
+``watching`` (webhook).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ BACKOFFS: Final = ("constant", "linear", "exponential")
 WHEN_FULL: Final = ("refuse", "drop-oldest")
 
 _RATE_UNITS: Final = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "hour": 3600.0}
+LONGEST_URL: Final = 1000
 _LONGEST: Final = 3650 * 86400.0  # seconds that any time may have
 _GOLDEN: Final = 0.6180339887498949  # multiples of it, modulo 1, lie evenly
 
@@ -66,6 +68,7 @@ KEYS: Final[dict[str, tuple[str, str]]] = {
     "results": ("time", "how long a result is kept, and answers submissions with the unique that its job had"),
     "result_size": ("size", "the largest result that is kept (default: 1MiB)"),
     "stale": ("time", "for so long after that an old result is given while a fresh one is made"),
+    "webhook": ("http or https URL", "who is told of the end of each job; needs the job server's HTTP"),
 }  # fmt: skip
 """Each key of a policy: what may stand there, and what it means."""
 
@@ -111,6 +114,7 @@ class Policy:
         self.results: float = _seconds(given, "results", 0.0)
         self.result_size: i64 = _size(given, "result_size", 1 << 20)
         self.stale: float = _seconds(given, "stale", 0.0)
+        self.webhook: str = _url(given, "webhook")
         for key, needed in _NEEDS:
             if key in given and not any(one in given for one in needed):
                 raise ValueError(f"{key}={given[key]}: it means something only beside {' or '.join(needed)}")
@@ -265,6 +269,20 @@ def _separator(given: dict[str, str]) -> bytes:
     if len(separator) > 8 or any(byte <= 32 or byte == 127 for byte in separator):
         raise _wrong(given, "key_separator", "write 1 to 8 characters that are no blanks")
     return separator
+
+
+def _url(given: dict[str, str], key: str) -> str:
+    value = given.get(key, "")
+    host = value.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    if value and (
+        host in ("", value.partition("/")[0])
+        or len(value) > LONGEST_URL
+        or any(not "!" <= letter <= "~" for letter in value)
+    ):
+        raise _wrong(
+            given, key, f"write a URL that begins with http:// or https:// and has {LONGEST_URL} letters at most"
+        )
+    return value
 
 
 def _rate(given: dict[str, str], key: str) -> Rate | None:

@@ -28,6 +28,7 @@ and for whoever has small things to keep over a restart:
     server.keep_with(number, record)  the same, in one commit with a new job
     server.hold(number), let_go(number)  give a new job to no worker before the store has it
     server.watch(number, watcher)     be told what happens to a job; unwatch(number, watcher)
+    server.watch_ends(watcher)        be told of the end of each job whose policy names a webhook
     server.add_command(name, ...)     a text command that an extension answers
     server.acknowledge(peer, answer)  its answer, once the store has what it has changed
 
@@ -299,6 +300,10 @@ class JobServer(State):
     def unwatch(self, number: int, watcher: Watcher) -> None:
         """Tell the watcher no more of this job."""
         watching.unwatch(self, number, watcher)
+
+    def watch_ends(self, watcher: Watcher) -> None:
+        """Have ``watcher.tell`` called for the last event of each job whose policy names a webhook, none but that."""
+        self.end_watcher = watcher
 
     # ── small things to keep ────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,9 @@
 
 A watch begins with a live job and ends with the job's last event. It outlives lost workers, retries and pauses; a job
 that becomes a dead letter has had its last event, and if it is tried again it can be watched again.
+
+One watcher may be told of the last events of all jobs whose policy names a webhook (``JobServer.watch_ends``); of those
+that are tried again after their death it is told at each end.
 """
 
 from __future__ import annotations
@@ -35,6 +38,6 @@ class Watcher(Protocol):
     def tell(self, number: int, event: bytes, data: bytes) -> None:
         """What happens to the job of this number.
 
-        Called in the middle of a rule: it takes note and returns, and does nothing to the job server. If it raises, it
-        is told no more of this job.
+        Called in the middle of a rule: it takes note and returns, and does nothing to the job server but to read it and
+        to keep records, which are committed with what the rule changes. If it raises, it is told no more of this job.
         """

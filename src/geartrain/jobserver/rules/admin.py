@@ -20,7 +20,9 @@ from geartrain.jobserver.rules.gating import refit
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import cancel
 from geartrain.jobserver.rules.policing import forget_pause
+from geartrain.jobserver.rules.watching import tell_policy
 from geartrain.jobserver.shown import show_name
+from geartrain.jobserver.watching import CANCELLED
 from geartrain.native import i64
 from geartrain.wire.text import as_text
 
@@ -159,24 +161,27 @@ def _drop(state: State, peer: Peer, arguments: list[bytes]) -> None:
     else:
         forget_pause(state, function)
         state.forget_function(function)
+        tells = function.policy is not None and bool(function.policy.webhook)
         function.policy = None
         if function.gate is not None:
             function.gate.paused = False
-        begin(state, DropFunction(state, peer, function))
+        begin(state, DropFunction(state, peer, function, tells))
 
 
 @final
 class DropFunction(Chore):
     """Cancels the jobs that wait in a function that is known no more, some at a time, and says OK when all are gone.
 
-    Those that wait for their key go back to the function's queues before.
+    Those that wait for their key go back to the function's queues before. ``tells``: the policy that it had named a
+    webhook.
     """
 
-    def __init__(self, state: State, peer: Peer, function: Function) -> None:
+    def __init__(self, state: State, peer: Peer, function: Function, tells: bool) -> None:
         super().__init__(peer)
         self.state: State = state
         self.peer: Peer = peer
         self.function: Function = function
+        self.tells: bool = tells
         self.count: i64 = 0
 
     def step(self) -> bool:
@@ -187,6 +192,8 @@ class DropFunction(Chore):
             job = function.high.first or function.normal.first or function.low.first or function.later.first
             if job is None:
                 break
+            if self.tells:
+                tell_policy(state, job, CANCELLED, b"")
             cancel(state, job)
             self.count += 1
             state.cost += 10

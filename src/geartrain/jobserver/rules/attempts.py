@@ -27,7 +27,7 @@ from geartrain.jobserver.rules.outcome import (
 )
 from geartrain.jobserver.rules.queueing import delay, enqueue, leave_queue
 from geartrain.jobserver.rules.results import keep_result, tell_result
-from geartrain.jobserver.rules.watching import tell, tell_end
+from geartrain.jobserver.rules.watching import tell, tell_end, tell_policy
 from geartrain.native import i64, u8
 from geartrain.wire.text import as_text
 
@@ -156,10 +156,14 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
         keep_result(state, job, policy, results.FAILED, kept)
     if state.waits > 0:
         tell_result(state, job, results.FAILED, kept)
-    if state.watches > 0:
+    if state.watches > 0 or (policy is not None and policy.webhook):
         is_dead = policy is not None and policy.dead > 0
         failed = watching.DROPPED if reason == DROPPED else watching.FAILED
-        tell_end(state, job, watching.DEAD if is_dead else failed, kept)
+        event = watching.DEAD if is_dead else failed
+        if state.watches > 0:
+            tell_end(state, job, event, kept)
+        if policy is not None and policy.webhook:
+            tell_policy(state, job, event, kept)
     if reason == TIMEOUT:
         function.tally(i64(job.priority)).timed_out += 1
     if policy is not None and policy.dead > 0:

@@ -28,7 +28,7 @@ from geartrain.jobserver.rules.gating import note_end
 from geartrain.jobserver.rules.keeping import forget
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, leave_queue
 from geartrain.jobserver.rules.results import tell_result
-from geartrain.jobserver.rules.watching import tell_end
+from geartrain.jobserver.rules.watching import tell_end, tell_policy
 from geartrain.native import i64, u8
 from geartrain.wire.packets import HEADER_SIZE, WORK_EXCEPTION, WORK_FAIL, response_head
 from geartrain.wire.primitives import find_nul
@@ -109,6 +109,10 @@ def tell_exception(state: State, job: Job, text: bytes) -> None:
 def finish(state: State, job: Job, outcome: i64) -> None:
     """The end of a job, wherever it stands; its clients have been told what there was to tell."""
     function = job.function
+    if outcome in (CANCELLED, ABANDONED):  # of the others more is known where they come from
+        policy = function.policy
+        if policy is not None and policy.webhook:
+            tell_policy(state, job, _ENDS[outcome], b"")
     _count(state, job, outcome)
     job_state = job.state
     if job_state == RUNNING:

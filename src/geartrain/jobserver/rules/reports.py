@@ -10,7 +10,7 @@ from geartrain.jobserver.policy import EXCEPTION, FAIL, REJECT, RETRY
 from geartrain.jobserver.rules.attempts import AT_POLICY, end_attempt
 from geartrain.jobserver.rules.outcome import COMPLETED, FAILED, finish, forward, tell_exception, tell_failure
 from geartrain.jobserver.rules.results import keep_result, tell_result
-from geartrain.jobserver.rules.watching import tell, tell_end
+from geartrain.jobserver.rules.watching import tell, tell_end, tell_policy
 from geartrain.native import i64
 from geartrain.units import read_seconds
 from geartrain.wire.packets import (
@@ -111,11 +111,13 @@ def _tell_watchers(state: State, job: Job, type: i64, data_at: i64, parser: Pars
 
 
 def _hand_over(state: State, job: Job, data_at: i64, parser: Parser) -> None:
-    """A result goes to those who wait for it, and is kept if its policy says so; ``data_at`` -1: it is empty."""
+    """A result goes to those who wait for it, and its policy may have it kept or told; ``data_at`` -1: it is empty."""
     policy = job.function.policy
-    if state.waits == 0 and (policy is None or policy.results == 0):
+    if state.waits == 0 and (policy is None or (policy.results == 0 and not policy.webhook)):
         return
     data = b"" if data_at < 0 else parser.last_argument(data_at)
+    if policy is not None and policy.webhook:
+        tell_policy(state, job, watching.COMPLETED, data)
     if policy is not None and policy.results > 0:
         keep_result(state, job, policy, results.COMPLETED, data)
     tell_result(state, job, results.COMPLETED, data)

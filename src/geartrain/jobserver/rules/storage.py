@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from geartrain.jobserver import watching
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_replies, replace_replies
 from geartrain.jobserver.chores import Chore
@@ -24,8 +25,7 @@ from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
-from geartrain.jobserver.rules.watching import tell
-from geartrain.jobserver.watching import ASSIGNED
+from geartrain.jobserver.rules.watching import tell, tell_policy
 from geartrain.native import i64
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def deliver(state: State, read: Read, workload: bytes) -> None:
         if ability is not None:
             start_time(state, job, ability)
         if state.watches > 0:
-            tell(state, job, ASSIGNED, b"%d" % (job.attempts + 1))
+            tell(state, job, watching.ASSIGNED, b"%d" % (job.attempts + 1))
     reply.open = True
     reply.outbox.touch()
 
@@ -275,6 +275,9 @@ def _put_back(state: State, read: Read, lost_for_good: bool = False) -> None:
             state.event("workload_unreadable", None, {"handle": state.shown_handle(job)})
             job.stored = UNSTORED  # the store has set it aside; it is not to be removed there
             tell_failure(state, job)
+            policy = job.function.policy
+            if policy is not None and policy.webhook:
+                tell_policy(state, job, watching.FAILED, b"")
             finish(state, job, FAILED)
         else:
             release(state, job)

@@ -63,6 +63,12 @@ def tell_end(state: State, job: Job, event: bytes, data: bytes) -> None:
             _tell(state, job, watcher, event, data)
 
 
+def tell_policy(state: State, job: Job, event: bytes, data: bytes) -> None:
+    """A job has had its last event whose policy names a webhook."""
+    if state.end_watcher is not None:
+        _tell(state, job, state.end_watcher, event, data)
+
+
 def _tell(state: State, job: Job, watcher: Watcher, event: bytes, data: bytes) -> None:
     state.cost += 20 + len(data) // 64
     try:
