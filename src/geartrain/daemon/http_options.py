@@ -66,6 +66,15 @@ class HttpOptions(BaseSettings):
         description="Answer as gearmand's HTTP does: GET submits as well, a failed job is 200, names are taken as "
         "they stand.",
     )
+    webhook_secret: Annotated[str, Flag(HTTP, metavar="TEXT", is_secret=True)] = Field(
+        "", repr=False, description="What webhooks are signed with where their submission has named no secret."
+    )
+    webhook_private: Annotated[bool, Flag(HTTP)] = Field(
+        False, description="Let webhooks call loopback and private addresses, and any port."
+    )
+    max_webhooks: Annotated[Positive, Flag(HTTP, metavar="N")] = Field(
+        10_000, description="Webhooks that may wait to arrive; at most half of them for one host."
+    )
 
     # A table of the file.
     tokens: dict[str, Token] = Field(
