@@ -1,0 +1,463 @@
+"""Numbers over time, of one function or of the whole job server, at three levels of detail and in little memory.
+
+A *point* is what is told of one interval: *sums*, which add up (how many jobs were submitted, started and so on, and
+how many of those that started had waited, and of those that ended had run, for how long, by the buckets of a
+histogram), and *gauges*, the values at its end (how many jobs wait and run, how many workers there are).
+
+    level           interval   kept for
+    1 s             1 s        15 minutes
+    10 s            10 s       6 hours
+    5 min           300 s      30 days
+
+**A coarser level is made from the finer one**, and is as true: sums and buckets add up, so that a percentile is that of
+all jobs of the interval, and not one of percentiles; a gauge is the last one.
+
+**There is a point only where something has changed.** Where there is none nothing has happened, and gauges are what
+they were before; so what is idle costs nothing. Where nobody has looked, and nothing is known, the series of the whole
+job server has no point: that one has one in each second.
+
+**In memory** points stand in blocks, packed: column by column, those that are not all zero, in as few bytes a number as
+will do, compressed. The seconds since the last ``flush`` stand as they came, and are packed together.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import add
+from typing import Final
+
+from geartrain.jobserver.histogram import BOUNDS
+
+SUMS: Final = ("submitted", "started", "completed", "failed", "retried", "dead")
+TIMES: Final = ("waiting_time", "running_time")
+GAUGES: Final = ("waiting", "running", "workers")
+PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+NAMES: Final = (*SUMS, *GAUGES, *(f"{time}_{percentile}" for time in TIMES for percentile in PERCENTILES))
+
+# The columns of a point.
+BUCKETS: Final = len(BOUNDS) + 1
+FIRST_BUCKET: Final = {time: len(SUMS) + BUCKETS * at for at, time in enumerate(TIMES)}
+FIRST_GAUGE: Final = len(SUMS) + BUCKETS * len(TIMES)
+WIDTH: Final = FIRST_GAUGE + len(GAUGES)
+NOTHING: Final = (0,) * FIRST_GAUGE
+NO_GAUGES: Final = (0,) * len(GAUGES)
+
+LARGEST: Final = 2**32 - 1
+
+# A block: its check sum, what its columns mean, and its last gauges, which are asked for most.
+_HEAD: Final = struct.Struct(f"<II{len(GAUGES)}I")
+_FORMAT: Final = zlib.crc32(repr((1, SUMS, TIMES, BOUNDS, GAUGES)).encode())
+_CODES: Final = "BHIQ"
+_ROUNDED: Final = 4  # bits of a bucket's count that are kept for long
+
+# What the interpreter needs for the objects themselves, in bytes.
+_BLOCK_COST: Final = 33 + 100  # the bytes object and its place in a dict
+_ROW_COST: Final = 4 * WIDTH + 16
+_SERIES_COST: Final = 700
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of detail: seconds of an interval, intervals in a block, and for how many seconds they are kept."""
+
+    step: int
+    size: int
+    kept: int
+
+    @property
+    def span(self) -> int:
+        """The seconds of a block."""
+        return self.step * self.size
+
+
+LEVELS: Final = (Level(1, 60, 900), Level(10, 180, 6 * 3600), Level(300, 288, 30 * 86400))
+
+Columns = Mapping[int, Sequence[int]]
+
+
+class Block:
+    """The points of one stretch of time, unpacked: which intervals have one, and columns of numbers for all of them.
+
+    A column that is not there is all zero.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.filled = bytearray(size)
+        self.columns: dict[int, list[int]] = {}
+
+    def add(self, places: Sequence[int], columns: Columns) -> None:
+        """Add points at these places, in order of time: to what is there already."""
+        gauges = set(range(FIRST_GAUGE, WIDTH)) & (columns.keys() | self.columns.keys())
+        for number in columns.keys() | gauges:
+            mine = self.columns.get(number)
+            if mine is None:
+                mine = self.columns[number] = [0] * len(self.filled)
+            given = columns.get(number) or (0,) * len(places)
+            if number in gauges:
+                for place, value in zip(places, given, strict=True):
+                    mine[place] = value
+            else:
+                for place, value in zip(places, given, strict=True):
+                    mine[place] += value
+        for place in places:
+            self.filled[place] = 1
+
+    def cut(self, place: int) -> None:
+        """Drop all points from this place on."""
+        rest = len(self.filled) - place
+        self.filled[place:] = bytes(rest)
+        for column in self.columns.values():
+            column[place:] = [0] * rest
+
+    def round(self) -> None:
+        """Keep no more of the buckets' counts than percentiles need: their first bits, which are packed far better."""
+        for number, column in self.columns.items():
+            if len(SUMS) <= number < FIRST_GAUGE and max(column) >> _ROUNDED:
+                self.columns[number] = [_round(value) if value >> _ROUNDED else value for value in column]
+
+    def pack(self) -> bytes:
+        """The same in few bytes."""
+        parts = [self.filled]
+        for number, column in self.columns.items():
+            largest = max(column)
+            if largest:
+                power = 0 if largest < 1 << 8 else 1 if largest < 1 << 16 else 2 if largest < 1 << 32 else 3
+                numbers = array(_CODES[power], column)
+                if sys.byteorder == "big":
+                    numbers.byteswap()
+                parts.append(bytearray((number, power)))
+                parts.append(bytearray(numbers.tobytes()))
+        last = self.filled.rfind(1)
+        gauges = [
+            min(self.columns[number][last], LARGEST) if number in self.columns else 0
+            for number in range(FIRST_GAUGE, WIDTH)
+        ]
+        packed = _HEAD.pack(0, _FORMAT, *gauges)[4:] + zlib.compress(b"".join(parts), 1)
+        return zlib.crc32(packed).to_bytes(4, "little") + packed
+
+
+def unpack(packed: bytes, size: int) -> Block:
+    """A block that was packed. Raises ValueError if it is none of this size."""
+    block = Block(size)
+    most = size + WIDTH * (2 + 8 * size)
+    try:
+        numbers = memoryview(zlib.decompressobj().decompress(packed[_HEAD.size :], most))
+    except zlib.error as error:
+        raise ValueError(f"it can't be unpacked: {error}") from None
+    if len(numbers) < size:
+        raise ValueError("it is too short")
+    block.filled[:] = numbers[:size]
+    at = size
+    while at < len(numbers):
+        number, power = numbers[at], numbers[at + 1] if at + 1 < len(numbers) else 0
+        if number >= WIDTH or power >= len(_CODES):
+            raise ValueError("it has a column that there is not")
+        end = at + 2 + (size << power)
+        column = array(_CODES[power], bytes(numbers[at + 2 : end]))
+        if len(column) != size:
+            raise ValueError("one of its columns is too short")
+        if sys.byteorder == "big":
+            column.byteswap()
+        block.columns[number] = column.tolist()
+        at = end
+    return block
+
+
+def check(packed: bytes) -> None:
+    """Raises ValueError for what can't be a block, or has been changed since it was packed."""
+    if len(packed) < _HEAD.size:
+        raise ValueError("it is too short")
+    found, format, *_ = _HEAD.unpack_from(packed)
+    if found != zlib.crc32(packed[4:]):
+        raise ValueError("its check sum is wrong")
+    if format != _FORMAT:
+        raise ValueError("it is of another version")
+
+
+def last_gauges(packed: bytes) -> tuple[int, ...]:
+    """The gauges at the end of a block."""
+    return _HEAD.unpack_from(packed)[2:]
+
+
+class Series:
+    """All points of one function, or of the whole job server."""
+
+    __slots__ = ("_before", "_rows", "_seconds", "blocks", "bytes", "saved_at", "unsaved")
+
+    def __init__(self) -> None:
+        self._seconds: list[int] = []  # since the last flush
+        self._rows: array[int] = array("I")
+        self.blocks: tuple[dict[int, bytes], ...] = ({}, {}, {})  # of each level, packed, by the second they begin at
+        self._before: list[tuple[int, ...] | None] = [None] * len(LEVELS)  # gauges before the first block
+        self.unsaved: set[tuple[int, int]] = set()  # blocks of the coarser levels: the level and the second
+        self.saved_at = 0  # at which second it was asked last which of them are to be kept; 0: never
+        self.bytes = _SERIES_COST
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, second: int, sums: Sequence[int], gauges: Sequence[int]) -> None:
+        """The point of one second; one that is there already is added to."""
+        try:
+            row = array("I", (*sums, *gauges))
+        except OverflowError:
+            row = array("I", (min(value, LARGEST) for value in (*sums, *gauges)))
+        self._seconds.append(second)
+        self._rows += row
+        self.bytes += _ROW_COST
+
+    def flush(self) -> None:
+        """Pack the seconds that have come, and add them to the intervals of the coarser levels."""
+        if not self._seconds:
+            return
+        columns = {number: self._rows[number::WIDTH] for number in range(WIDTH)}
+        seconds = self._seconds
+        self.bytes -= _ROW_COST * len(seconds)
+        self._seconds = []
+        self._rows = array("I")
+        self.add_points(0, seconds, {number: column for number, column in columns.items() if any(column)})
+
+    def add_points(self, level: int, seconds: Sequence[int], columns: Columns) -> None:
+        """Add points of one level, in order of time, and the same to the coarser ones."""
+        for number in range(level, len(LEVELS)):
+            self._put(number, *coarser(seconds, columns, LEVELS[number].step))
+
+    def _put(self, number: int, seconds: Sequence[int], columns: Columns) -> None:
+        """Add points of one level, which begin at these seconds."""
+        level = LEVELS[number]
+        begin = 0
+        while begin < len(seconds):
+            start = seconds[begin] - seconds[begin] % level.span
+            end = begin + 1
+            while end < len(seconds) and 0 <= seconds[end] - start < level.span:
+                end += 1
+            block = self._block(number, start)
+            if block is None:
+                block = Block(level.size)
+                self._round_before(number, start)
+            places = [(second - start) // level.step for second in seconds[begin:end]]
+            block.add(places, {column: values[begin:end] for column, values in columns.items()})
+            self._hold(number, start, block.pack())
+            begin = end
+
+    def _block(self, number: int, start: int) -> Block | None:
+        packed = self.blocks[number].get(start)
+        if packed is None:
+            return None
+        try:
+            return unpack(packed, LEVELS[number].size)
+        except ValueError:  # its check sum was right, so somebody has made it
+            return None
+
+    def _hold(self, number: int, start: int, packed: bytes) -> None:
+        self.drop(number, start)
+        self.blocks[number][start] = packed
+        self.bytes += len(packed) + _BLOCK_COST
+        if number > 0:
+            self.unsaved.add((number, start))
+
+    def _round_before(self, number: int, start: int) -> None:
+        """A block begins: the one before it is complete, and is packed for good."""
+        if number < len(LEVELS) - 1:
+            return
+        before = max((one for one in self.blocks[number] if one < start), default=start)
+        block = self._block(number, before)
+        if block is not None:
+            block.round()
+            self._hold(number, before, block.pack())
+
+    def hold(self, number: int, start: int, packed: bytes) -> None:
+        """Take over a block that was kept; points that are there already stay as they are."""
+        if start not in self.blocks[number]:
+            self._hold(number, start, packed)
+            self.unsaved.discard((number, start))
+
+    def drop(self, number: int, start: int) -> None:
+        """Hold a block no longer."""
+        packed = self.blocks[number].pop(start, None)
+        if packed is not None:
+            self.bytes -= len(packed) + _BLOCK_COST
+            self.unsaved.discard((number, start))
+
+    def expire(self, second: int) -> None:
+        """Drop what is older than its level keeps."""
+        for number, level in enumerate(LEVELS):
+            blocks = self.blocks[number]
+            old = [start for start in blocks if start + level.span + level.kept <= second]
+            if old:
+                self._before[number] = last_gauges(blocks[max(old)])
+                for start in old:
+                    self.drop(number, start)
+
+    def cut(self, second: int) -> None:
+        """Drop all points from this second on, since the clock has gone back behind them.
+
+        The coarser interval that has it within is made anew from what is left of it at the finer level.
+        """
+        self.flush()
+        for number, level in enumerate(LEVELS):
+            first = second - second % level.step
+            blocks = self.blocks[number]
+            for start in [start for start in blocks if start + level.span > first]:
+                block = self._block(number, start) if start < first else None
+                self.drop(number, start)
+                if block is not None:
+                    block.cut((first - start) // level.step)
+                    if any(block.filled):
+                        self._hold(number, start, block.pack())
+            if number > 0 and first < second:
+                self._put(number, *coarser(*self.points(number - 1, first, second), level.step))
+
+    def absorb(self, number: int, start: int, other: Series) -> None:
+        """Add the sums of one block of another series to these; gauges stay what they are."""
+        theirs = other._block(number, start)
+        if theirs is None:
+            return
+        level = LEVELS[number]
+        columns = self.window(number, start, level.size, range(FIRST_GAUGE, WIDTH))
+        block = self._block(number, start) or Block(level.size)
+        block.filled[:] = bytes(map(max, block.filled, theirs.filled))
+        for column, gauges in columns.items():
+            block.columns[column] = [gauge or 0 for gauge in gauges]
+        for column, values in theirs.columns.items():
+            if column < FIRST_GAUGE:
+                mine = block.columns.get(column)
+                block.columns[column] = list(values) if mine is None else list(map(add, mine, values))
+        self._hold(number, start, block.pack())
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no points any more."""
+        return not (self._seconds or any(self.blocks))
+
+    @property
+    def last_second(self) -> int:
+        """The latest second at which a point begins that is packed; 0: there is none."""
+        latest = 0
+        for number, blocks in enumerate(self.blocks):
+            block = self._block(number, max(blocks)) if blocks else None
+            if block is not None:
+                latest = max(latest, max(blocks) + block.filled.rfind(1) * LEVELS[number].step)
+        return latest
+
+    @property
+    def last_gauges(self) -> tuple[int, ...]:
+        """The gauges of the latest point that is packed, of whatever level."""
+        latest = max(
+            ((max(blocks), -number) for number, blocks in enumerate(self.blocks) if blocks), default=None
+        )  # of the finest level, if the blocks begin at the same time
+        if latest is None:
+            return NO_GAUGES
+        return last_gauges(self.blocks[-latest[1]][latest[0]])
+
+    def points(self, number: int, first: int, end: int) -> tuple[list[int], dict[int, list[int]]]:
+        """The points of one level between two seconds: at which seconds they begin, and their columns."""
+        level = LEVELS[number]
+        seconds: list[int] = []
+        columns: dict[int, list[int]] = {}
+        for start in sorted(self.blocks[number]):
+            if start >= end or start + level.span <= first:
+                continue
+            block = self._block(number, start)
+            if block is None:
+                continue
+            low = max((first - start) // level.step, 0)
+            high = min(-(-(end - start) // level.step), level.size)
+            filled = block.filled[low:high]
+            before = len(seconds)
+            seconds += compress(range(start + low * level.step, end, level.step), filled)
+            for column in columns.keys() | block.columns.keys():
+                values = block.columns.get(column)
+                found = (0,) * (len(seconds) - before) if values is None else compress(values[low:high], filled)
+                columns.setdefault(column, [0] * before).extend(found)
+        return seconds, columns
+
+    def window(self, number: int, first: int, count: int, columns: Sequence[int]) -> dict[int, list[int | None]]:
+        """These columns of one level for so many intervals in a row, from the one that begins at a second on.
+
+        A gauge goes on as it was; None: nothing is known about it.
+        """
+        level = LEVELS[number]
+        found: dict[int, list[int | None]] = {column: [0] * count for column in columns}
+        filled = bytearray(count)
+        for start in sorted(self.blocks[number]):
+            offset = (start - first) // level.step
+            if offset >= count or offset + level.size <= 0:
+                continue
+            block = self._block(number, start)
+            if block is None:
+                continue
+            low, high = max(-offset, 0), min(count - offset, level.size)
+            filled[offset + low : offset + high] = block.filled[low:high]
+            for column in columns:
+                if column in block.columns:
+                    found[column][offset + low : offset + high] = block.columns[column][low:high]
+        before = self._gauges_before(number, first)
+        for column in columns:
+            if column >= FIRST_GAUGE:
+                values = found[column]
+                last: int | None = None if before is None else before[column - FIRST_GAUGE]
+                for at in range(count):
+                    if filled[at]:
+                        last = values[at]
+                    else:
+                        values[at] = last
+        return found
+
+    def _gauges_before(self, number: int, second: int) -> tuple[int, ...] | None:
+        """The gauges just before a second, as the last point before it has them."""
+        level = LEVELS[number]
+        blocks = self.blocks[number]
+        for start in sorted((start for start in blocks if start < second), reverse=True):
+            if start + level.span <= second:
+                return last_gauges(blocks[start])
+            seconds, columns = self.points(number, start, second)
+            if seconds:
+                return tuple(columns[column][-1] if column in columns else 0 for column in range(FIRST_GAUGE, WIDTH))
+        return self._before[number]
+
+
+def coarser(seconds: Sequence[int], columns: Columns, step: int) -> tuple[list[int], dict[int, list[int]]]:
+    """Points in order of time as those of longer intervals: sums are added, and the last gauge stays."""
+    starts: list[int] = []
+    begins: list[int] = []
+    for at, second in enumerate(seconds):
+        start = second - second % step
+        if not starts or start != starts[-1]:
+            starts.append(start)
+            begins.append(at)
+    if len(starts) == len(seconds):
+        return starts, {number: list(column) for number, column in columns.items()}
+    ends = [*begins[1:], len(seconds)]
+    return starts, {
+        number: [column[end - 1] for end in ends]
+        if number >= FIRST_GAUGE
+        else [sum(column[begin:end]) for begin, end in zip(begins, ends, strict=True)]
+        for number, column in columns.items()
+    }
+
+
+def quantile(counts: Sequence[int], q: float) -> float | None:
+    """What a share ``q`` of the times took at most, as ``Histogram.quantile`` has it; None: there are none."""
+    rank = q * sum(counts)
+    before = 0
+    lower = 0.0
+    for bound, count in zip(BOUNDS, counts, strict=False):
+        if count > 0 and before + count >= rank:
+            return lower + (bound - lower) * max(rank - before, 0.0) / count
+        before += count
+        lower = bound
+    return lower if counts[-1] > 0 else None
+
+
+def _round(value: int) -> int:
+    """A number with its first bits, and zeros behind them: the nearest one."""
+    spare = value.bit_length() - _ROUNDED
+    return (value + (1 << spare >> 1)) >> spare << spare
