@@ -194,7 +194,9 @@ class Series:
         self._seconds: list[int] = []  # since the last flush
         self._rows: array[int] = array("I")
         self.blocks: tuple[dict[int, bytes], ...] = ({}, {}, {})  # of each level, packed, by the second they begin at
-        self._before: list[tuple[int, ...] | None] = [None] * len(LEVELS)  # gauges before the first block
+        self._before: tuple[int, ...] | None = (
+            None  # the gauges of the last block of the coarsest level that was dropped
+        )
         self.unsaved: set[tuple[int, int]] = set()  # blocks of the coarser levels: the level and the second
         self.saved_at = 0  # at which second it was asked last which of them are to be kept; 0: never
         self.bytes = _SERIES_COST
@@ -290,7 +292,8 @@ class Series:
             blocks = self.blocks[number]
             old = [start for start in blocks if start + level.span + level.kept <= second]
             if old:
-                self._before[number] = last_gauges(blocks[max(old)])
+                if number == len(LEVELS) - 1:
+                    self._before = last_gauges(blocks[max(old)])
                 for start in old:
                     self.drop(number, start)
 
@@ -421,7 +424,10 @@ class Series:
             seconds, columns = self.points(number, start, second)
             if seconds:
                 return tuple(columns[column][-1] if column in columns else 0 for column in range(FIRST_GAUGE, WIDTH))
-        return self._before[number]
+        if number == len(LEVELS) - 1:
+            return self._before
+        # They are too old for this level. What the next one has of its interval is that of its end.
+        return self._gauges_before(number + 1, second - second % LEVELS[number + 1].step)
 
 
 def coarser(seconds: Sequence[int], columns: Columns, step: int) -> tuple[list[int], dict[int, list[int]]]:

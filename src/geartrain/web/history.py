@@ -1,0 +1,591 @@
+"""What has happened over time, for each function and for the whole job server, without any other service.
+
+Once a second the counters of all functions are looked at, and what has been added to them is a point of their
+``series``. A function whose counters have not moved and whose gauges are the same costs a look and no point.
+
+**Time** is the time of day, in whole seconds. Nothing is counted while this process stands still, so a look that comes
+late tells of the last second before it, and the seconds that had none are a gap. If the clock has been set back, what
+it has told of the time to come is dropped.
+
+**Memory** is bounded: beyond ``most`` bytes the functions that have had the fewest jobs of late are folded into one,
+``(other)``. What was counted for them is added to its sums; its gauges are theirs from then on. One that has had more
+jobs since than others that are not folded begins a series of its own.
+
+**Over a restart** the ``archive`` keeps it; a crash costs half an hour at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from operator import add, sub
+from typing import TYPE_CHECKING, Final, cast
+
+from geartrain.web.archive import FUNCTION, WHOLE, Archive
+from geartrain.web.archive import OTHER as FOLDED
+from geartrain.web.series import (
+    BUCKETS,
+    FIRST_BUCKET,
+    FIRST_GAUGE,
+    GAUGES,
+    LEVELS,
+    NO_GAUGES,
+    NOTHING,
+    PERCENTILES,
+    SUMS,
+    TIMES,
+    Series,
+    quantile,
+)
+
+if TYPE_CHECKING:
+    from geartrain.daemon.daemon import Clock
+    from geartrain.daemon.extension import Host
+    from geartrain.jobserver.counters import Counters
+    from geartrain.jobserver.model import Function
+
+log = logging.getLogger("geartrain.daemon")
+
+OTHER: Final = b"(other)"
+
+_PAGE: Final = 100  # functions
+_ROUND: Final = 60  # seconds in which each series is seen to once
+_SAID_EVERY: Final = 3600  # seconds between lines in the log about functions that are folded
+_LONGEST_TURN: Final = 0.002  # seconds of work between two turns of the loop
+_AFTER: Final = 0.02  # seconds behind a whole one at which it is looked at, so that no timer comes before it
+_ENOUGH: Final = 0.9  # of the memory that may be had: folding goes on until then
+_ROOM: Final = 0.75  # of it: below this a folded function gets its own series again
+_FADING: Final = 0.98  # what is left of a function's traffic after a round
+
+
+class Track:
+    """What is known of one function's numbers: as they were seen last, and its series once it has one."""
+
+    __slots__ = ("folded", "gauges", "key", "place", "seen", "series", "since", "sums", "total", "traffic")
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key  # in the names of records
+        self.place = 0  # of the function on the roll of the job server; 0: it has no such function
+        self.seen = 0  # at which look it was there last
+        self.total = 0  # of its counters: as long as that is the same, nothing has happened
+        self.sums: Sequence[int] = NOTHING  # counters and buckets
+        self.gauges: tuple[int, ...] = NO_GAUGES
+        self.since = 0  # from which second on the gauges are these, while there is no series
+        self.series: Series | None = None
+        self.folded = False
+        self.traffic = 0.0  # jobs submitted and started, the older ones the less
+
+
+class History:
+    """The series of all functions of one job server, and its own."""
+
+    def __init__(self, host: Host, most: int, *, clock: Clock = time) -> None:
+        self._host = host
+        self._server = host.server
+        self._most = most
+        self._clock = clock
+        self._archive = Archive(host)
+        self.bytes = 0  # that all series take
+        self._tracks: dict[bytes, Track] = {}
+        self._whole = Track(WHOLE)
+        self._other = Track(FOLDED)
+        self._whole.series = self._new_series()
+        self._other.series = self._new_series()
+        self._folded = 0  # functions that the job server knows
+        self._parted = 0  # tracks of functions that it knows no more
+        self._said = 0  # at which second the log was told last that functions were folded
+        self._least = 0.0  # the traffic up to which they were folded last
+        self._last = 0  # the second that was looked at last
+        self._looks = 0
+        self._forgotten = self._forgotten_sums()
+        self._round: list[Track] = []
+        self._round_at = 0
+        self._task: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
+
+    # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Take up what was kept, and look once a second from now on."""
+        self.begin()
+        self._task = self._host.loop.create_task(self._run())
+
+    def leave(self) -> None:
+        """The daemon begins to stop: keep all of it. ``is_drained`` says when that has been done."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._leaving = self._host.loop.create_task(self._save_all())
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing is left to be kept that is to be kept on leaving."""
+        return self._leaving is None or self._leaving.done()
+
+    def stop(self) -> None:
+        """The daemon stops."""
+        for task in (self._task, self._leaving):
+            if task is not None:
+                task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(1 + _AFTER - self._clock.time() % 1)
+            try:
+                await _in_turns(self.look(int(self._clock.time()) - 1))
+            except Exception:  # the next second may be better, and the job server is to go on in any case
+                log.exception("extension_failed", extra={"fields": {"extension": "History", "method": "look"}})
+
+    # ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def look(self, second: int) -> Iterator[None]:
+        """See what has happened in a second that has just ended; a generator, which may be left alone for a moment."""
+        if second == self._last:
+            return
+        if second < self._last:
+            yield from self._go_back(second)
+        is_first = not self._looks
+        self._last = second
+        self._looks += 1
+        counted = list(NOTHING)  # of all functions
+        folded = list(NOTHING)  # of those that have been folded
+        folded_gauges = self._other.gauges
+        gone: list[Sequence[int]] = []  # what had been counted for functions that are known no more
+        found = 0
+        tracks, roll, looks = self._tracks, self._server.function_roll, self._looks
+        behind, until = 0, roll.last_place
+        while page := roll.page(behind, until, _PAGE):
+            behind = page[-1].place
+            for function in page:
+                total = _total_of(function)
+                gauges = (function.queued + function.blocked, function.running, function.workers)
+                track = tracks.get(function.name)
+                if track is None:
+                    if not total and gauges == NO_GAUGES:
+                        continue
+                    track = tracks[function.name] = Track(FUNCTION + function.name)
+                    track.since = second
+                    self._parted += 1
+                if track.place != function.place:
+                    if track.place:
+                        gone.append(track.sums)
+                    else:
+                        self._parted -= 1
+                    track.place, track.total, track.sums = function.place, 0, NOTHING
+                track.seen = looks
+                found += 1
+                if total == track.total and gauges == track.gauges:
+                    continue
+                change = self._count(track, function, total)
+                if change is not NOTHING:
+                    counted = list(map(add, counted, change))
+                    if track.folded:
+                        folded = list(map(add, folded, change))
+                self._note(track, second, change, gauges)
+            yield
+        if is_first or found + self._parted < len(tracks):
+            yield from self._part(second, gone)
+        self._count_forgotten(counted, gone)
+        self._add(self._whole, second, counted, (*self._whole.gauges[:2], self._server.workers))
+        if any(folded) or self._other.gauges != folded_gauges:
+            self._add(self._other, second, folded, self._other.gauges)
+        yield from self._see_to(second)
+        if self.bytes > self._most:
+            yield from self._fold(second)
+
+    def _count(self, track: Track, function: Function, total: int) -> Sequence[int]:
+        """What has been added to a function's counters since it was looked at last."""
+        if total == track.total:
+            return NOTHING
+        track.total = total
+        sums = _sums_of(function)
+        change = list(map(sub, sums, track.sums))
+        if min(change) < 0:  # a job that was refused by the store is taken off those submitted
+            sums = list(map(max, sums, track.sums))
+            change = list(map(sub, sums, track.sums))
+        track.sums = sums
+        track.traffic += change[0] + change[1]
+        return change if any(change) else NOTHING
+
+    def _note(self, track: Track, second: int, change: Sequence[int], gauges: tuple[int, ...]) -> None:
+        """A function has another point."""
+        before = track.gauges
+        track.gauges = gauges
+        if gauges != before:
+            difference = tuple(map(sub, gauges, before))
+            for together in (self._whole, self._other) if track.folded else (self._whole,):
+                together.gauges = tuple(map(add, together.gauges, difference))
+        if track.folded:
+            return
+        if track.series is None:
+            if change is NOTHING and track.since == second:
+                return  # what has been met just now may stay as it is for long, and then costs nothing
+            track.series = self._new_series()
+            if track.since < second:
+                self._add(track, track.since, NOTHING, before)
+        self._add(track, second, change, gauges)
+
+    def _add(self, track: Track, second: int, sums: Sequence[int], gauges: Sequence[int]) -> None:
+        series = track.series
+        assert series is not None
+        before = series.bytes
+        series.add(second, sums, gauges)
+        self.bytes += series.bytes - before
+
+    def _part(self, second: int, gone: list[Sequence[int]]) -> Iterator[None]:
+        """Part with functions that the job server does not know any more; what was told of them stays."""
+        parted = 0
+        for at, (name, track) in enumerate(list(self._tracks.items())):
+            if track.seen != self._looks:
+                if track.place:
+                    gone.append(track.sums)
+                    track.place, track.total, track.sums = 0, 0, NOTHING
+                if track.gauges != NO_GAUGES:
+                    self._note(track, second, NOTHING, NO_GAUGES)
+                if track.series is None:
+                    self._folded -= track.folded
+                    track.folded = False
+                    del self._tracks[name]
+                else:
+                    parted += 1
+            if at % _PAGE == _PAGE - 1:
+                yield
+        self._parted = parted
+
+    def _count_forgotten(self, counted: list[int], gone: list[Sequence[int]]) -> None:
+        """Count what has happened to functions between the last look and their end, for the whole job server alone."""
+        forgotten = self._forgotten_sums()
+        if forgotten == self._forgotten:
+            return
+        rest = list(map(sub, forgotten, self._forgotten))
+        for sums in gone:
+            rest = list(map(sub, rest, sums))
+        self._forgotten = forgotten
+        counted[:] = [before + max(more, 0) for before, more in zip(counted, rest, strict=True)]
+
+    def _forgotten_sums(self) -> list[int]:
+        return _sum_up(self._server.forgotten)
+
+    def _go_back(self, second: int) -> Iterator[None]:
+        """The clock has been set back: drop all that it has told of the time from then on."""
+        for track in (self._whole, self._other, *self._tracks.values()):
+            series = track.series
+            if series is not None:
+                starts = [(number, start) for number in range(len(LEVELS)) for start in series.blocks[number]]
+                before = series.bytes
+                series.cut(second)
+                self.bytes += series.bytes - before
+                for number, start in starts:
+                    if start not in series.blocks[number]:
+                        self._archive.forget(track.key, number, start)
+            track.since = min(track.since, second)
+            yield
+
+    # ── seeing to what there is ─────────────────────────────────────────────────────────────────────────────────
+
+    def _new_series(self) -> Series:
+        series = Series()
+        self.bytes += series.bytes
+        return series
+
+    def _see_to(self, second: int) -> Iterator[None]:
+        """Pack, drop and keep what has its time, a share of all in each second."""
+        if self._round_at >= len(self._round):
+            self._round = [self._whole, self._other, *self._tracks.values()]
+            self._round_at = 0
+        share = -(-len(self._round) // _ROUND)
+        for track in self._round[self._round_at : self._round_at + share]:
+            track.traffic *= _FADING
+            if track.folded:
+                if self.bytes < _ROOM * self._most or track.traffic > 2 * self._least + 1:
+                    self._unfold(track, second)
+            elif track.series is not None:
+                before = track.series.bytes
+                track.series.flush()
+                track.series.expire(second)
+                self.bytes += track.series.bytes - before
+                self._archive.save(track.key, track.series, second)
+                if track.series.is_empty and track is not self._whole and track is not self._other:
+                    self._end(track, second)
+                yield
+        self._round_at += share
+        if self._round_at >= len(self._round):
+            self._round = []
+
+    def _end(self, track: Track, second: int) -> None:
+        """A function has no points any more."""
+        assert track.series is not None
+        self.bytes -= track.series.bytes
+        track.series = None
+        track.since = second
+        if not track.place:
+            self._parted -= 1
+            del self._tracks[track.key.removeprefix(FUNCTION)]
+
+    # ── folding ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fold(self, second: int) -> Iterator[None]:
+        """Fold the functions with the least traffic, until there is room."""
+        # How many bytes those have that have had up to 1, 2, 4 and so on jobs: to find who has few without sorting.
+        taken: dict[int, int] = {}
+        tracks = list(self._tracks.values())
+        for at, track in enumerate(tracks):
+            if track.series is not None:
+                power = int(track.traffic).bit_length()
+                taken[power] = taken.get(power, 0) + track.series.bytes
+            if at % (10 * _PAGE) == 0:
+                yield
+        spare = self.bytes - _ENOUGH * self._most
+        most = 0
+        for power in sorted(taken):
+            most = power
+            spare -= taken[power]
+            if spare <= 0:
+                break
+        self._least = float(1 << most >> 1)
+        folded = 0
+        for track in tracks:
+            if self.bytes <= _ENOUGH * self._most:
+                break
+            if track.series is not None and int(track.traffic).bit_length() <= most:
+                folded += 1
+                yield from self._fold_one(track)
+        self._add(self._other, second, NOTHING, self._other.gauges)
+        if folded and second >= self._said + _SAID_EVERY:
+            self._said = second
+            log.warning("history_folded", extra={"fields": {"functions": self._folded, "limit": self._most}})
+
+    def _fold_one(self, track: Track) -> Iterator[None]:
+        series, other = track.series, self._other.series
+        assert series is not None
+        assert other is not None
+        series.flush()
+        other.flush()
+        track.series = None
+        if track.place:
+            track.folded = True
+            self._folded += 1
+            self._other.gauges = tuple(map(add, self._other.gauges, track.gauges))
+        else:
+            self._parted -= 1
+            del self._tracks[track.key.removeprefix(FUNCTION)]
+        for number, blocks in enumerate(series.blocks):
+            for start in list(blocks):
+                before = other.bytes
+                other.absorb(number, start, series)
+                self.bytes += other.bytes - before
+                self._archive.forget(track.key, number, start)
+                yield
+        self.bytes -= series.bytes
+
+    def _unfold(self, track: Track, second: int) -> None:
+        """Let a function have its own series again."""
+        self._other.gauges = tuple(map(sub, self._other.gauges, track.gauges))
+        self._add(self._other, second, NOTHING, self._other.gauges)
+        self._folded -= 1
+        track.folded = False
+        track.since = second
+
+    # ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self) -> None:
+        """Take up what was kept; what happens from now on is counted."""
+        tracks = {WHOLE: self._whole, FOLDED: self._other}
+        for key, number, pieces in self._archive.load():
+            track = tracks.get(key)
+            if track is None:
+                track = tracks[key] = self._tracks[key.removeprefix(FUNCTION)] = Track(key)
+            if track.series is None:
+                track.series = self._new_series()
+            before = track.series.bytes
+            for start, packed in pieces:
+                track.series.hold(number, start, packed)
+            self.bytes += track.series.bytes - before
+        for track in self._tracks.values():
+            assert track.series is not None
+            track.gauges = track.series.last_gauges
+            self._whole.gauges = tuple(map(add, self._whole.gauges, track.gauges))
+        self._parted = len(self._tracks)
+        assert self._whole.series is not None
+        self._last = self._whole.series.last_second
+        for function in self._server.functions.values():
+            total = _total_of(function)
+            if total:
+                track = self._tracks.setdefault(function.name, Track(FUNCTION + function.name))
+                track.place, track.total, track.sums = function.place, total, _sums_of(function)
+                self._parted -= track.series is not None
+
+    def save_all(self) -> Iterator[None]:
+        """Keep everything, also what is not complete."""
+        if self._server.durable:
+            for track in (self._whole, self._other, *self._tracks.values()):
+                if track.series is not None:
+                    track.series.flush()
+                    track.series.expire(self._last)
+                    self._archive.save_all(track.key, track.series)
+                    yield
+
+    async def _save_all(self) -> None:
+        """Keep everything, since the job server stops."""
+        try:
+            await _in_turns(self.look(int(self._clock.time())))
+            await _in_turns(self.save_all())
+        finally:
+            self._host.open_iteration()  # at its end the daemon asks whether all is done
+
+    # ── answers ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def knows(self, function: bytes) -> bool:
+        """Whether there is anything to tell of a function."""
+        is_other = function == OTHER and self._folded > 0
+        return is_other or function in self._tracks or function in self._server.functions
+
+    def is_folded(self, function: bytes) -> bool:
+        """Whether a function has no series of its own at the moment."""
+        track = self._tracks.get(function)
+        return track is not None and track.folded
+
+    def series(self, names: Sequence[str], function: bytes | None, seconds: int, points: int) -> dict[str, object]:
+        """What has happened in the last so many seconds, in so many intervals at most, all of the same length.
+
+        ``names`` are those of ``series.NAMES``; ``function`` None: all functions together. The finest level that is
+        kept for so long tells it; the last interval is one that is complete. An answer has ``step``, the seconds of an
+        interval, ``times``, the Unix times at which they begin, and ``values`` by name; None: nothing is known, or
+        there was no job whose time would be a percentile.
+        """
+        number = next((at for at, level in enumerate(LEVELS) if seconds <= level.kept), len(LEVELS) - 1)
+        level = LEVELS[number]
+        seconds = min(seconds, level.kept)
+        every = max(-(-seconds // (level.step * max(points, 1))), 1)  # intervals of the level in one of the answer
+        step = level.step * every
+        end = ((self._last or int(self._clock.time()) - 1) + 1) // step * step
+        count = seconds // step
+        first = end - count * step
+        track = self._whole if function is None else self._tracks.get(function)
+        if track is None and function == OTHER:
+            track = self._other
+        columns = {name: _columns(name) for name in names}
+        needed = sorted({column for of_name in columns.values() for column in of_name})
+        found = self._window(track, number, first, count * every, needed)
+        known = self._known(number, first, count * every)
+        values: dict[str, list[float | None]] = {}
+        for name in names:
+            if track is not None and track.folded:
+                values[name] = [None] * count
+            elif name in SUMS:
+                values[name] = _of_known(_sums(found[columns[name][0]], every), known, every)
+            elif name in GAUGES:
+                values[name] = _last_known(found[columns[name][0]], known, every)
+            else:
+                buckets = [_sums(found[column], every) for column in columns[name]]
+                values[name] = _percentiles(buckets, PERCENTILES[name.rpartition("_")[2]])
+        return {"step": step, "times": [first + at * step for at in range(count)], "values": values}
+
+    def _window(
+        self, track: Track | None, number: int, first: int, count: int, columns: Sequence[int]
+    ) -> dict[int, list[int | None]]:
+        if track is not None and track.series is not None:
+            before = track.series.bytes
+            track.series.flush()
+            self.bytes += track.series.bytes - before
+            return track.series.window(number, first, count, columns)
+        found: dict[int, list[int | None]] = {}
+        for column in columns:
+            found[column] = [0] * count
+            if column >= FIRST_GAUGE and track is not None:
+                unknown = min(max(-(-(track.since - first) // LEVELS[number].step), 0), count)
+                gauge = track.gauges[column - FIRST_GAUGE]
+                found[column] = [*[None] * unknown, *[gauge] * (count - unknown)]
+        return found
+
+    def _known(self, number: int, first: int, count: int) -> bytearray:
+        """In which intervals somebody has looked."""
+        whole = self._whole.series
+        assert whole is not None
+        whole.flush()
+        step = LEVELS[number].step
+        known = bytearray(count)
+        for second in whole.points(number, first, first + count * step)[0]:
+            known[(second - first) // step] = 1
+        return known
+
+
+async def _in_turns(work: Iterator[None]) -> None:
+    """Do work that may be left alone for a moment, so that the loop gets its turns."""
+    begun = time.perf_counter()
+    for _ in work:
+        if time.perf_counter() - begun > _LONGEST_TURN:
+            await asyncio.sleep(0)
+            begun = time.perf_counter()
+
+
+def _columns(name: str) -> Sequence[int]:
+    """The columns of a point that a series is made of. Raises KeyError for a name that there is not."""
+    if name in SUMS:
+        return (SUMS.index(name),)
+    if name in GAUGES:
+        return (FIRST_GAUGE + GAUGES.index(name),)
+    time, _, percentile = name.rpartition("_")
+    if time not in TIMES or percentile not in PERCENTILES:
+        raise KeyError(name)
+    first = FIRST_BUCKET[time]
+    return range(first, first + BUCKETS)
+
+
+def _sums(values: Sequence[int | None], every: int) -> Sequence[int]:
+    """A column of whole numbers in intervals that are so many times longer."""
+    whole = cast("Sequence[int]", values)
+    return whole if every == 1 else [sum(whole[at : at + every]) for at in range(0, len(whole), every)]
+
+
+def _of_known(sums: Sequence[int], known: bytes | bytearray, every: int) -> list[float | None]:
+    """The sums of those intervals in which somebody has looked."""
+    return [total if any(known[at * every : (at + 1) * every]) else None for at, total in enumerate(sums)]
+
+
+def _last_known(values: Sequence[int | None], known: bytes | bytearray, every: int) -> list[float | None]:
+    """The gauge at the end of each interval, or when somebody has looked last in it."""
+    found: list[float | None] = []
+    for at in range(0, len(values), every):
+        last = known.rfind(1, at, at + every)
+        found.append(values[last] if last >= 0 else None)
+    return found
+
+
+def _percentiles(buckets: Sequence[Sequence[int]], share: float) -> list[float | None]:
+    """The percentile of each interval; None where there were no jobs."""
+    found: list[float | None] = [None] * len(buckets[0])
+    there = [
+        at for at, counts in enumerate(zip(*[column for column in buckets if any(column)], strict=True)) if any(counts)
+    ]
+    for at in there:
+        found[at] = quantile([column[at] for column in buckets], share)
+    return found
+
+
+def _total_of(function: Function) -> int:
+    """A number that grows whenever one of the counters does."""
+    total = 0
+    for each in (function.counters, function.high_counters, function.low_counters):
+        if each is not None:
+            total += each.submitted + each.started + each.completed + each.failed + each.retried + each.buried
+    return total
+
+
+def _sums_of(function: Function) -> list[int]:
+    """The counters of a function and the buckets of its histograms, all priorities together."""
+    high, low = function.high_counters, function.low_counters
+    return _sum_up([each for each in (function.counters, high, low) if each is not None])
+
+
+def _sum_up(all_counters: Sequence[Counters]) -> list[int]:
+    sums: list[int] = []
+    for each in all_counters:
+        row = [
+            each.submitted, each.started, each.completed, each.failed, each.retried, each.buried,
+            *each.waiting.counts, *each.running.counts,
+        ]  # fmt: skip
+        sums = list(map(add, sums, row)) if sums else row
+    return sums
