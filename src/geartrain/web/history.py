@@ -280,6 +280,8 @@ class History:
                 for number, start in starts:
                     if start not in series.blocks[number]:
                         self._archive.forget(track.key, number, start)
+                if series.gauges_before(0, second) != track.gauges:
+                    self._add(track, second, NOTHING, track.gauges)  # they are what they are
             track.since = min(track.since, second)
             yield
 
@@ -469,18 +471,19 @@ class History:
         columns = {name: _columns(name) for name in names}
         needed = sorted({column for of_name in columns.values() for column in of_name})
         found = self._window(track, number, first, count * every, needed)
+        sums = {column: _sums(found[column], every) for column in found if column < FIRST_GAUGE}
         known = self._known(number, first, count * every)
         values: dict[str, list[float | None]] = {}
         for name in names:
             if track is not None and track.folded:
                 values[name] = [None] * count
             elif name in SUMS:
-                values[name] = _of_known(_sums(found[columns[name][0]], every), known, every)
+                values[name] = _of_known(sums.get(columns[name][0], [0] * count), known, every)
             elif name in GAUGES:
                 values[name] = _last_known(found[columns[name][0]], known, every)
             else:
-                buckets = [_sums(found[column], every) for column in columns[name]]
-                values[name] = _percentiles(buckets, PERCENTILES[name.rpartition("_")[2]])
+                buckets = [sums.get(column) for column in columns[name]]
+                values[name] = _percentiles(buckets, count, PERCENTILES[name.rpartition("_")[2]])
         return {"step": step, "times": [first + at * step for at in range(count)], "values": values}
 
     def _window(
@@ -493,10 +496,10 @@ class History:
             return track.series.window(number, first, count, columns)
         found: dict[int, list[int | None]] = {}
         for column in columns:
-            found[column] = [0] * count
-            if column >= FIRST_GAUGE and track is not None:
-                unknown = min(max(-(-(track.since - first) // LEVELS[number].step), 0), count)
-                gauge = track.gauges[column - FIRST_GAUGE]
+            if column >= FIRST_GAUGE:
+                since = first if track is None else track.since
+                unknown = min(max(-(-(since - first) // LEVELS[number].step), 0), count)
+                gauge = 0 if track is None else track.gauges[column - FIRST_GAUGE]
                 found[column] = [*[None] * unknown, *[gauge] * (count - unknown)]
         return found
 
@@ -554,14 +557,16 @@ def _last_known(values: Sequence[int | None], known: bytes | bytearray, every: i
     return found
 
 
-def _percentiles(buckets: Sequence[Sequence[int]], share: float) -> list[float | None]:
-    """The percentile of each interval; None where there were no jobs."""
-    found: list[float | None] = [None] * len(buckets[0])
-    there = [
-        at for at, counts in enumerate(zip(*[column for column in buckets if any(column)], strict=True)) if any(counts)
-    ]
-    for at in there:
-        found[at] = quantile([column[at] for column in buckets], share)
+def _percentiles(buckets: Sequence[Sequence[int] | None], count: int, share: float) -> list[float | None]:
+    """The percentile of each interval, from the buckets that are not all zero; None where there were no jobs."""
+    found: list[float | None] = [None] * count
+    places = [place for place, column in enumerate(buckets) if column is not None]
+    counts = [0] * BUCKETS
+    for at, row in enumerate(zip(*[column for column in buckets if column is not None], strict=True)):
+        if any(row):
+            for place, value in zip(places, row, strict=True):
+                counts[place] = value
+            found[at] = quantile(counts, share)
     return found
 
 

@@ -385,10 +385,11 @@ class Series:
     def window(self, number: int, first: int, count: int, columns: Sequence[int]) -> dict[int, list[int | None]]:
         """These columns of one level for so many intervals in a row, from the one that begins at a second on.
 
-        A gauge goes on as it was; None: nothing is known about it.
+        Of sums and buckets those that are all zero are not among them. A gauge goes on as it was; None: nothing is
+        known about it.
         """
         level = LEVELS[number]
-        found: dict[int, list[int | None]] = {column: [0] * count for column in columns}
+        found: dict[int, list[int | None]] = {column: [0] * count for column in columns if column >= FIRST_GAUGE}
         filled = bytearray(count)
         for start in sorted(self.blocks[number]):
             offset = (start - first) // level.step
@@ -401,20 +402,17 @@ class Series:
             filled[offset + low : offset + high] = block.filled[low:high]
             for column in columns:
                 if column in block.columns:
-                    found[column][offset + low : offset + high] = block.columns[column][low:high]
-        before = self._gauges_before(number, first)
+                    values = found.get(column)
+                    if values is None:
+                        values = found[column] = [0] * count
+                    values[offset + low : offset + high] = block.columns[column][low:high]
+        before = self.gauges_before(number, first) or (None,) * len(GAUGES)
         for column in columns:
             if column >= FIRST_GAUGE:
-                values = found[column]
-                last: int | None = None if before is None else before[column - FIRST_GAUGE]
-                for at in range(count):
-                    if filled[at]:
-                        last = values[at]
-                    else:
-                        values[at] = last
+                _carry(found[column], filled, before[column - FIRST_GAUGE])
         return found
 
-    def _gauges_before(self, number: int, second: int) -> tuple[int, ...] | None:
+    def gauges_before(self, number: int, second: int) -> tuple[int, ...] | None:
         """The gauges just before a second, as the last point before it has them."""
         level = LEVELS[number]
         blocks = self.blocks[number]
@@ -427,7 +425,20 @@ class Series:
         if number == len(LEVELS) - 1:
             return self._before
         # They are too old for this level. What the next one has of its interval is that of its end.
-        return self._gauges_before(number + 1, second - second % LEVELS[number + 1].step)
+        return self.gauges_before(number + 1, second - second % LEVELS[number + 1].step)
+
+
+def _carry(values: list[int | None], filled: bytearray, last: int | None) -> None:
+    """Have a gauge go on as it was where there is no point."""
+    at = 0
+    while at < len(values):
+        point = filled.find(1, at)
+        end = point if point >= 0 else len(values)
+        values[at:end] = [last] * (end - at)
+        at = filled.find(0, end) if end < len(values) else end
+        if at < 0:
+            return
+        last = values[at - 1] if at > 0 else last
 
 
 def coarser(seconds: Sequence[int], columns: Columns, step: int) -> tuple[list[int], dict[int, list[int]]]:
