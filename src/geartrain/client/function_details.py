@@ -20,8 +20,8 @@ class FunctionDetails:
     back. Of the ``workers`` that can do it ``idle`` sleep; ``oldest_waiting`` is how many seconds a job waits at most.
     ``counters`` has what was counted since the job server started, such as ``completed``, ``retried`` or
     ``result_hits``; ``waited`` and ``ran`` are seconds, of all jobs together. Times are also there as quantiles, from
-    counts in buckets: ``waiting_p50``, ``running_p95`` or ``total_p99`` are the seconds that so many percent of the jobs
-    waited, ran or took from submission to their end at most.
+    counts in buckets: ``waiting_p50``, ``running_p95`` or ``total_p99`` are the seconds that so many percent of the
+    jobs waited, ran or took from submission to their end at most.
     """
 
     server: Address
@@ -34,6 +34,8 @@ class FunctionDetails:
     running: int
     dead: int
     workers: int
+    idle: int
+    oldest_waiting: float
     paused: bool
     policy: str
     counters: dict[str, float]
