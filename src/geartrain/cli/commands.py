@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "submit": ("Submit jobs and show what comes of them.", "cli"),
     "work": ("Do jobs with a shell command.", "cli"),
     "admin": ("Look into job servers, and change their limits.", "cli"),
-    "policy": ("Set and show what holds for a function: retries, limits, results.", "cli"),
+    "policy": ("Set and show what holds for a function: retries, limits.", "cli"),
     "schedule": ("Have jobs made at their times, again and again.", "cli"),
     "pause": ("Hand out no more jobs of a function.", "cli"),
     "resume": ("Hand out jobs of a function again.", "cli"),
@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "retry": ("Have a dead job tried again, or a delayed one now.", "cli"),
     "priority": ("Change the priority of a job that waits.", "cli"),
     "dead": ("Look at dead letters, try them again, throw them away.", "cli"),
+    "check": ("Judge job servers, as a plugin of Nagios and the like.", "cli"),
     "store": ("Look into a store of jobs, move jobs in and out.", "server,cli"),
     "version": ("Say which geartrain this is.", "cli"),
 }
