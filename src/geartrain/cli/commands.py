@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "priority": ("Change the priority of a job that waits.", "cli"),
     "dead": ("Look at dead letters, try them again, throw them away.", "cli"),
     "check": ("Judge job servers, as a plugin of Nagios and the like.", "cli"),
+    "check_gearman": ("The same with mod_gearman's options and texts.", "cli"),
     "store": ("Look into a store of jobs, move jobs in and out.", "server,cli"),
     "version": ("Say which geartrain this is.", "cli"),
 }
