@@ -28,7 +28,7 @@ _SLEEPERS: Final = 200  # that are looked at
 class FunctionView:
     """One function: jobs by where they stand, workers, limits (0: none) and counters.
 
-    ``busy`` jobs of it run; of ``workers`` that can do it ``idle`` sleep. ``oldest_waiting``: seconds that a queued job
+    ``busy`` jobs of it run, ``dead`` are dead letters; of ``workers`` that can do it ``idle`` sleep. ``oldest_waiting``: seconds that a queued job
     has waited at most. What costs more than a number (``idle``, and the copies of counters) is as it is when asked.
     """
 
@@ -49,6 +49,8 @@ class FunctionView:
         self.workers: int = function.workers
         self.limits: tuple[int, int, int] = (function.max_high, function.max_normal, function.max_low)
         self.busy: int = function.running
+        self.dead: int = int(state.dead.count(function))
+        self.place: int = int(function.place)  # another function of the same name has another
         oldest: float = state.now
         for queue in (function.high, function.normal, function.low):
             for job in (queue.first, queue.first_lost):

@@ -116,7 +116,7 @@ def _function_rows(state: State, function: Function) -> Iterator[bytes]:
         (b"blocked", view.blocked),
         (b"delayed", view.delayed),
         (b"running", view.running),
-        (b"dead", int(state.dead.count(function))),
+        (b"dead", view.dead),
         (b"workers", view.workers),
         (b"idle", view.idle),
         (b"oldest_waiting", view.oldest_waiting),
