@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "dead": ("Look at dead letters, try them again, throw them away.", "cli"),
     "check": ("Judge job servers, as a plugin of Nagios and the like.", "cli"),
     "check_gearman": ("The same with mod_gearman's options and texts.", "cli"),
+    "monitoring": ("Print alert rules for Prometheus, a dashboard for Grafana.", "cli"),
     "store": ("Look into a store of jobs, move jobs in and out.", "server,cli"),
     "version": ("Say which geartrain this is.", "cli"),
 }
