@@ -61,6 +61,9 @@ class HttpOptions(BaseSettings):
     http_max_connections: Annotated[Positive, Flag(HTTP, metavar="N")] = Field(
         2000, description="HTTP connections at once."
     )
+    metrics_functions: Annotated[Positive, Flag(HTTP, metavar="N")] = Field(
+        1000, description="Functions that /metrics tells one by one; those with the least traffic are told together."
+    )
     http_gearmand: Annotated[bool, Flag(HTTP)] = Field(
         False,
         description="Answer as gearmand's HTTP does: GET submits as well, a failed job is 200, names are taken as "

@@ -28,8 +28,9 @@ _SLEEPERS: Final = 200  # that are looked at
 class FunctionView:
     """One function: jobs by where they stand, workers, limits (0: none) and counters.
 
-    ``busy`` jobs of it run, ``dead`` are dead letters; of ``workers`` that can do it ``idle`` sleep. ``oldest_waiting``: seconds that a queued job
-    has waited at most. What costs more than a number (``idle``, and the copies of counters) is as it is when asked.
+    ``busy`` jobs of it run, ``dead`` are dead letters; of ``workers`` that can do it ``idle`` sleep.
+    ``oldest_waiting``: seconds that a queued job has waited at most. What costs more than a number (``idle``, and the
+    copies of counters) is as it is when asked.
     """
 
     def __init__(self, state: State, function: Function) -> None:

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from geartrain.version import VERSION
 from geartrain.web.api import events
 from geartrain.web.gate import fault, note_refusal
+from geartrain.web.health import Health
+from geartrain.web.metrics import Metrics
 from geartrain.web.problems import Problem
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def make_api(face: Face) -> FastAPI:
     )
     api.state.face = face
     api.include_router(events.router, prefix=PREFIX)
+    api.routes.extend([*Health(face).routes(), *Metrics(face).routes()])
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(RequestValidationError, _invalid)
