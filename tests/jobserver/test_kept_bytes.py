@@ -12,6 +12,7 @@ import pytest
 from world import go_on, request
 
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
+from geartrain.jobserver.model import function_cost
 from geartrain.jobserver.outbox import Outbox, Output
 
 LIMIT = 8_000_000
@@ -135,7 +136,7 @@ def test_jobs_taken_from_a_worker_are_counted() -> None:
     assert server.memory > before + 1000 * 100
     server.lost(peer)
     server.tick(server.now, server.wall)
-    assert server.memory == sum(1000 + len(name) for name in server.functions)
+    assert server.memory == sum(map(function_cost, server.functions))
 
 
 def test_a_touched_list_does_not_grow_with_what_is_sent() -> None:

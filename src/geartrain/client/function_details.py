@@ -39,8 +39,6 @@ class FunctionDetails:
     paused: bool
     policy: str
     counters: dict[str, float]
-    idle: int = 0
-    oldest_waiting: float = 0.0
 
     @classmethod
     def read(cls, server: Address, rows: Iterable[bytes]) -> FunctionDetails:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def open_web(config: Config, passed: Sequence[socket.socket] = ()) -> Web:
-    """The HTTP face with its sockets bound, beside those that were passed. Raises ConfigError, with a remedy, for what can't be or may not."""
+    """The HTTP face with its sockets bound, beside those that were ``passed``.
+
+    Raises ConfigError, with a remedy, for what can't be or may not.
+    """
     tls = _tls(config)
     sockets = config.http_sockets(passed)
     outer = [bound.getsockname() for bound in sockets if not _is_inner(bound)]
