@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_HEAD: Final = 64 * 1024  # bytes of the request line and the headers
 MAX_HEADERS: Final = 100
 HEAD_SECONDS: Final = 10.0  # from the connection, or the first byte, to the end of the head
+MAX_JOINED: Final = 64 * 1024  # bytes that wait for others to be written with them
 MAX_PIPELINED: Final = 32  # requests that came before the answer to one
 
 
@@ -31,11 +32,15 @@ class JoinedWrites:
         self._transport = transport
         self._loop = loop
         self._pieces: list[bytes] = []
+        self._size = 0
 
     def write(self, data: bytes) -> None:
         if not self._pieces:
             self._loop.call_soon(self._flush)
         self._pieces.append(data)
+        self._size += len(data)
+        if self._size > MAX_JOINED:  # so that a reader who is slow is noticed
+            self._flush()
 
     def close(self) -> None:
         self._flush()
@@ -45,6 +50,7 @@ class JoinedWrites:
         if self._pieces:
             data = b"".join(self._pieces)
             self._pieces.clear()
+            self._size = 0
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
