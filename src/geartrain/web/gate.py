@@ -11,6 +11,8 @@ import logging
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Final
 
+from starlette.requests import ClientDisconnect
+
 from geartrain.web import audit
 from geartrain.web.access import COOKIE, Identity
 from geartrain.web.problems import Problem
@@ -55,6 +57,8 @@ class Gate:
         except Problem as problem:
             note_refusal(problem, scope)
             await problem.response()(scope, receive, send)
+        except (ConnectionError, ClientDisconnect):
+            pass  # the client has gone, and nobody waits for an answer
         except Exception as error:
             request = f"{scope['method']} {scope['path']}"
             log.error("http_failed", exc_info=error, extra={"fields": {"request": request}})

@@ -51,7 +51,8 @@ class JoinedWrites:
             data = b"".join(self._pieces)
             self._pieces.clear()
             self._size = 0
-            self._transport.write(data)
+            if not self._transport.is_closing():
+                self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -68,6 +69,7 @@ class Protocol(HttpToolsProtocol):
         self.head_since = 0.0  # the loop's time when a head began to be waited for; 0: none is
         self.is_whole = False  # the last request has come to its end
         self._head = 0
+        self._ended = 0  # requests
         self._is_in_head = True
         self._leave: Callable[[], None] = _nothing
 
@@ -95,12 +97,14 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.head_since == 0 and self._is_in_head:
             self.head_since = self.loop.time()
+        has_ended = self._ended
         super().data_received(data)
         if self._is_in_head:
-            self._head += len(data)
+            # Behind the end of another request it is a part of what came, which is not much.
+            self._head = self._head + len(data) if self._ended == has_ended else 1
             if self._head > MAX_HEAD:
                 self._break_off(431, "head-too-large", f"The head of a request has {MAX_HEAD} bytes at most")
-        elif len(self.pipeline) > MAX_PIPELINED:
+        if len(self.pipeline) > MAX_PIPELINED:
             self._break_off(400, "too-many-requests", f"{MAX_PIPELINED} requests may come before an answer is read")
 
     def on_message_begin(self) -> None:
@@ -124,6 +128,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.is_whole = True
         self._is_in_head = True
+        self._ended += 1
         if self.cycle is not None:
             super().on_message_complete()
 
