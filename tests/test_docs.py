@@ -4,11 +4,12 @@
     ```python title="Celery"         a program of others: it is only read
     ```console                       after "$ " a command; below it what it prints, with … for whatever comes
     $ python worker.py &             one that goes on running till the page's end
+    $ xdg-open http://127.0.0.1/     the text that Chromium shows when all that it waits for has come
 
 What only looks at jobs (``LOOKS``) is asked again till it prints that: a reader's next command comes later than ours.
 
 Each page begins in an empty folder. A page that starts no job server finds one, and one that speaks of DATABASE_URL a
-PostgreSQL. The ports 8081, 4730 and the like stand for free ones, and nothing is installed.
+PostgreSQL. The ports 8080, 8081, 4730 and the like stand for free ones, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import ast
 import configparser
 import contextlib
+import html
 import os
 import re
 import signal
@@ -39,7 +41,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 LIMIT = 60  # seconds that a command may take
 LOOKS = ("geartrain why ", "geartrain show ", "geartrain dead list")
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_PORT = re.compile(r"\b(?:473\d|8081)\b")
+_PORT = re.compile(r"\b(?:473\d|808[01])\b")
 
 
 class Page:
@@ -73,6 +75,10 @@ class Page:
     @property
     def needs_php(self) -> bool:
         return "$ php " in self._text
+
+    @property
+    def needs_http(self) -> bool:
+        return "--http" in self._text
 
     @property
     def needs_database(self) -> bool:
@@ -121,10 +127,11 @@ class Page:
                 command, shell=True, cwd=self._folder, env=self._environment_of(command), start_new_session=True
             )
             self._running.append(process)
-            if "geartrain serve" in command:
-                given = re.search(r"--port (\d+)", command)
-                port = int(given[1]) if given else self.port
-                wait_until(lambda: _listens(port) or process.poll() is not None, f"{command} listens", 20)
+            if "geartrain serve" in command or "uvicorn" in command:
+                ports = [int(port) for port in re.findall(r"--(?:port |http \S+:)(\d+)", command)]
+                if "--port" not in command:
+                    ports.append(self.port)
+                wait_until(lambda: all(map(_listens, ports)) or process.poll() is not None, f"{command} listens", 20)
             return
         pattern = ".*".join(map(re.escape, printed.strip().split("…"))) if printed else ".*"
         until = time.monotonic() + PATIENCE if command.startswith(LOOKS) else 0.0
@@ -134,6 +141,8 @@ class Page:
     def _shown(self, command: str) -> str:
         """What a command prints, without the blanks that fill up the last column of a table."""
         environment = self._environment_of(command)
+        if command.startswith("xdg-open "):
+            return _text_of(command.removeprefix("xdg-open "), self._folder)
         done = subprocess.run(
             command, shell=True, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=LIMIT
         )
@@ -149,6 +158,16 @@ class Page:
         if written not in self._ports:
             self._ports[written] = str(free_port())
         return self._ports[written]
+
+
+def _text_of(url: str, folder: Path) -> str:
+    """What a page shows in a browser."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+               f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]  # fmt: skip
+    command = [needs("chromium", "chromium"), *options, url]
+    page = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+    text = html.unescape(re.sub(r"<script.*?</script>|<[^>]*>", "", page, flags=re.DOTALL))
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _commands(body: str) -> Iterator[tuple[str, str]]:
@@ -173,6 +192,8 @@ def test_a_page_does_what_it_says(path: Path, tmp_path: Path) -> None:
         page.follow()
         return
     pytest.importorskip("geartrain.daemon.config")
+    if page.needs_http:
+        pytest.importorskip("geartrain.web")
     if page.needs_php and b"gearman" not in subprocess.check_output([needs("php", "php-cli"), "-m"]).split():
         missing("needs PHP's gearman extension: install the package php-gearman")
     server = contextlib.nullcontext() if page.serves else running_geartrain("--store=memory:", port=page.port)
