@@ -60,7 +60,7 @@ class Work:
 
 
 def iter_told(reader: module.Reader) -> Iterator[Told]:
-    while told := reader.take():
+    while (told := reader.take(list)) is not None:
         yield from told
 
 
@@ -353,12 +353,54 @@ def test_whoever_waits_hears_of_news_at_once(work: Work) -> None:
         work.begin()
         assert await asyncio.gather(*waiting) == [True, True]
         assert await reader.wait(100)
-        assert shown(reader.take()) == [(b"assigned", b"1")]
+        assert shown(list(iter_told(reader))) == [(b"assigned", b"1")]
         last = asyncio.create_task(reader.wait(100))
         await asyncio.sleep(0)
         work.events.start()
         work.events.stop()
         assert await last
         assert reader.is_over
+
+    asyncio.run(act())
+
+
+def test_readers_at_the_same_place_share_what_is_written(work: Work) -> None:
+    number = work.submit()
+    readers = [work.events.open(number) for _ in range(3)]
+    for _ in range(3):
+        work.begin()
+        work.report(p.WORK_DATA, number, b"x")
+        given = [reader.take(list) for reader in readers if reader is not None]
+        assert given[0]
+        assert given[0] is given[1] is given[2]
+    again = work.events.open(number)
+    assert again is not None
+    everything = again.take(list)
+    assert everything is not None
+    assert [one.event for one in everything] == [b"assigned", b"data", b"data", b"data"]
+
+
+def test_a_busy_job_wakes_its_readers_at_once_and_then_seldom(work: Work) -> None:
+    async def act() -> None:
+        number = work.submit()
+        work.begin()
+        reader = work.events.open(number)
+        assert reader is not None
+        assert reader.take(list)
+        wakes = sent = 0
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        until = begin + 5 * module.PAUSE
+        while loop.time() < until:
+            waiting = asyncio.create_task(reader.wait(100))
+            await asyncio.sleep(0)  # until it waits
+            while not waiting.done():
+                work.report(p.WORK_DATA, number, b"%d" % sent)
+                sent += 1
+                await asyncio.sleep(0)
+            wakes += 1
+            assert list(iter_told(reader))
+        assert wakes <= (loop.time() - begin) / module.PAUSE + 2
+        assert sent > wakes
 
     asyncio.run(act())

@@ -11,7 +11,8 @@ import asyncio
 import random
 import time
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Final, NamedTuple, final
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 
 from geartrain.jobserver import watching
 from geartrain.jobserver.model import DEAD, RUNNING
@@ -32,7 +33,10 @@ EVENT_COST: Final = 200  # bytes that an event takes beside its data
 STREAM_COST: Final = 1000
 TIDY_EVERY: Final = 5.0  # seconds
 GAP: Final = b"gap"  # events fell out before they were read
+PAUSE: Final = 0.1  # seconds between two calls of all who wait for a job's events; the first comes at once
 _SHARE: Final = 64 * 1024  # bytes that a reader is given at once
+
+T = TypeVar("T")
 
 
 class TooManyError(Exception):
@@ -64,6 +68,9 @@ class Stream:
         self.ended = False
         self.until = 0.0
         self.news: asyncio.Future[None] | None = None  # for those who wait for the next event
+        self.written: tuple[object, int, int, Any] | None = None  # what a reader was given last, for others beside it
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken_at = 0.0  # the loop's time
 
     @property
     def next(self) -> int:
@@ -84,11 +91,27 @@ class Stream:
         self.size -= len(self.events.popleft()[1]) + EVENT_COST
         self.first += 1
 
+    def announce(self) -> None:
+        """There is news: those who wait are woken together, and not for every word of a busy job."""
+        if self.news is None or self._timer is not None:
+            return
+        loop = self.news.get_loop()
+        left = self._woken_at + PAUSE - loop.time()
+        if left <= 0:
+            self.wake()
+        else:
+            self._timer = loop.call_later(left, self.wake)
+
     def wake(self) -> None:
-        """There is news for those who wait."""
-        if self.news is not None and not self.news.done():
-            self.news.set_result(None)
+        """Wake those who wait, at once."""
+        news = self.news
         self.news = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if news is not None and not news.done():
+            self._woken_at = news.get_loop().time()
+            news.set_result(None)
 
 
 @final
@@ -111,25 +134,35 @@ class Reader:
         """Whether it has been given the last event, or the server is about to stop."""
         return self._events.stopped or (self._stream.ended and self._at >= self._stream.next)
 
-    def take(self) -> list[Told]:
-        """The events that have not been given yet, or some of them."""
+    def take(self, write: Callable[[list[Told]], T]) -> T | None:
+        """What ``write`` makes of the events that have not been given yet, or of the first of them; None: of none.
+
+        Readers that stand at the same place are given the same object.
+        """
         stream = self._stream
-        told: list[Told] = []
         if self._lost or self._at < stream.first:
             missed = -1 if self._lost else stream.first - self._at
-            told.append(Told(f"{stream.mark}-{stream.first - 1}", GAP, b"", missed))
             self._at = stream.first
             self._lost = False
-        left = _SHARE
-        for place in range(self._at - stream.first, len(stream.events)):
-            if left <= 0:
-                break
-            event, data, size = stream.events[place]
-            end = "-end" if event in watching.ENDS else ""
-            told.append(Told(f"{stream.mark}-{self._at}{end}", event, data, size))
-            self._at += 1
-            left -= len(data) + EVENT_COST
-        return told
+            return write([Told(f"{stream.mark}-{stream.first - 1}", GAP, b"", missed)])
+        if self._at >= stream.next:
+            return None
+        begin = self._at
+        written = stream.written
+        if written is None or written[:3] != (write, begin, stream.next):
+            told: list[Told] = []
+            left = _SHARE
+            for event, data, size in islice(stream.events, begin - stream.first, None):
+                end = "-end" if event in watching.ENDS else ""
+                told.append(Told(f"{stream.mark}-{begin + len(told)}{end}", event, data, size))
+                left -= len(data) + EVENT_COST
+                if left <= 0:
+                    break
+            self._at += len(told)
+            written = stream.written = (write, begin, self._at, write(told))
+        self._at = written[2]
+        result: T = written[3]
+        return result
 
     async def wait(self, seconds: float) -> bool:
         """Wait until there is something to take or it is over; False: not within so many seconds."""
@@ -235,15 +268,17 @@ class Events:
             stream.until = self._now() + KEPT
             self._ended[stream] = None
         self._make_room()
-        stream.wake()
+        stream.announce()
 
     def leave(self, stream: Stream) -> None:
         """A stream has one reader less."""
         self._readers -= 1
         stream.readers -= 1
-        if stream.readers == 0 and stream in self._read:
-            del self._read[stream]
-            self._unread[stream] = None
+        if stream.readers == 0:
+            stream.written = None
+            if stream in self._read:
+                del self._read[stream]
+                self._unread[stream] = None
 
     def tidy(self) -> None:
         """Forget the streams whose time is over, unless somebody still reads them."""

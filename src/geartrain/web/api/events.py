@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 BEGIN: Final = b"retry: 1000\n\n"  # milliseconds after which a browser comes back
 STILL_HERE: Final = b": nothing new\n\n"
 QUIET: Final = 15.0  # seconds after which it is said that the stream still stands
-PAUSE: Final = 0.05  # seconds between two blocks, so that a busy job costs each of its readers no more than these
 WRITE_SECONDS: Final = 60.0  # that a reader may leave a block unread
 
 router: Final = APIRouter(tags=["jobs"])
@@ -95,16 +94,18 @@ class EventStream(StreamingResponse):
 async def _blocks(reader: Reader) -> AsyncIterator[bytes]:
     yield BEGIN
     while not reader.is_over:
-        told = reader.take()
-        if told:
-            yield b"".join(map(block, told))
-            if not reader.is_over:
-                await asyncio.sleep(PAUSE)
+        blocks = reader.take(_written)
+        if blocks is not None:
+            yield blocks
         elif not await reader.wait(QUIET):
             yield STILL_HERE
 
 
-def block(told: Told) -> bytes:
+def _written(told: list[Told]) -> bytes:
+    return b"".join(map(_block, told))
+
+
+def _block(told: Told) -> bytes:
     """An event as it is written."""
     data = json.dumps(_members(told), ensure_ascii=False)
     return f"id: {told.id}\nevent: {told.event.decode()}\ndata: {data}\n\n".encode()
