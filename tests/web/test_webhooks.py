@@ -29,7 +29,7 @@ from geartrain.wire.packets import (
     WORK_EXCEPTION,
     pack_request,
 )
-from servers import RunningServer, free_port, wait_until
+from servers import RunningServer, free_port, running_geartrain, wait_until
 
 SERVER = Path(__file__).with_name("webhook_server.py")
 
@@ -367,6 +367,21 @@ def test_a_stop_waits_for_no_receiver(tmp_path: Path) -> None:
         server.log.unlink()
         with hooked(tmp_path, stored(tmp_path)):
             receiver.wait_for(2)
+
+
+# ── in the HTTP face ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_whoever_serves_http_has_them(tmp_path: Path) -> None:
+    options = ("--http=127.0.0.1:0", "--webhook-private", "--webhook-secret=of-the-server")
+    with Receiver() as receiver, running_geartrain(*options, store=stored(tmp_path).removeprefix("store=")) as found:
+        server = Hooked(found.kind, found.port, found.process, found.log)
+        assert server.ask(f"policy set f webhook={receiver.url}") == ["OK"]
+        server.submit()
+        server.work(b"r")
+        (call,) = receiver.wait_for(1)
+        assert is_signed(call, "of-the-server")
+        assert "of-the-server" not in server.log.read_text()
 
 
 # ── where it may go ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -61,6 +61,7 @@ class Web(Extension):
         )
         settings.load()
         self.face.events.start()
+        self.face.webhooks.start()
         self._opening = host.loop.create_task(self._open(settings, protocol))
         self._each_second()
 
@@ -97,6 +98,7 @@ class Web(Extension):
             connection.shutdown()
 
     def stop(self, seconds: float) -> None:
+        self.face.webhooks.stop()
         if self._timer is not None:
             self._timer.cancel()
         self.face.events.stop()

@@ -8,6 +8,7 @@ from geartrain.web.access import Access
 from geartrain.web.events import Events
 from geartrain.web.requests import Bodies
 from geartrain.web.submitting import Submitting
+from geartrain.web.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from geartrain.daemon.config import Config
@@ -27,4 +28,5 @@ class Face:
         self.events = Events(host.server)
         self.submitting = Submitting(host, config.max_packet, self.events.follow)
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
+        self.webhooks = Webhooks(self)
         self.refused = 0  # connections beyond their number
