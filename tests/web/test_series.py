@@ -92,11 +92,11 @@ def test_gauges_go_on_where_nothing_has_changed_and_nothing_is_known_before_the_
     series.add(START + 5, NOTHING, (1, 2, 3))
     series.add(START + 8, sums_of({0: 4}), (0, 2, 3))
     series.flush()
-    found = series.window(0, START + 3, 8, [0, FIRST_GAUGE, FIRST_GAUGE + 2])
+    _, found = series.window(0, START + 3, 8, [0, FIRST_GAUGE, FIRST_GAUGE + 2])
     assert found[0] == [0, 0, 0, 0, 0, 4, 0, 0]
     assert found[FIRST_GAUGE] == [None, None, 1, 1, 1, 0, 0, 0]
     assert found[FIRST_GAUGE + 2] == [None, None, 3, 3, 3, 3, 3, 3]
-    later = series.window(0, START + 500, 2, [FIRST_GAUGE, FIRST_GAUGE + 1])
+    _, later = series.window(0, START + 500, 2, [FIRST_GAUGE, FIRST_GAUGE + 1])
     assert later == {FIRST_GAUGE: [0, 0], FIRST_GAUGE + 1: [2, 2]}
 
 
@@ -107,7 +107,7 @@ def test_gauges_go_on_when_the_points_that_told_them_are_too_old_to_be_kept() ->
     series.expire(START + 60 + 900)
     assert not series.blocks[0]
     assert series.blocks[1]
-    assert series.window(0, START + 300, 2, [FIRST_GAUGE]) == {FIRST_GAUGE: [7, 7]}
+    assert series.window(0, START + 300, 2, [FIRST_GAUGE])[1] == {FIRST_GAUGE: [7, 7]}
 
 
 def test_each_level_is_kept_for_its_time_and_no_longer() -> None:

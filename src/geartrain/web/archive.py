@@ -23,7 +23,7 @@ from geartrain.wire.text import as_text
 if TYPE_CHECKING:
     from geartrain.daemon.extension import Host
 
-log = logging.getLogger("geartrain.daemon")
+log: Final = logging.getLogger("geartrain.web")
 
 KIND: Final = "history"
 # Which series: all functions together, those that are folded into one, or the function whose name follows.

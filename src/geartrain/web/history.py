@@ -21,7 +21,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from operator import add, sub
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from geartrain.web.archive import FUNCTION, WHOLE, Archive
 from geartrain.web.archive import OTHER as FOLDED
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.counters import Counters
     from geartrain.jobserver.model import Function
 
-log = logging.getLogger("geartrain.daemon")
+log: Final = logging.getLogger("geartrain.web")
 
 OTHER: Final = b"(other)"
 
@@ -449,20 +449,27 @@ class History:
         track = self._tracks.get(function)
         return track is not None and track.folded
 
-    def series(self, names: Sequence[str], function: bytes | None, seconds: int, points: int) -> dict[str, object]:
+    @property
+    def until(self) -> int:
+        """The second up to which it is known what has happened."""
+        return (self._last or int(self._clock.time()) - 1) + 1
+
+    def series(
+        self, names: Sequence[str], function: bytes | None, seconds: int, points: int, until: int = 0
+    ) -> dict[str, Any]:
         """What has happened in the last so many seconds, in so many intervals at most, all of the same length.
 
         ``names`` are those of ``series.NAMES``; ``function`` None: all functions together. The finest level that is
         kept for so long tells it; the last interval is one that is complete. An answer has ``step``, the seconds of an
         interval, ``times``, the Unix times at which they begin, and ``values`` by name; None: nothing is known, or
-        there was no job whose time would be a percentile.
+        there was no job whose time would be a percentile. ``until``: not in the seconds up to now, but up to this one.
         """
         number = next((at for at, level in enumerate(LEVELS) if seconds <= level.kept), len(LEVELS) - 1)
         level = LEVELS[number]
         seconds = min(seconds, level.kept)
         every = max(-(-seconds // (level.step * max(points, 1))), 1)  # intervals of the level in one of the answer
         step = level.step * every
-        end = ((self._last or int(self._clock.time()) - 1) + 1) // step * step
+        end = (until or self.until) // step * step
         count = seconds // step
         first = end - count * step
         track = self._whole if function is None else self._tracks.get(function)
@@ -493,7 +500,7 @@ class History:
             before = track.series.bytes
             track.series.flush()
             self.bytes += track.series.bytes - before
-            return track.series.window(number, first, count, columns)
+            return track.series.window(number, first, count, columns)[1]
         found: dict[int, list[int | None]] = {}
         for column in columns:
             if column >= FIRST_GAUGE:
@@ -508,11 +515,7 @@ class History:
         whole = self._whole.series
         assert whole is not None
         whole.flush()
-        step = LEVELS[number].step
-        known = bytearray(count)
-        for second in whole.points(number, first, first + count * step)[0]:
-            known[(second - first) // step] = 1
-        return known
+        return whole.window(number, first, count, ())[0]
 
 
 async def _in_turns(work: Iterator[None]) -> None:

@@ -26,7 +26,7 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import add
@@ -142,8 +142,8 @@ class Block:
         return zlib.crc32(packed).to_bytes(4, "little") + packed
 
 
-def unpack(packed: bytes, size: int) -> Block:
-    """A block that was packed. Raises ValueError if it is none of this size."""
+def unpack(packed: bytes, size: int, wanted: Collection[int] = range(WIDTH)) -> Block:
+    """A block that was packed, or some columns of it. Raises ValueError if it is none of this size."""
     block = Block(size)
     most = size + WIDTH * (2 + 8 * size)
     try:
@@ -159,12 +159,13 @@ def unpack(packed: bytes, size: int) -> Block:
         if number >= WIDTH or power >= len(_CODES):
             raise ValueError("it has a column that there is not")
         end = at + 2 + (size << power)
-        column = array(_CODES[power], bytes(numbers[at + 2 : end]))
-        if len(column) != size:
+        if end > len(numbers):
             raise ValueError("one of its columns is too short")
-        if sys.byteorder == "big":
-            column.byteswap()
-        block.columns[number] = column.tolist()
+        if number in wanted:
+            column = array(_CODES[power], bytes(numbers[at + 2 : end]))
+            if sys.byteorder == "big":
+                column.byteswap()
+            block.columns[number] = column.tolist()
         at = end
     return block
 
@@ -247,12 +248,12 @@ class Series:
             self._hold(number, start, block.pack())
             begin = end
 
-    def _block(self, number: int, start: int) -> Block | None:
+    def _block(self, number: int, start: int, wanted: Collection[int] = range(WIDTH)) -> Block | None:
         packed = self.blocks[number].get(start)
         if packed is None:
             return None
         try:
-            return unpack(packed, LEVELS[number].size)
+            return unpack(packed, LEVELS[number].size, wanted)
         except ValueError:  # its check sum was right, so somebody has made it
             return None
 
@@ -322,7 +323,7 @@ class Series:
         if theirs is None:
             return
         level = LEVELS[number]
-        columns = self.window(number, start, level.size, range(FIRST_GAUGE, WIDTH))
+        _, columns = self.window(number, start, level.size, range(FIRST_GAUGE, WIDTH))
         block = self._block(number, start) or Block(level.size)
         block.filled[:] = bytes(map(max, block.filled, theirs.filled))
         for column, gauges in columns.items():
@@ -382,11 +383,13 @@ class Series:
                 columns.setdefault(column, [0] * before).extend(found)
         return seconds, columns
 
-    def window(self, number: int, first: int, count: int, columns: Sequence[int]) -> dict[int, list[int | None]]:
-        """These columns of one level for so many intervals in a row, from the one that begins at a second on.
+    def window(
+        self, number: int, first: int, count: int, columns: Collection[int]
+    ) -> tuple[bytearray, dict[int, list[int | None]]]:
+        """So many intervals of one level in a row, from the one that begins at a second on.
 
-        Of sums and buckets those that are all zero are not among them. A gauge goes on as it was; None: nothing is
-        known about it.
+        Which of them have a point; and these columns, but of sums and buckets those alone that are not all zero. A
+        gauge goes on as it was; None: nothing is known about it.
         """
         level = LEVELS[number]
         found: dict[int, list[int | None]] = {column: [0] * count for column in columns if column >= FIRST_GAUGE}
@@ -395,22 +398,23 @@ class Series:
             offset = (start - first) // level.step
             if offset >= count or offset + level.size <= 0:
                 continue
-            block = self._block(number, start)
+            block = self._block(number, start, columns)
             if block is None:
                 continue
             low, high = max(-offset, 0), min(count - offset, level.size)
             filled[offset + low : offset + high] = block.filled[low:high]
-            for column in columns:
-                if column in block.columns:
-                    values = found.get(column)
-                    if values is None:
-                        values = found[column] = [0] * count
-                    values[offset + low : offset + high] = block.columns[column][low:high]
+            for column, numbers in block.columns.items():
+                values = found.get(column)
+                if values is None:
+                    values = found[column] = [0] * count
+                values[offset + low : offset + high] = numbers[low:high]
+        if not found:
+            return filled, found
         before = self.gauges_before(number, first) or (None,) * len(GAUGES)
         for column in columns:
             if column >= FIRST_GAUGE:
                 _carry(found[column], filled, before[column - FIRST_GAUGE])
-        return found
+        return filled, found
 
     def gauges_before(self, number: int, second: int) -> tuple[int, ...] | None:
         """The gauges just before a second, as the last point before it has them."""
