@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_client import Http
+from http_client import Answer, Http
 
 pytest.importorskip("httptools")
 
@@ -46,10 +46,16 @@ def samples(families: Iterable[Any]) -> Samples:
     return {(each.name, frozenset(each.labels.items())): each.value for family in families for each in family.samples}
 
 
+def read(answer: Answer, parser: Any) -> Iterator[Any]:
+    """The metrics of an answer."""
+    families: Iterator[Any] = parser(answer.body.decode())
+    return families
+
+
 def scrape(http: Http) -> Samples:
     answer = http.ask("GET", "/metrics", headers=OPENMETRICS)
     assert answer.status == 200
-    return samples(read_openmetrics(answer.body.decode()))
+    return samples(read(answer, read_openmetrics))
 
 
 def of(told: Samples, name: str, **labels: str) -> float | None:
@@ -123,13 +129,13 @@ def test_every_metric_is_told_and_promtool_is_content(tmp_path: Path) -> None:
         openmetrics = http.ask("GET", "/metrics", headers=OPENMETRICS)
     assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    families = {family.name: family for family in read_openmetrics(openmetrics.body.decode())}
+    families = {family.name: family for family in read(openmetrics, read_openmetrics)}
     assert set(families) == {family.name for family in FAMILIES}
     for family in FAMILIES:
         told = families[family.name]
         assert (told.type, told.documentation) == (family.kind, family.help)
         assert {tuple(sorted(each.labels.keys() - {"le"})) for each in told.samples} == {tuple(sorted(family.labels))}
-    assert set(samples(read_plain(plain.body.decode()))) == set(samples(families.values()))
+    assert set(samples(read(plain, read_plain))) == set(samples(families.values()))
     assert not promtool("check", "metrics", input=plain.body.decode())
 
 
@@ -139,8 +145,8 @@ def test_names_of_any_bytes_stay_apart() -> None:
         for name in names:
             submit(server, name)
         told = scrape(Http(server.http_port))
-    for name in names.values():
-        assert of(told, "geartrain_jobs_submitted_total", function=name, priority="normal") == 1
+    for text in names.values():
+        assert of(told, "geartrain_jobs_submitted_total", function=text, priority="normal") == 1
 
 
 def test_functions_beyond_the_limit_are_told_together() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def test_rules_and_dashboard_name_metrics_that_are_there() -> None:
         named = set(re.findall(r"\b(?:geartrain|process)_\w+", expression))
         assert named - {"geartrain"} <= NAMES, expression
         assert named or expression.startswith("up{"), expression
+
+
+def test_the_page_tells_every_rule() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    table = {name for row in re.findall(r"^\| (Geartrain[^|]*) \|", page, re.MULTILINE) for name in row.split(", ")}
+    assert table == {rule["alert"] for rule in rules()}
 
 
 def test_promtool_reads_every_expression_of_the_dashboard(tmp_path: Path) -> None:
@@ -227,7 +234,5 @@ def test_promtool_has_the_rules_fire(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "path"), [("alerts", ALERTS), ("grafana", FOLDER / "grafana.json")])
 def test_the_command_prints_the_files(name: str, path: Path) -> None:
-    import sys
-
     done = subprocess.run([sys.executable, "-m", "geartrain", "monitoring", name], capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, path.read_bytes())
