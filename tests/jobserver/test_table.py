@@ -56,3 +56,52 @@ def test_numbers_may_be_very_large() -> None:
     table.add(job(10**18))
     assert table.get(10**18) is not None
     assert table.get(10**18 + 1) is None
+
+
+@given(
+    st.lists(st.integers(0, 5 * SHELF), unique=True),
+    st.lists(st.integers(0, 1000)),
+    st.integers(-1, 5 * SHELF),
+    st.integers(1, 3 * SHELF),
+)
+def test_pages_are_all_jobs_behind_a_number_in_order(
+    numbers: list[int], gone: list[int], behind: int, count: int
+) -> None:
+    table = JobTable()
+    for number in numbers:
+        table.add(job(number))
+    for at in gone:
+        if numbers:
+            table.remove(numbers.pop(at % len(numbers)))
+    found: list[int] = []
+    until = behind
+    pages = 0
+    while until >= 0 or pages == 0:
+        page, after = table.page(until, count)
+        assert len(page) <= count
+        assert after == -1 or after > until, "it goes on"
+        found += [each.number for each in page]
+        until = after
+        pages += 1
+        assert pages <= 6 * SHELF
+    assert found == sorted(number for number in numbers if number > behind)
+
+
+def test_a_page_looks_at_no_more_places_than_it_is_told() -> None:
+    table = JobTable()
+    for number in range(1, 1000):
+        table.add(job(number * SHELF))  # each on a shelf of its own
+    for number in range(1, 400):
+        table.remove(number * SHELF)
+    page, until = table.page(0, 10)
+    assert (page, until) == ([], 11 * SHELF - 1), "ten shelves that are gone"
+    page, until = table.page(500 * SHELF - 1, 10)
+    assert ([each.number for each in page], until) == ([500 * SHELF], 500 * SHELF + 9)
+
+
+def test_keys_of_shelves_are_not_hoarded() -> None:
+    table = JobTable()
+    for number in range(1, 1000 * SHELF, SHELF // 2):
+        table.add(job(number))
+        table.remove(number)
+    assert len(table.keys) < 250

@@ -143,12 +143,15 @@ class JobView:
 
 @final
 class PeerView:
-    """One connection; what it can do is told by ``abilities``."""
+    """One connection; what it can do is told by ``abilities``. """
 
     def __init__(self, peer: Peer) -> None:
         self.fd: int = peer.fd
         self.host: str = peer.host
         self.shown_id: bytes = peer.shown_id
+        self.place: int = int(peer.place)
+        self.ability_count: int = peer.ability_count
+        self.sleeping: bool = peer.sleeping
         self.peer: Peer = peer
 
 
@@ -198,6 +201,23 @@ def jobs(state: State) -> Iterator[JobView]:
     for job in state.jobs:
         if job.state != DEAD:
             yield JobView(state, job)
+
+
+def job_page(state: State, behind: i64, count: i64) -> tuple[list[JobView], int]:
+    """The jobs behind a number, dead ones too, as far as ``count`` numbers go, and how far these went; -1: no more."""
+    jobs, until = state.jobs.page(behind, count)
+    return [JobView(state, job) for job in jobs], until
+
+
+def function_page(state: State, behind: i64, count: int) -> list[FunctionView]:
+    """The functions behind a place; the view tells its own. None: there are no more."""
+    page = state.function_roll.page(behind, state.function_roll.last_place, count)
+    return [FunctionView(state, function) for function in page]
+
+
+def peer_page(state: State, behind: i64, count: int) -> list[PeerView]:
+    """The same for connections, also those that are about to be closed."""
+    return [PeerView(peer) for peer in state.peer_roll.page(behind, state.peer_roll.last_place, count)]
 
 
 def peers(state: State) -> Iterator[PeerView]:
