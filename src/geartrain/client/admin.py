@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from geartrain.client.command import Command, Form, Name, ask, quoted, unreadable, word, worse
+from geartrain.client.command import Command, Form, Name, ask, unreadable, word, worse
 from geartrain.client.dead_letter import DeadLetter
 from geartrain.client.function_details import FunctionDetails
 from geartrain.client.job_details import JobDetails
-from geartrain.client.policy import FunctionPolicy
+from geartrain.client.policy import FunctionPolicy, PolicyValue, policy_word
 from geartrain.client.result import ResultQuestion, fetch
-from geartrain.client.schedule import KnownSchedule, ScheduleDetails
+from geartrain.client.schedule import KnownSchedule, ScheduleDetails, ScheduleValue, schedule_word
 from geartrain.client.submission import JobHandle, Priority
-from geartrain.errors import ConnectError, GeartrainError, LocalProtocolError, ServerError, UnknownJobError
+from geartrain.errors import ConnectError, GeartrainError, ServerError, UnknownJobError
 from geartrain.link import Address, parse_addresses
 from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
@@ -78,8 +78,6 @@ class KnownJob:
 
 Row = TypeVar("Row", FunctionStatus, PriorityStatus)
 Read = TypeVar("Read")
-PolicyValue = str | int | float | None
-ScheduleValue = str | bytes | int | float | None
 
 
 class AdminClient:
@@ -205,7 +203,7 @@ class AdminClient:
         INVALID_POLICY, which says what is allowed, and then nothing has changed.
         """
         pairs = {**(keys or {}), **more_keys}
-        self._order(server, b"policy set", word(name), *(_policy_word(key, value) for key, value in pairs.items()))
+        self._order(server, b"policy set", word(name), *(policy_word(key, value) for key, value in pairs.items()))
 
     def policy_unset(self, name: Name, server: Address | str | None = None) -> bool:
         """Take away what commands have set for exactly this name; False if that is nothing."""
@@ -356,7 +354,7 @@ class AdminClient:
         INVALID_SCHEDULE, which says what is allowed, and then nothing has changed.
         """
         pairs = {**(keys or {}), **more_keys}
-        self._order(server, b"schedule set", word(name), *(_schedule_word(key, value) for key, value in pairs.items()))
+        self._order(server, b"schedule set", word(name), *(schedule_word(key, value) for key, value in pairs.items()))
 
     def schedule_unset(self, name: Name, server: Address | str | None = None) -> bool:
         """Forget a schedule that commands have set; False if there is none. One of the file counts again."""
@@ -512,16 +510,3 @@ def _selection(function: Name, reason: str) -> list[bytes]:
     """Which dead letters are meant, in words."""
     words = [b"function=" + word(function)] if function else []
     return [*words, *([b"reason=" + word(reason)] if reason else [])]
-
-
-def _policy_word(key: str, value: PolicyValue) -> bytes:
-    text = "" if value is None else value if isinstance(value, str) else f"{value:.12g}"
-    encoded = f"{key}={text}".encode()
-    if not key or "=" in key or any(byte <= 32 for byte in encoded):
-        raise LocalProtocolError(f"{key}={text}: a policy's keys and values hold no white space, and no key a =")
-    return encoded
-
-
-def _schedule_word(key: str, value: ScheduleValue) -> bytes:
-    given = b"" if value is None else value if isinstance(value, bytes) else str(value).encode()
-    return word(key) + b"=" + quoted(given)

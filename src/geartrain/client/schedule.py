@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from geartrain.client.command import quoted, word
 from geartrain.link import Address
 from geartrain.wire.text import as_text
 
+ScheduleValue = str | bytes | int | float | None
 _TOLD: Final = ("name", "source", "paused", "last", "job", "workload")  # what is no key of the schedule, or is bytes
 
 
@@ -83,3 +85,9 @@ class ScheduleDetails:
 def _moment(text: bytes) -> float | None:
     moment = float(text)
     return moment if 0 < moment < math.inf else None
+
+
+def schedule_word(key: str, value: ScheduleValue) -> bytes:
+    """A key and its value as they stand in a command; None takes the key away. Raises LocalProtocolError."""
+    given = b"" if value is None else value if isinstance(value, bytes) else str(value).encode()
+    return word(key) + b"=" + quoted(given)
