@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.counters import Counters
-from geartrain.jobserver.links import registered_abilities
+from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import DEAD, RUNNING, STATES, Ability, Function, Job, Peer
 from geartrain.native import i64
 
@@ -143,7 +143,7 @@ class JobView:
 
 @final
 class PeerView:
-    """One connection; what it can do is told by ``abilities``. """
+    """One connection; what it can do is told by ``abilities``."""
 
     def __init__(self, peer: Peer) -> None:
         self.fd: int = peer.fd
@@ -153,6 +153,10 @@ class PeerView:
         self.ability_count: int = peer.ability_count
         self.sleeping: bool = peer.sleeping
         self.peer: Peer = peer
+
+    def can_do(self, function: bytes) -> bool:
+        """Whether it has registered a function."""
+        return find_ability(self.peer, function) is not None
 
 
 def abilities(state: State, view: PeerView) -> Iterator[bytes]:
@@ -183,6 +187,14 @@ def abilities(state: State, view: PeerView) -> Iterator[bytes]:
 def totals(state: State) -> Totals:
     """The job server as a whole."""
     return Totals(state)
+
+
+def running(state: State, view: PeerView) -> Iterator[bytes]:
+    """The handles of the jobs that a peer has, latest first."""
+    job = view.peer.running
+    while job is not None:
+        yield state.handles.make(job.number)
+        job = job.next
 
 
 def functions(state: State) -> Iterator[FunctionView]:
