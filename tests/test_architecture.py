@@ -30,7 +30,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "worker": ("link", "wire"),
     "store": ("jobserver.records",),
     "daemon": ("store", "jobserver", "wire"),
-    "web": ("daemon", "jobserver", "client", "wire"),
+    "web": ("daemon", "jobserver", "client", "link.address", "wire"),
     "fleet": ("daemon.extension", "jobserver.snapshot", "store.base", "client"),
     "cli": ("*",),
     "contrib": ("*",),

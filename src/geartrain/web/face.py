@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from geartrain.web.access import Access
@@ -29,4 +30,5 @@ class Face:
         self.submitting = Submitting(host, config.max_packet, self.events.follow)
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
         self.webhooks = Webhooks(self)
+        self.listing = asyncio.Lock()  # so that all long listings together take no more of an iteration than one
         self.refused = 0  # connections beyond their number

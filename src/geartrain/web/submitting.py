@@ -32,6 +32,7 @@ from geartrain.wire.packets import (
     WORK_WARNING,
     pack_request,
 )
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.daemon.extension import Host
@@ -61,6 +62,13 @@ class RefusedError(Exception):
         super().__init__(code, text)
         self.code = code
         self.text = text
+
+    def problem(self) -> Problem:
+        """It, as what is answered over HTTP."""
+        slug = self.code.decode("ascii", "replace").replace("_", "-").lower()
+        if self.code == b"QUEUE_ERROR":
+            return Problem(503, slug, as_text(self.text), headers={"Retry-After": "1"})
+        return Problem(400, slug, as_text(self.text))
 
 
 class Submitting:
@@ -153,11 +161,18 @@ class Submitting:
                 peer.close()
 
     async def submit(
-        self, function: bytes, unique: bytes, workload: bytes, *, priority: str = "normal", due: float = 0.0
+        self,
+        function: bytes,
+        unique: bytes,
+        workload: bytes,
+        *,
+        priority: str = "normal",
+        due: float = 0.0,
+        on_new: Callable[[int], object] = lambda number: None,
     ) -> bytes:
         """Submit a background job, to be run at the Unix time ``due`` or at once; its handle, once it is stored.
 
-        Raises RefusedError, Problem.
+        ``on_new`` is told the number of a new job before anything has happened to it. Raises RefusedError, Problem.
         """
         peer = self._take()
         ended = False
@@ -169,6 +184,7 @@ class Submitting:
                 peer.send(pack_request(BACKGROUND[priority], function, unique, workload))
             if self._host.server.next_number > next_number:
                 self._follow(next_number)
+                on_new(next_number)
             packet = await peer.receive()
             while packet.type == OPTION_RES:
                 packet = await peer.receive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI, Request
@@ -9,8 +10,22 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from geartrain.errors import LocalProtocolError
 from geartrain.version import VERSION
-from geartrain.web.api import events
+from geartrain.web.api import (
+    connections,
+    dead,
+    events,
+    functions,
+    jobs,
+    policies,
+    schedules,
+    server,
+    session,
+    submission,
+)
+from geartrain.web.api.document import DESCRIPTION, TAGS, complete
+from geartrain.web.api.entrance import PREFIX, Entrance
 from geartrain.web.gate import fault, note_refusal
 from geartrain.web.health import Health
 from geartrain.web.metrics import Metrics
@@ -19,7 +34,7 @@ from geartrain.web.problems import Problem
 if TYPE_CHECKING:
     from geartrain.web.face import Face
 
-PREFIX: Final = "/api/v1"
+_PARTS: Final = (submission, jobs, events, functions, policies, connections, schedules, dead, server, session)
 
 
 def make_api(face: Face) -> FastAPI:
@@ -27,17 +42,25 @@ def make_api(face: Face) -> FastAPI:
     api = FastAPI(
         title="geartrain",
         version=VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
         strict_content_type=False,
     )
     api.state.face = face
-    api.include_router(events.router, prefix=PREFIX)
     api.routes.extend([*Health(face).routes(), *Metrics(face).routes()])
+    api.state.started = time.time()
+    api.add_middleware(Entrance, face=face)
+    for part in _PARTS:
+        api.include_router(part.router, prefix=PREFIX)
+    complete(api)
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(LocalProtocolError, _not_to_be_told)
+    api.add_exception_handler(ConnectionError, _gone)
     api.add_exception_handler(Exception, _fault)
     return api
 
@@ -63,12 +86,24 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
-        {"where": ".".join(str(part) for part in one["loc"]), "what": one["msg"], "value": repr(one.get("input"))[:200]}
+        {
+            "where": ".".join(str(part) for part in one["loc"]),
+            "what": one["msg"].removeprefix("Value error, "),
+            "value": repr(one.get("input"))[:200],
+        }
         for one in error.errors()[:20]
     ]
     first = errors[0]
     detail = f"{first['where']}: {first['what']} (it is {first['value']})"
     return Problem(422, "invalid", detail, errors=errors).response()
+
+
+async def _not_to_be_told(request: Request, error: Exception) -> Response:
+    return Problem(422, "invalid", str(error)).response()
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # to nobody
 
 
 async def _fault(request: Request, error: Exception) -> Response:

@@ -1,0 +1,192 @@
+"""What the operations of the API share: who asks, names and bytes in JSON, text commands that are told to the audit."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict
+
+from geartrain.client.command import Command, Form
+from geartrain.link.address import Address
+from geartrain.web import audit, commands
+from geartrain.web.access import Identity
+from geartrain.web.names import to_name
+from geartrain.web.problems import Problem
+
+if TYPE_CHECKING:
+    from geartrain.web.face import Face
+
+HERE: Final = Address("localhost")  # what a client's readers take for the server that was asked
+MAX_PAGE: Final = 1000
+_NOTED: Final = (401, 403)  # what the audit log has been told when the answer is made
+Row = TypeVar("Row")
+
+
+class Model(BaseModel):
+    """What is sent: nothing is overlooked."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Text(BaseModel):
+    """Bytes that are UTF-8."""
+
+    text: str
+
+
+class Base64(BaseModel):
+    """Bytes that are not."""
+
+    base64: str
+
+
+Content = Text | Base64
+
+
+class Done(BaseModel):
+    """It has been done."""
+
+    ok: bool = True
+
+
+def content(data: bytes) -> Content:
+    """Bytes for JSON."""
+    try:
+        return Text(text=data.decode())
+    except UnicodeDecodeError:
+        return Base64(base64=base64.b64encode(data).decode())
+
+
+# ── who asks, and what of ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def face_of(request: Request) -> Face:
+    """What the parts of the HTTP face share."""
+    face: Face = request.app.state.face
+    return face
+
+
+def identity_of(request: Request) -> Identity:
+    """Who asks."""
+    identity: Identity = request.scope["identity"]
+    return identity
+
+
+async def _reader(request: Request) -> Identity:
+    identity = identity_of(request)
+    identity.need("read")
+    return identity
+
+
+async def _operator(request: Request) -> Identity:
+    identity = identity_of(request)
+    identity.need("operate")
+    return identity
+
+
+Reader = Annotated[Identity, Depends(_reader)]
+Operator = Annotated[Identity, Depends(_operator)]
+
+
+def look_now(face: Face) -> None:
+    """Have the job server know the time, so that what is read of it is of now."""
+    face.host.open_iteration()
+
+
+def word(name: str, what: str) -> bytes:
+    """A name that can be told in a text command. Raises Problem."""
+    encoded = to_name(name)
+    if not encoded or any(byte <= 32 for byte in encoded):
+        raise Problem(
+            422,
+            "invalid",
+            f"{what} {name!r} is empty, or holds blanks or control characters: text commands can't name it",
+        )
+    return encoded
+
+
+def handle_word(handle: str) -> bytes:
+    """A handle for a text command. Raises Problem if it is none."""
+    encoded = to_name(handle)
+    if not encoded or any(byte <= 32 for byte in encoded):
+        raise unknown_job(handle)
+    return encoded
+
+
+def unknown_job(handle: str) -> Problem:
+    """The refusal of a handle that means nothing."""
+    return Problem(404, "unknown-job", f"No job {handle!r} is known: it has ended, or never was")
+
+
+async def ask(request: Request, *words: bytes, form: Form = "line") -> Command:
+    """Ask a text command for whoever asks us. Raises Problem."""
+    return await commands.ask(face_of(request).host, identity_of(request), *words, form=form)
+
+
+async def order(request: Request, action: str, target: str, *words: bytes) -> Command:
+    """The same for one that changes something, which the audit log is told, with how it went."""
+    identity = identity_of(request)
+    try:
+        command = await ask(request, *words)
+    except Problem as problem:
+        if problem.status not in _NOTED:
+            audit.note(identity.name, identity.host, action, target, problem.slug)
+        raise
+    audit.note(identity.name, identity.host, action, target)
+    return command
+
+
+def value_of(command: Command) -> str:
+    """What stands behind OK."""
+    return command.answer().removeprefix(b"OK").strip().decode("utf-8", "backslashreplace")
+
+
+def rows_of(command: Command, read: Callable[[Address, bytes], Row]) -> Iterable[Row]:
+    """The lines of a listing, read as the client reads them. Raises Problem."""
+    for line in command.lines():
+        try:
+            yield read(HERE, line)
+        except ValueError:
+            raise unreadable(command) from None
+
+
+def unreadable(command: Command) -> Problem:
+    """The refusal for what is our own fault."""
+    return Problem(500, "unreadable-answer", f"The answer to {command!r} can't be read")
+
+
+def moment(value: float) -> float | None:
+    """A Unix time, if there is one."""
+    return round(value, 3) if value > 0 else None
+
+
+def now() -> float:
+    """The Unix time."""
+    return time.time()
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What an operation may answer beside what every one may; ``document`` gives them their schema."""
+    return {status: {"description": _MEANINGS[status]} for status in statuses}
+
+
+_MEANINGS: Final[Mapping[int, str]] = {
+    400: "The request can't be understood",
+    401: "A token is needed, or is not known",
+    403: "The token has no right to this",
+    404: "There is no such thing",
+    408: "The body came too slowly",
+    409: "It is not in a state for this",
+    413: "The body is too large",
+    421: "The job server does not know itself by this name",
+    422: "A value is not allowed; the problem names it, and what is",
+    429: "Too many wrong tokens",
+    500: "The job has failed",
+    502: "The job has sent too much",
+    503: "The job server has no room for it at the moment, or is about to stop: try again",
+    504: "Not within the time that was given",
+}

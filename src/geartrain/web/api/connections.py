@@ -1,0 +1,98 @@
+"""``/api/v1/workers`` and ``/api/v1/connections``: who is connected, and what they can do."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+
+from geartrain.jobserver import snapshot
+from geartrain.jobserver.snapshot import PeerView
+from geartrain.web.api.asking import MAX_PAGE, Model, Reader, face_of, look_now
+from geartrain.web.names import to_name, to_text
+from geartrain.wire.text import as_text
+
+if TYPE_CHECKING:
+    from geartrain.web.face import Face
+
+AT_ONCE: Final = 500  # connections that are looked at in one go
+SHOWN: Final = 20  # functions and jobs of one worker
+router: Final = APIRouter(tags=["connections"])
+
+
+class Connection(BaseModel):
+    """A connection: a worker's, a client's or an administrator's."""
+
+    id: str = Field(description="What it calls itself; `-`: it does not")
+    host: str
+    fd: int
+    functions: list[str] = Field(description=f"What it can do, last registered first; {SHOWN} at most")
+    function_count: int
+    running: list[str] = Field(description=f"Handles of its jobs; {SHOWN} at most")
+    sleeping: bool = Field(description="Whether it waits to be woken")
+
+
+class ConnectionPage(BaseModel):
+    """Some connections, oldest first."""
+
+    connections: list[Connection]
+    next: int | None = Field(description="`after` of the next page; null: there is none")
+
+
+class ConnectionFilters(Model):
+    """Which connections are meant."""
+
+    after: int = Field(0, ge=0, lt=2**62, description="`next` of the page before")
+    limit: int = Field(100, ge=1, le=MAX_PAGE)
+
+
+class WorkerFilters(ConnectionFilters):
+    """Which workers are meant."""
+
+    function: str | None = Field(None, description="That can do this")
+
+
+@router.get("/connections", operation_id="list_connections", summary="List connections", response_model=ConnectionPage)
+async def list_connections(
+    request: Request, _: Reader, filters: Annotated[ConnectionFilters, Query()]
+) -> ConnectionPage:
+    """All connections."""
+    return await _page(face_of(request), filters, None, workers_only=False)
+
+
+@router.get("/workers", operation_id="list_workers", summary="List workers", response_model=ConnectionPage)
+async def list_workers(request: Request, _: Reader, filters: Annotated[WorkerFilters, Query()]) -> ConnectionPage:
+    """Connections that can do something."""
+    return await _page(face_of(request), filters, filters.function, workers_only=True)
+
+
+async def _page(face: Face, filters: ConnectionFilters, function: str | None, *, workers_only: bool) -> ConnectionPage:
+    look_now(face)
+    name = None if function is None else to_name(function)
+    at = filters.after
+    found: list[Connection] = []
+    while page := snapshot.peer_page(face.server, at, AT_ONCE):
+        for view in page:
+            at = view.place
+            if (workers_only and not view.ability_count) or (name is not None and not view.can_do(name)):
+                continue
+            found.append(_connection(face, view))
+            if len(found) == filters.limit:
+                return ConnectionPage(connections=found, next=at)
+        await asyncio.sleep(0)
+    return ConnectionPage(connections=found, next=None)
+
+
+def _connection(face: Face, view: PeerView) -> Connection:
+    return Connection(
+        id=as_text(view.shown_id),
+        host=view.host,
+        fd=view.fd,
+        functions=[to_text(name) for name in islice(snapshot.abilities(face.server, view), SHOWN)],
+        function_count=view.ability_count,
+        running=[as_text(handle) for handle in islice(snapshot.running(face.server, view), SHOWN)],
+        sleeping=view.sleeping,
+    )

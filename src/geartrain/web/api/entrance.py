@@ -1,0 +1,72 @@
+"""What each request to the API passes first: names in its path, its body within bounds, and whether anybody asks.
+
+A name is one part of a path, percent-encoded, with the escapes that names have in JSON; so it may hold slashes and any
+bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+from starlette.responses import Response
+
+from geartrain.web.gate import note_refusal
+from geartrain.web.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from geartrain.web.access import Identity
+    from geartrain.web.face import Face
+
+PREFIX: Final = "/api/v1"
+LOGIN: Final = f"{PREFIX}/session"
+_WITH_BODY: Final = ("POST", "PUT", "PATCH", "DELETE")
+
+
+class Entrance:
+    """An ASGI middleware around the API. FastAPI reads bodies whole and without bounds, so that is done here."""
+
+    def __init__(self, app: ASGIApp, face: Face) -> None:
+        self._app = app
+        self._face = face
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(f"{PREFIX}/"):
+            await self._app(scope, receive, send)
+            return
+        scope["path"] = "/".join(map(_part, scope["raw_path"].split(b"/")))
+        try:
+            identity: Identity = scope["identity"]
+            if scope["path"] != LOGIN and not identity.roles:
+                identity.need("read")  # which tells what to do
+            if scope["method"] in _WITH_BODY:
+                body = await self._face.bodies.read(scope, receive)
+                receive = _Whole(body, receive)
+        except Problem as problem:
+            note_refusal(problem, scope)
+            await problem.response()(scope, receive, send)
+        except ConnectionError:
+            await Response(status_code=400)(scope, receive, send)  # to nobody
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Whole:
+    """Gives a body that is here, and then what comes after it."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self._receive()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
+def _part(raw: bytes) -> str:
+    """A part of a path, decoded, in which a slash is an escape."""
+    return unquote_to_bytes(raw).decode("utf-8", "backslashreplace").replace("/", "\\x2f")

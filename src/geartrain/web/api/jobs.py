@@ -1,0 +1,381 @@
+"""``/api/v1/jobs``: what is known of jobs, their results, and what can be done about them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from geartrain.client.command import Command
+from geartrain.client.job_details import JobDetails
+from geartrain.jobserver import snapshot
+from geartrain.jobserver.snapshot import JobView
+from geartrain.web.api.asking import (
+    HERE,
+    MAX_PAGE,
+    Content,
+    Done,
+    Model,
+    Operator,
+    Reader,
+    ask,
+    content,
+    face_of,
+    handle_word,
+    look_now,
+    moment,
+    order,
+    problems,
+    unknown_job,
+    unreadable,
+    value_of,
+)
+from geartrain.web.names import to_name, to_text
+from geartrain.web.problems import Problem
+from geartrain.web.requests import header
+from geartrain.wire.text import as_text
+
+if TYPE_CHECKING:
+    from geartrain.web.face import Face
+
+AT_ONCE: Final = 1000  # jobs that are looked at in one go
+MOST_LOOKED_AT: Final = 200_000  # for one request
+PRIORITIES: Final = ("high", "normal", "low")
+BYTES: Final = "application/octet-stream"
+router: Final = APIRouter(tags=["jobs"])
+
+Priority = Literal["high", "normal", "low"]
+State = Literal["queued", "blocked", "delayed", "running", "dead"]
+
+
+class Progress(BaseModel):
+    """How far a worker has said to be."""
+
+    numerator: int
+    denominator: int
+
+
+class JobRow(BaseModel):
+    """A job in a listing."""
+
+    handle: str = Field(examples=["H:here:7"])
+    function: str
+    unique: str
+    state: str = Field(description="queued, blocked (a limit keeps it), delayed, running or dead")
+    priority: str
+    background: bool
+    size: int = Field(description="Bytes of the workload; 0 of one that is large and in the store alone")
+    clients: int = Field(description="How many wait for it")
+    attempts: int = Field(description="Those that did not succeed")
+    progress: Progress | None
+    created: float
+    due: float | None
+    queued_at: float | None
+    started_at: float | None
+
+
+class JobPage(BaseModel):
+    """Some jobs, by their number."""
+
+    jobs: list[JobRow]
+    next: int | None = Field(description="`after` of the next page; null: there is none")
+
+
+class Attempt(BaseModel):
+    """An attempt that did not succeed."""
+
+    number: int
+    started: float
+    ended: float
+    reason: str
+    worker: str
+    text: str
+
+
+class Job(BaseModel):
+    """All that is known of a job; null is not known, or not the case.
+
+    Of one that has ended only the result is known, if that is kept: its `outcome` is `completed` or `failed`.
+    """
+
+    handle: str = Field(examples=["H:here:7"])
+    state: str = Field(description="queued, blocked, delayed, running, dead or ended")
+    function: str
+    unique: str
+    priority: str
+    background: bool
+    size: int | None
+    created: float | None
+    due: float | None
+    attempts: int
+    max_attempts: int | None
+    clients: int
+    worker: str | None
+    running_since: float | None
+    progress: Progress | None
+    died: float | None
+    reason: str | None = Field(description="Why it is dead")
+    text: str | None = Field(description="With what its last attempt failed")
+    outcome: str | None
+    result_size: int | None
+    kept_until: float | None
+    why: str | None = Field(description="Why it is not handed out, if that is known at once")
+    history: list[Attempt]
+
+
+class Why(BaseModel):
+    """Why a job waits, in a sentence."""
+
+    handle: str
+    why: str
+
+
+class Result(BaseModel):
+    """How a job has ended."""
+
+    handle: str
+    state: Literal["completed", "failed"]
+    result: Content | None = Field(default=None, description="Of one that has completed")
+    error: Content | None = Field(default=None, description="With what it failed, as far as its worker said")
+
+
+class NewPriority(Model):
+    """Another priority."""
+
+    priority: Priority
+
+
+class JobFilters(Model):
+    """Which jobs are meant."""
+
+    state: State | None = None
+    function: str | None = None
+    unique: str | None = None
+    priority: Priority | None = None
+    older_than: float | None = Field(None, ge=0, description="Seconds since it was created")
+    handle: str | None = Field(None, description="How the handle begins")
+    after: int = Field(0, ge=0, lt=2**62, description="`next` of the page before")
+    limit: int = Field(100, ge=1, le=MAX_PAGE)
+
+    def chosen(self, wall: float) -> _Chosen:
+        """What is compared with each job."""
+        return _Chosen(self, wall)
+
+
+class _Chosen:
+    def __init__(self, filters: JobFilters, wall: float) -> None:
+        self.state = filters.state
+        self.function = None if filters.function is None else to_name(filters.function)
+        self.unique = None if filters.unique is None else to_name(filters.unique)
+        self.priority = None if filters.priority is None else PRIORITIES.index(filters.priority)
+        self.until = None if filters.older_than is None else wall - filters.older_than
+        self.handle = to_name(filters.handle or "")
+
+    def means(self, view: JobView) -> bool:
+        return (
+            (self.state is None or view.state == self.state)
+            and (self.function is None or view.function == self.function)
+            and (self.unique is None or view.unique == self.unique)
+            and (self.priority is None or view.priority == self.priority)
+            and (self.until is None or view.created <= self.until)
+            and view.handle.startswith(self.handle)
+        )
+
+
+def _row(view: JobView) -> JobRow:
+    return JobRow(
+        handle=as_text(view.handle),
+        function=to_text(view.function),
+        unique=to_text(view.unique),
+        state=view.state,
+        priority=PRIORITIES[view.priority],
+        background=view.background,
+        size=view.size,
+        clients=view.clients,
+        attempts=view.attempts,
+        progress=_progress(view),
+        created=round(view.created, 3),
+        due=moment(view.due),
+        queued_at=moment(view.queued_at),
+        started_at=moment(view.started_at),
+    )
+
+
+def _progress(view: JobView) -> Progress | None:
+    if not view.denominator:
+        return None
+    return Progress(numerator=view.numerator, denominator=view.denominator)
+
+
+@router.get("/jobs", operation_id="list_jobs", summary="List jobs", response_model=JobPage)
+async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, Query()]) -> JobPage:
+    """Jobs that wait, run or are dead, by number. A page ends when it is full, or when very many were looked at."""
+    face = face_of(request)
+    look_now(face)
+    chosen = filters.chosen(face.server.wall)
+    found: list[JobRow] = []
+    at = filters.after
+    looked_at = 0
+    while len(found) < filters.limit and looked_at < MOST_LOOKED_AT:
+        async with face.listing:
+            views, until = snapshot.job_page(face.server, at, AT_ONCE)
+            for view in views:
+                if chosen.means(view):
+                    found.append(_row(view))
+                    if len(found) == filters.limit:
+                        until = int(face.server.handles.number(view.handle))
+                        break
+            await asyncio.sleep(0)
+        if until < 0:
+            return JobPage(jobs=found, next=None)
+        looked_at += AT_ONCE
+        at = until
+    return JobPage(jobs=found, next=at)
+
+
+@router.get(
+    "/jobs/{handle}", operation_id="show_job", summary="Show a job", response_model=Job, responses=problems(404)
+)
+async def show_job(request: Request, handle: str, _: Reader) -> Job:
+    """All that is known of a job, with its attempts; of one that has ended, whether its result is kept."""
+    command = await ask(request, b"show", b"job", handle_word(handle), form="listing")
+    return _job(face_of(request), handle, command)
+
+
+def _job(face: Face, handle: str, command: Command) -> Job:
+    try:
+        details = JobDetails.read(to_name(handle), HERE, command.lines())
+    except (ValueError, KeyError):
+        raise unreadable(command) from None
+    values: dict[str, Any] = {name: getattr(details, name, None) for name in Job.model_fields}
+    history = [
+        Attempt(**{name: getattr(attempt, name) for name in Attempt.model_fields}) for attempt in details.history
+    ]
+    values |= {"handle": handle, "history": history}
+    job = face.server.jobs.get(face.server.handles.number(to_name(handle)))
+    if job is not None:
+        view = JobView(face.server, job)
+        values |= {"function": to_text(view.function), "unique": to_text(view.unique), "progress": _progress(view)}
+    return Job(**values)
+
+
+@router.get(
+    "/jobs/{handle}/why",
+    operation_id="explain_job",
+    summary="Why a job waits",
+    response_model=Why,
+    responses=problems(404),
+)
+async def explain_job(request: Request, handle: str, _: Reader) -> Why:
+    """Why a job waits, or what else is the matter with it."""
+    command = await ask(request, b"why", handle_word(handle))
+    return Why(handle=handle, why=value_of(command))
+
+
+@router.get(
+    "/jobs/{handle}/result",
+    operation_id="job_result",
+    summary="A job's result",
+    response_model=Result,
+    responses={
+        **problems(404, 409, 500),
+        200: {"content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}},
+    },
+)
+async def job_result(
+    request: Request,
+    handle: str,
+    _: Reader,
+    wait: Annotated[float, Query(ge=0, le=3600, description="Seconds to wait; --http-timeout at most")] = 0,
+) -> Result | Response:
+    """The result that is kept under the policy `results` of its function. 409: the job has not ended.
+
+    With `Accept: application/octet-stream` the result alone; then a failed job is a problem.
+    """
+    words = [b"result", handle_word(handle), *([b"wait"] if wait else [])]
+    try:
+        command = await _within(request, words, min(wait, face_of(request).config.http_timeout))
+    except Problem as problem:
+        if problem.slug != "not-ready":
+            raise
+        detail = f"The job {handle} still waits or runs: ask again, or with ?wait=SECONDS to be answered at its end"
+        raise Problem(409, "not-ready", detail, handle=handle) from None
+    outcome, data = command.data()
+    if outcome == [b"completed"]:
+        if wants_bytes(request):
+            return Response(data, media_type=BYTES)
+        return Result(handle=handle, state="completed", result=content(data))
+    if wants_bytes(request):
+        raise Problem(
+            500, "job-failed", as_text(data) or "The job has failed; nothing is known about it", handle=handle
+        )
+    return Result(handle=handle, state="failed", error=content(data) if data else None)
+
+
+async def _within(request: Request, words: list[bytes], seconds: float) -> Command:
+    """The answer to ``result``, given up when it does not come in time, or when the client goes."""
+    asking = asyncio.create_task(ask(request, *words, form="data"))
+    protocol = request.scope["geartrain.protocol"]
+    protocol.on_lost(asking.cancel)
+    try:
+        done, _ = await asyncio.wait([asking], timeout=seconds or None)
+        if not done:
+            raise Problem(409, "not-ready", "Not within the time")
+        return asking.result()
+    except asyncio.CancelledError:
+        if asking.done():
+            raise ConnectionError("the client has gone") from None
+        raise
+    finally:
+        asking.cancel()
+        protocol.on_lost(_nothing)
+
+
+def wants_bytes(request: Request) -> bool:
+    """Whether the mere bytes are asked for."""
+    return header(request.scope, b"accept").partition(";")[0].strip().lower() == BYTES
+
+
+@router.delete(
+    "/jobs/{handle}", operation_id="cancel_job", summary="Cancel a job", response_model=Done, responses=problems(404)
+)
+async def cancel_job(request: Request, handle: str, _: Operator) -> Done:
+    """A job that waits is taken away; one that runs goes on at its worker, and nobody hears of it."""
+    try:
+        await order(request, "cancel job", handle, b"cancel", b"job", handle_word(handle))
+    except Problem as problem:
+        raise unknown_job(handle) if problem.status == 404 else problem from None
+    return Done()
+
+
+@router.post(
+    "/jobs/{handle}/retry",
+    operation_id="retry_job",
+    summary="Try a job again",
+    response_model=Done,
+    responses=problems(404, 409),
+)
+async def retry_job(request: Request, handle: str, _: Operator) -> Done:
+    """A dead job waits again, with all its attempts before it, and a delayed one is due now."""
+    await order(request, "retry job", handle, b"retry", handle_word(handle))
+    return Done()
+
+
+@router.post(
+    "/jobs/{handle}/priority",
+    operation_id="change_priority",
+    summary="Change a job's priority",
+    response_model=Done,
+    responses=problems(404, 409),
+)
+async def change_priority(request: Request, handle: str, _: Operator, asked: NewPriority) -> Done:
+    """A job that waits goes to the end of another queue."""
+    await order(request, "change priority", handle, b"priority", handle_word(handle), asked.priority.encode())
+    return Done()
+
+
+def _nothing() -> None:
+    pass

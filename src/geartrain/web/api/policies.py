@@ -1,0 +1,94 @@
+"""``/api/v1/policies``, and the policy of a function or of all whose names fit a pattern."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, Field
+
+from geartrain.client.policy import FunctionPolicy, policy_word
+from geartrain.web.api.asking import Done, Model, Operator, Reader, ask, order, problems, rows_of, word
+from geartrain.web.problems import Problem
+
+router: Final = APIRouter(tags=["policies"])
+Name = Annotated[str, Path(description="A function, or a pattern with *", examples=["resize"])]
+
+
+class Policy(BaseModel):
+    """What is set for a function, or for all whose names fit a pattern."""
+
+    name: str
+    source: str = Field(description="command, or file for the configuration file")
+    keys: dict[str, str] = Field(examples=[{"attempts": "3", "timeout": "10s"}])
+
+
+class PolicyList(BaseModel):
+    """All policies."""
+
+    policies: list[Policy]
+
+
+class NewPolicy(Model):
+    """All keys of a policy with their values."""
+
+    keys: dict[str, str | int | float] = Field(min_length=1, examples=[{"attempts": 3, "timeout": "10s"}])
+
+
+@router.get("/policies", operation_id="list_policies", summary="List policies", response_model=PolicyList)
+async def list_policies(request: Request, _: Reader) -> PolicyList:
+    """All policies, with patterns."""
+    return PolicyList(policies=await _policies(request))
+
+
+@router.get(
+    "/functions/{name}/policy",
+    operation_id="show_policy",
+    summary="A function's policy",
+    response_model=Policy,
+    responses=problems(404),
+)
+async def show_policy(request: Request, name: Name, _: Reader) -> Policy:
+    """The policy in force for a function, be it by a pattern."""
+    for policy in await _policies(request, word(name, "The function")):
+        return policy
+    raise Problem(404, "unknown-policy", f"No policy holds for {name!r}")
+
+
+@router.put(
+    "/functions/{name}/policy",
+    operation_id="set_policy",
+    summary="Set a policy",
+    response_model=Done,
+    responses=problems(400, 503),
+)
+async def set_policy(request: Request, name: Name, _: Operator, policy: NewPolicy) -> Done:
+    """The keys that are named hold from now on, and no others."""
+    encoded = word(name, "The function")
+    others = {
+        key: None for before in await _policies(request) if before.name == name for key in before.keys
+    }  # an empty value takes a key away
+    keys = {**others, **policy.keys}
+    words = [policy_word(key, value) for key, value in keys.items()]
+    await order(request, "set policy", name, b"policy", b"set", encoded, *words)
+    return Done()
+
+
+@router.delete(
+    "/functions/{name}/policy",
+    operation_id="unset_policy",
+    summary="Take a policy away",
+    response_model=Done,
+    responses=problems(404),
+)
+async def unset_policy(request: Request, name: Name, _: Operator) -> Done:
+    """One of the configuration file, or of a pattern, counts again."""
+    await order(request, "unset policy", name, b"policy", b"unset", word(name, "The function"))
+    return Done()
+
+
+async def _policies(request: Request, *words: bytes) -> list[Policy]:
+    command = await ask(request, b"policy", b"show", *words, form="listing")
+    return [
+        Policy(name=each.name, source=each.source, keys=each.keys) for each in rows_of(command, FunctionPolicy.read)
+    ]

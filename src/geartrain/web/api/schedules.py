@@ -1,0 +1,213 @@
+"""``/api/v1/schedules``: jobs that are made at set times."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Any, Final, Literal, Self
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, Field, model_validator
+
+from geartrain.client.schedule import KnownSchedule, ScheduleDetails, schedule_word
+from geartrain.web.api.asking import (
+    HERE,
+    Content,
+    Done,
+    Model,
+    Operator,
+    Reader,
+    ask,
+    content,
+    order,
+    problems,
+    rows_of,
+    unreadable,
+    value_of,
+    word,
+)
+from geartrain.web.api.jobs import Priority
+from geartrain.web.names import to_name
+
+router: Final = APIRouter(tags=["schedules"])
+Name = Annotated[str, Path(examples=["nightly"])]
+
+
+class ScheduleRow(BaseModel):
+    """A schedule in a listing."""
+
+    name: str
+    paused: bool
+    next_run: float | None
+    last_run: float | None
+    function: str
+    keys: dict[str, str] = Field(description="As they were set, without the workload")
+
+
+class ScheduleList(BaseModel):
+    """All schedules."""
+
+    schedules: list[ScheduleRow]
+
+
+class Schedule(BaseModel):
+    """All about one schedule."""
+
+    name: str
+    source: str = Field(description="command, or file for the configuration file")
+    paused: bool
+    last_run: float | None
+    job: str | None = Field(description="The handle of the last job")
+    keys: dict[str, str]
+    workload: Content
+    next_runs: list[str] = Field(description="The next runs as the clocks of its time zone show them")
+
+
+class NewSchedule(Model):
+    """All keys of a schedule: either `cron` or `every`, and the job that is made."""
+
+    function: str = Field(min_length=1, examples=["report"])
+    cron: str | None = Field(None, examples=["30 2 * * *"])
+    every: str | None = Field(None, description="Such as 10m", examples=["10m"])
+    zone: str | None = Field(None, description="A time zone such as Europe/Berlin")
+    workload: str | None = None
+    workload_base64: str | None = Field(None, description="The workload as any bytes, instead of `workload`")
+    priority: Priority | None = None
+    jitter: str | None = Field(None, description="By up to how much a run is later than its time, such as 30s")
+    missed: Literal["none", "one", "all"] | None = None
+    overlap: Literal["allow", "skip"] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.workload is not None and self.workload_base64 is not None:
+            raise ValueError("write either workload or workload_base64")
+        if self.workload_base64 is not None:
+            try:
+                base64.b64decode(self.workload_base64, validate=True)
+            except binascii.Error as error:
+                raise ValueError(f"workload_base64 is no base64: {error}") from None
+        return self
+
+    def words(self) -> list[bytes]:
+        """All keys as words; one that is not set is taken away."""
+        keys: dict[str, Any] = self.model_dump(exclude={"workload_base64"})
+        keys["function"] = to_name(self.function)
+        if self.workload_base64 is not None:
+            keys["workload"] = base64.b64decode(self.workload_base64)
+        return [schedule_word(key, value) for key, value in keys.items()]
+
+
+class Run(BaseModel):
+    """A run that was made by hand."""
+
+    handle: str
+
+
+@router.get("/schedules", operation_id="list_schedules", summary="List schedules", response_model=ScheduleList)
+async def list_schedules(request: Request, _: Reader) -> ScheduleList:
+    """All schedules, by name."""
+    command = await ask(request, b"schedule", b"list", form="listing")
+    rows = [
+        ScheduleRow(
+            name=each.name,
+            paused=each.is_paused,
+            next_run=each.next_run,
+            last_run=each.last_run,
+            function=each.function,
+            keys=each.keys,
+        )
+        for each in rows_of(command, KnownSchedule.read)
+    ]
+    return ScheduleList(schedules=rows)
+
+
+@router.get(
+    "/schedules/{name}",
+    operation_id="show_schedule",
+    summary="Show a schedule",
+    response_model=Schedule,
+    responses=problems(404),
+)
+async def show_schedule(request: Request, name: Name, _: Reader) -> Schedule:
+    """All about a schedule, and its next runs."""
+    command = await ask(request, b"schedule", b"show", word(name, "The schedule"), form="listing")
+    try:
+        details = ScheduleDetails.read(HERE, command.lines())
+    except (ValueError, KeyError):
+        raise unreadable(command) from None
+    return Schedule(
+        name=details.name,
+        source=details.source,
+        paused=details.is_paused,
+        last_run=details.last_run,
+        job=details.job,
+        keys=details.keys,
+        workload=content(details.workload),
+        next_runs=[run.isoformat() for run in details.next_runs],
+    )
+
+
+@router.put(
+    "/schedules/{name}",
+    operation_id="set_schedule",
+    summary="Make or replace a schedule",
+    response_model=Done,
+    responses=problems(400, 503),
+)
+async def set_schedule(request: Request, name: Name, _: Operator, schedule: NewSchedule) -> Done:
+    """The keys that are given hold from now on, and no others."""
+    encoded = word(name, "The schedule")
+    await order(request, "set schedule", name, b"schedule", b"set", encoded, *schedule.words())
+    return Done()
+
+
+@router.delete(
+    "/schedules/{name}",
+    operation_id="unset_schedule",
+    summary="Forget a schedule",
+    response_model=Done,
+    responses=problems(404),
+)
+async def unset_schedule(request: Request, name: Name, _: Operator) -> Done:
+    """One of the configuration file counts again."""
+    await order(request, "unset schedule", name, b"schedule", b"unset", word(name, "The schedule"))
+    return Done()
+
+
+@router.post(
+    "/schedules/{name}/pause",
+    operation_id="pause_schedule",
+    summary="Pause a schedule",
+    response_model=Done,
+    responses=problems(404, 503),
+)
+async def pause_schedule(request: Request, name: Name, _: Operator) -> Done:
+    """Make no runs until it is resumed."""
+    await order(request, "pause schedule", name, b"schedule", b"pause", word(name, "The schedule"))
+    return Done()
+
+
+@router.post(
+    "/schedules/{name}/resume",
+    operation_id="resume_schedule",
+    summary="Resume a schedule",
+    response_model=Done,
+    responses=problems(404),
+)
+async def resume_schedule(request: Request, name: Name, _: Operator) -> Done:
+    """Make its runs again, from now on."""
+    await order(request, "resume schedule", name, b"schedule", b"resume", word(name, "The schedule"))
+    return Done()
+
+
+@router.post(
+    "/schedules/{name}/run",
+    operation_id="run_schedule",
+    summary="Run a schedule now",
+    response_model=Run,
+    responses=problems(404, 503),
+)
+async def run_schedule(request: Request, name: Name, _: Operator) -> Run:
+    """Submit its job now; the answer comes when that is kept."""
+    command = await order(request, "run schedule", name, b"schedule", b"run", word(name, "The schedule"))
+    return Run(handle=value_of(command))

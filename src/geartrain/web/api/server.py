@@ -1,0 +1,73 @@
+"""``/api/v1/server``: the job server itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from geartrain.version import VERSION
+from geartrain.web.api.asking import Reader, face_of, look_now, now
+
+router: Final = APIRouter(tags=["server"])
+
+
+class Counts(BaseModel):
+    """How many there are."""
+
+    jobs: int = Field(description="That wait or run")
+    running: int
+    dead: int = Field(description="Dead letters")
+    functions: int
+    connections: int
+
+
+class StoreState(BaseModel):
+    """How it stands with the store."""
+
+    durable: bool = Field(description="Whether jobs outlast a restart")
+    trouble: str = Field(description="Why it takes nothing at the moment; empty: it does")
+
+
+class Server(BaseModel):
+    """The job server."""
+
+    version: str
+    pid: int
+    addresses: list[str] = Field(description="Where it speaks Gearman")
+    started: float
+    uptime: float
+    draining: bool
+    store: StoreState
+    memory: int = Field(description="Bytes that count against --max-memory")
+    max_memory: int = Field(description="0: no limit")
+    counts: Counts
+
+
+@router.get("/server", operation_id="show_server", summary="Show the job server", response_model=Server)
+async def show_server(request: Request, _: Reader) -> Server:
+    """Its version, its store, and how much there is of everything."""
+    face = face_of(request)
+    look_now(face)
+    server = face.server
+    started: float = request.app.state.started
+    dead = len(server.dead.all)
+    return Server(
+        version=VERSION,
+        pid=server.settings.process_id,
+        addresses=face.host.addresses,
+        started=started,
+        uptime=max(now() - started, 0),
+        draining=server.draining,
+        store=StoreState(durable=server.durable, trouble=server.store.trouble),
+        memory=int(server.memory),
+        max_memory=int(server.max_memory),
+        counts=Counts(
+            jobs=len(server.jobs) - dead,
+            running=int(server.running),
+            dead=dead,
+            functions=len(server.functions),
+            connections=len(server.peers),
+        ),
+    )

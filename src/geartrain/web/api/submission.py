@@ -1,0 +1,236 @@
+"""``POST /api/v1/jobs``: submit a job, in JSON or as mere bytes, and wait for its result or not."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from starlette.responses import JSONResponse, Response
+
+from geartrain.web.api.asking import Content, Model, content, face_of, identity_of, now, problems
+from geartrain.web.api.entrance import PREFIX
+from geartrain.web.api.jobs import BYTES, Priority, wants_bytes
+from geartrain.web.names import to_name
+from geartrain.web.problems import Problem
+from geartrain.web.requests import header
+from geartrain.web.submitting import Outcome, RefusedError
+from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
+from geartrain.wire.text import as_text
+
+if TYPE_CHECKING:
+    from geartrain.web.face import Face
+
+JSON: Final = "application/json"
+router: Final = APIRouter(tags=["jobs"])
+
+
+class Parameters(Model):
+    """How a job is submitted. For mere bytes they stand in the query."""
+
+    function: str = Field(min_length=1, description="Who is to run it", examples=["resize"])
+    unique: str = Field("", description="While a job of this unique lives, or its result is kept, it is the same job")
+    priority: Priority = "normal"
+    background: bool = Field(False, description="Answer with the handle at once, and do not wait for the result")
+    delay: float | None = Field(None, ge=0, lt=2**31, description="Seconds until it may run; it is a background job")
+    at: float | None = Field(
+        None, ge=0, lt=2**40, description="The Unix time from which it may run, instead of `delay`"
+    )
+    timeout: float | None = Field(None, gt=0, description="Seconds to wait for the result; --http-timeout at most")
+    webhook: str | None = Field(None, max_length=2000, description="A URL that is told of the end of a background job")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.delay is not None and self.at is not None:
+            raise ValueError("write either delay or at")
+        is_later = self.delay is not None or self.at is not None
+        if is_later and "background" in self.model_fields_set and not self.background:
+            raise ValueError("a job for later is a background job: leave background out, or write true")
+        if is_later and self.priority != "normal":
+            raise ValueError(f"priority is {self.priority!r}: a job for later has normal priority")
+        self.background = self.background or is_later
+        if self.webhook is not None and not self.background:
+            raise ValueError("webhook: only a background job has one; write background: true")
+        for name in ("function", "unique"):
+            if b"\0" in to_name(getattr(self, name)):
+                raise ValueError(f"{name} holds a NUL, which no packet can carry")
+        return self
+
+    @property
+    def due(self) -> float:
+        """The Unix time from which it may run, in whole seconds; 0: at once."""
+        if self.delay is not None:
+            return math.ceil(now() + self.delay)
+        return math.ceil(self.at or 0)
+
+
+class Submission(Parameters):
+    """A job in JSON. Its workload is `workload`, `workload_base64` or `json`, or empty."""
+
+    workload: str | None = Field(None, description="The workload as text", examples=["cat.png"])
+    workload_base64: str | None = Field(None, description="The workload as any bytes")
+    value: Any = Field(None, alias="json", description="Any JSON; its text is the workload")
+
+    @model_validator(mode="after")
+    def _check_workload(self) -> Self:
+        given = [name for name in ("workload", "workload_base64") if getattr(self, name) is not None]
+        if len(given) + self.has_value > 1:
+            raise ValueError("write one of workload, workload_base64 and json")
+        self.bytes()
+        return self
+
+    @property
+    def has_value(self) -> bool:
+        return "value" in self.model_fields_set
+
+    def bytes(self) -> bytes:
+        """The workload. Raises ValueError."""
+        if self.workload is not None:
+            return self.workload.encode()
+        if self.workload_base64 is not None:
+            try:
+                return base64.b64decode(self.workload_base64, validate=True)
+            except binascii.Error as error:
+                raise ValueError(f"workload_base64 is no base64: {error}") from None
+        return json.dumps(self.value, ensure_ascii=False).encode("utf-8", "surrogatepass") if self.has_value else b""
+
+
+class Created(BaseModel):
+    """A background job that is kept."""
+
+    handle: str = Field(examples=["H:here:7"])
+    location: str = Field(description="Where it is told about", examples=["/api/v1/jobs/H:here:7"])
+
+
+class Completed(BaseModel):
+    """A foreground job that has succeeded."""
+
+    handle: str
+    state: Literal["completed"] = "completed"
+    result: Content = Field(description="All that its worker has sent, data before the result")
+    warnings: list[Content]
+
+
+def _parameters() -> list[dict[str, Any]]:
+    schema = Parameters.model_json_schema()
+    return [
+        {"name": name, "in": "query", "required": False, "schema": told, "description": "For mere bytes. "
+         + told.get("description", "")}
+        for name, told in schema["properties"].items()
+    ]  # fmt: skip
+
+
+@router.post(
+    "/jobs",
+    operation_id="submit_job",
+    summary="Submit a job",
+    response_model=Completed,
+    responses={
+        200: {"content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}},
+        202: {"model": Created, "description": "A background job"},
+        **problems(400, 408, 413, 500, 502, 503, 504),
+    },
+    openapi_extra={
+        "parameters": _parameters(),
+        "requestBody": {
+            "required": False,
+            "content": {
+                JSON: {"schema": Submission.model_json_schema()},
+                BYTES: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+    },
+)
+async def submit_job(request: Request) -> Response:
+    """In JSON, or the workload as the body with the parameters in the query.
+
+    A foreground job is waited for; with `Accept: application/octet-stream` the answer is its result alone. It is gone
+    when the client goes, or after its `timeout`. Who gives a `unique` may ask again after a broken connection: as long
+    as the job lives, or its result is kept under a policy `results`, the same unique means the same job.
+    """
+    asked, workload = await _read(request)
+    face = face_of(request)
+    function = to_name(asked.function)
+    identity_of(request).need("submit", function)
+    try:
+        if asked.background:
+            return await _in_background(face, asked, function, workload)
+        return await _and_wait(request, face, asked, function, workload)
+    except RefusedError as error:
+        raise error.problem() from None
+
+
+async def _read(request: Request) -> tuple[Parameters, bytes]:
+    """What is asked for, and the workload. Raises RequestValidationError, Problem."""
+    body = await request.body()
+    query: dict[str, Any] = dict(request.query_params)
+    type = header(request.scope, b"content-type").partition(";")[0].strip().lower()
+    try:
+        if type != JSON:
+            return Parameters.model_validate(query), body
+        try:
+            given = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Problem(400, "not-json", f"The body is not JSON: {error}; send bytes as {BYTES}") from None
+        if not isinstance(given, dict):
+            raise Problem(422, "invalid", 'The body is to be a JSON object, such as {"function": "resize"}')
+        submission = Submission.model_validate({**query, **given})
+        return submission, submission.bytes()
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
+
+
+async def _in_background(face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
+    webhooks = getattr(face, "webhooks", None)
+    on_new: Callable[[int], object] = lambda number: None  # noqa: E731
+    if asked.webhook is not None:
+        url = asked.webhook
+        if webhooks is None:
+            raise Problem(422, "invalid", "webhook: this job server calls none")
+        try:
+            webhooks.check(url)
+        except ValueError as error:
+            raise Problem(422, "invalid", f"webhook is {url!r}: {error}") from None
+        on_new = lambda number: webhooks.attach(number, url)  # noqa: E731
+    handle = await face.submitting.submit(
+        function, to_name(asked.unique), workload, priority=asked.priority, due=asked.due, on_new=on_new
+    )
+    location = f"{PREFIX}/jobs/{as_text(handle)}"
+    return JSONResponse({"handle": as_text(handle), "location": location}, 202, {"Location": location})
+
+
+async def _and_wait(request: Request, face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
+    seconds = min(asked.timeout or math.inf, face.config.http_timeout)
+    outcome = await face.submitting.run(
+        function,
+        to_name(asked.unique),
+        workload,
+        priority=asked.priority,
+        timeout=seconds,
+        on_begin=request.scope["geartrain.protocol"].on_lost,
+    )
+    handle = as_text(outcome.handle)
+    warnings = [content(each) for each in outcome.warnings]
+    if outcome.end == 0:
+        detail = f"The job has not ended within {seconds:g} s (--http-timeout at most): submit it in the background"
+        raise Problem(504, "not-in-time", detail, handle=handle)
+    if outcome.end != WORK_COMPLETE:
+        raise _failure(outcome, handle, warnings)
+    data = b"".join(outcome.data)
+    if wants_bytes(request):
+        headers = {"X-Gearman-Job-Handle": handle, "X-Gearman-Warnings": str(len(warnings))}
+        return Response(data, media_type=BYTES, headers=headers)
+    completed = Completed(handle=handle, result=content(data), warnings=warnings)
+    return Response(completed.model_dump_json(), media_type=JSON)
+
+
+def _failure(outcome: Outcome, handle: str, warnings: list[Content]) -> Problem:
+    text = as_text(outcome.exception) if outcome.end == WORK_EXCEPTION else ""
+    detail = text or "The job has failed; its worker said nothing about it"
+    return Problem(500, "job-failed", detail, handle=handle, warnings=[each.model_dump() for each in warnings])
