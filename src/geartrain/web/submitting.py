@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 FOREGROUND: Final = {"high": SUBMIT_JOB_HIGH, "normal": SUBMIT_JOB, "low": SUBMIT_JOB_LOW}
 BACKGROUND: Final = {"high": SUBMIT_JOB_HIGH_BG, "normal": SUBMIT_JOB_BG, "low": SUBMIT_JOB_LOW_BG}
 _IDLE_PEERS: Final = 100  # that wait for the next request
+_WARNED: Final = 64 * 1024  # bytes of warnings that are kept of a job
 _ENDS: Final = (WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION)
 
 
@@ -52,6 +53,7 @@ class Outcome:
         self.data: list[bytes] = []
         self.size = 0
         self.warnings: list[bytes] = []
+        self.warned = 0  # bytes of them, also of those that are not kept
         self.exception = b""
 
 
@@ -127,7 +129,8 @@ class Submitting:
                 elif outcome is None or type == WORK_STATUS:
                     continue
                 elif type == WORK_WARNING:
-                    if len(outcome.warnings) < 100:
+                    outcome.warned += len(arguments[1])
+                    if len(outcome.warnings) < 100 and outcome.warned <= _WARNED:
                         outcome.warnings.append(arguments[1])
                 elif type == WORK_DATA or type in _ENDS:
                     if type == WORK_EXCEPTION:

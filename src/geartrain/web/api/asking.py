@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -32,33 +31,10 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Text(BaseModel):
-    """Bytes that are UTF-8."""
-
-    text: str
-
-
-class Base64(BaseModel):
-    """Bytes that are not."""
-
-    base64: str
-
-
-Content = Text | Base64
-
-
 class Done(BaseModel):
     """It has been done."""
 
     ok: bool = True
-
-
-def content(data: bytes) -> Content:
-    """Bytes for JSON."""
-    try:
-        return Text(text=data.decode())
-    except UnicodeDecodeError:
-        return Base64(base64=base64.b64encode(data).decode())
 
 
 # ── who asks, and what of ───────────────────────────────────────────────────────────────────────────────────────────
@@ -88,7 +64,15 @@ async def _operator(request: Request) -> Identity:
     return identity
 
 
+async def _result_reader(request: Request) -> Identity:
+    identity = identity_of(request)
+    if "*" not in identity.patterns:  # who may submit any job may hear how it ended
+        identity.need("read")
+    return identity
+
+
 Reader = Annotated[Identity, Depends(_reader)]
+ResultReader = Annotated[Identity, Depends(_result_reader)]
 Operator = Annotated[Identity, Depends(_operator)]
 
 

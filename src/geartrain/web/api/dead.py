@@ -11,12 +11,10 @@ from geartrain.client.dead_letter import DeadLetter
 from geartrain.jobserver.policy import REASONS
 from geartrain.web.api.asking import (
     MAX_PAGE,
-    Content,
     Model,
     Operator,
     Reader,
     ask,
-    content,
     handle_word,
     order,
     problems,
@@ -24,6 +22,7 @@ from geartrain.web.api.asking import (
     value_of,
     word,
 )
+from geartrain.web.api.content import Content, content
 
 router: Final = APIRouter(tags=["dead letters"])
 

@@ -11,8 +11,10 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.responses import Response
 
+from geartrain.web.api.content import BYTES, JSON
 from geartrain.web.gate import note_refusal
 from geartrain.web.problems import Problem
+from geartrain.web.requests import header
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from geartrain.web.face import Face
 
 PREFIX: Final = "/api/v1"
+MOST_JSON: Final = 1024 * 1024  # bytes of a body that is read as JSON at one go
 LOGIN: Final = f"{PREFIX}/session"
 _WITH_BODY: Final = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -43,6 +46,9 @@ class Entrance:
                 identity.need("read")  # which tells what to do
             if scope["method"] in _WITH_BODY:
                 body = await self._face.bodies.read(scope, receive)
+                if len(body) > MOST_JSON and not _is_workload(scope):
+                    detail = f"A JSON body has {MOST_JSON} bytes at most: send a large workload as {BYTES}"
+                    raise Problem(413, "too-large", detail)
                 receive = _Whole(body, receive)
         except Problem as problem:
             note_refusal(problem, scope)
@@ -51,6 +57,16 @@ class Entrance:
             await Response(status_code=400)(scope, receive, send)  # to nobody
         else:
             await self._app(scope, receive, send)
+
+
+def _is_workload(scope: Scope) -> bool:
+    """Whether the body is a workload as it stands."""
+    return scope["path"] == f"{PREFIX}/jobs" and not is_json(scope)
+
+
+def is_json(scope: Scope) -> bool:
+    """Whether the body is said to be JSON."""
+    return header(scope, b"content-type").partition(";")[0].strip().lower() == JSON
 
 
 class _Whole:

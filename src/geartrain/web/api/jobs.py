@@ -16,13 +16,12 @@ from geartrain.jobserver.snapshot import JobView
 from geartrain.web.api.asking import (
     HERE,
     MAX_PAGE,
-    Content,
     Done,
     Model,
     Operator,
     Reader,
+    ResultReader,
     ask,
-    content,
     face_of,
     handle_word,
     look_now,
@@ -33,6 +32,7 @@ from geartrain.web.api.asking import (
     unreadable,
     value_of,
 )
+from geartrain.web.api.content import BYTES, Content, answer
 from geartrain.web.names import to_name, to_text
 from geartrain.web.problems import Problem
 from geartrain.web.requests import header
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 1000  # jobs that are looked at in one go
 MOST_LOOKED_AT: Final = 200_000  # for one request
 PRIORITIES: Final = ("high", "normal", "low")
-BYTES: Final = "application/octet-stream"
 router: Final = APIRouter(tags=["jobs"])
 
 Priority = Literal["high", "normal", "low"]
@@ -288,9 +287,9 @@ async def explain_job(request: Request, handle: str, _: Reader) -> Why:
 async def job_result(
     request: Request,
     handle: str,
-    _: Reader,
+    _: ResultReader,
     wait: Annotated[float, Query(ge=0, le=3600, description="Seconds to wait; --http-timeout at most")] = 0,
-) -> Result | Response:
+) -> Response:
     """The result that is kept under the policy `results` of its function. 409: the job has not ended.
 
     With `Accept: application/octet-stream` the result alone; then a failed job is a problem.
@@ -307,12 +306,12 @@ async def job_result(
     if outcome == [b"completed"]:
         if wants_bytes(request):
             return Response(data, media_type=BYTES)
-        return Result(handle=handle, state="completed", result=content(data))
+        return await answer(Result(handle=handle, state="completed"), "result", data)
     if wants_bytes(request):
         raise Problem(
             500, "job-failed", as_text(data) or "The job has failed; nothing is known about it", handle=handle
         )
-    return Result(handle=handle, state="failed", error=content(data) if data else None)
+    return await answer(Result(handle=handle, state="failed"), "error", data)
 
 
 async def _within(request: Request, words: list[bytes], seconds: float) -> Command:

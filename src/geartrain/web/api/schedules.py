@@ -12,13 +12,11 @@ from pydantic import BaseModel, Field, model_validator
 from geartrain.client.schedule import KnownSchedule, ScheduleDetails, schedule_word
 from geartrain.web.api.asking import (
     HERE,
-    Content,
     Done,
     Model,
     Operator,
     Reader,
     ask,
-    content,
     order,
     problems,
     rows_of,
@@ -26,6 +24,7 @@ from geartrain.web.api.asking import (
     value_of,
     word,
 )
+from geartrain.web.api.content import Content, content
 from geartrain.web.api.jobs import Priority
 from geartrain.web.names import to_name
 

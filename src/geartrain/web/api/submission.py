@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Request
@@ -14,12 +13,12 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from starlette.responses import JSONResponse, Response
 
-from geartrain.web.api.asking import Content, Model, content, face_of, identity_of, now, problems
-from geartrain.web.api.entrance import PREFIX
-from geartrain.web.api.jobs import BYTES, Priority, wants_bytes
+from geartrain.web.api.asking import Model, face_of, identity_of, now, problems
+from geartrain.web.api.content import BYTES, JSON, Content, answer, content
+from geartrain.web.api.entrance import PREFIX, is_json
+from geartrain.web.api.jobs import Priority, wants_bytes
 from geartrain.web.names import to_name
 from geartrain.web.problems import Problem
-from geartrain.web.requests import header
 from geartrain.web.submitting import Outcome, RefusedError
 from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
 from geartrain.wire.text import as_text
@@ -27,7 +26,6 @@ from geartrain.wire.text import as_text
 if TYPE_CHECKING:
     from geartrain.web.face import Face
 
-JSON: Final = "application/json"
 router: Final = APIRouter(tags=["jobs"])
 
 
@@ -106,6 +104,9 @@ class Created(BaseModel):
 
     handle: str = Field(examples=["H:here:7"])
     location: str = Field(description="Where it is told about", examples=["/api/v1/jobs/H:here:7"])
+    webhook: bool | None = Field(
+        description="Whether the URL will be told; false: the job has ended, or there is no room. null: none was named"
+    )
 
 
 class Completed(BaseModel):
@@ -170,9 +171,8 @@ async def _read(request: Request) -> tuple[Parameters, bytes]:
     """What is asked for, and the workload. Raises RequestValidationError, Problem."""
     body = await request.body()
     query: dict[str, Any] = dict(request.query_params)
-    type = header(request.scope, b"content-type").partition(";")[0].strip().lower()
     try:
-        if type != JSON:
+        if not is_json(request.scope):
             return Parameters.model_validate(query), body
         try:
             given = json.loads(body)
@@ -187,22 +187,40 @@ async def _read(request: Request) -> tuple[Parameters, bytes]:
 
 
 async def _in_background(face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
-    webhooks = getattr(face, "webhooks", None)
-    on_new: Callable[[int], object] = lambda number: None  # noqa: E731
-    if asked.webhook is not None:
-        url = asked.webhook
-        if webhooks is None:
-            raise Problem(422, "invalid", "webhook: this job server calls none")
+    webhook = _Webhook(face, asked.webhook) if asked.webhook is not None else None
+    handle = await face.submitting.submit(
+        function,
+        to_name(asked.unique),
+        workload,
+        priority=asked.priority,
+        due=asked.due,
+        **({} if webhook is None else {"on_new": webhook.attach}),
+    )
+    if webhook is not None and not webhook.is_attached:  # it is a job that was there
+        webhook.attach(int(face.server.handles.number(handle)))
+    shown = as_text(handle)
+    created = Created(
+        handle=shown, location=f"{PREFIX}/jobs/{shown}", webhook=None if webhook is None else webhook.is_attached
+    )
+    return JSONResponse(created.model_dump(), 202, {"Location": created.location})
+
+
+class _Webhook:
+    """The URL that is to be told of a job's end. Raises Problem for one that would not be called."""
+
+    def __init__(self, face: Face, url: str) -> None:
+        self._webhooks: Any = getattr(face, "webhooks", None)
+        self._url = url
+        self.is_attached = False
+        if self._webhooks is None:
+            raise Problem(422, "invalid", f"webhook is {url!r}: this job server calls none")
         try:
-            webhooks.check(url)
+            self._webhooks.check(url)
         except ValueError as error:
             raise Problem(422, "invalid", f"webhook is {url!r}: {error}") from None
-        on_new = lambda number: webhooks.attach(number, url)  # noqa: E731
-    handle = await face.submitting.submit(
-        function, to_name(asked.unique), workload, priority=asked.priority, due=asked.due, on_new=on_new
-    )
-    location = f"{PREFIX}/jobs/{as_text(handle)}"
-    return JSONResponse({"handle": as_text(handle), "location": location}, 202, {"Location": location})
+
+    def attach(self, number: int) -> None:
+        self.is_attached = self._webhooks.attach(number, self._url)
 
 
 async def _and_wait(request: Request, face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
@@ -226,8 +244,7 @@ async def _and_wait(request: Request, face: Face, asked: Parameters, function: b
     if wants_bytes(request):
         headers = {"X-Gearman-Job-Handle": handle, "X-Gearman-Warnings": str(len(warnings))}
         return Response(data, media_type=BYTES, headers=headers)
-    completed = Completed(handle=handle, result=content(data), warnings=warnings)
-    return Response(completed.model_dump_json(), media_type=JSON)
+    return await answer(Completed.model_construct(handle=handle, warnings=warnings), "result", data)
 
 
 def _failure(outcome: Outcome, handle: str, warnings: list[Content]) -> Problem:
