@@ -11,7 +11,7 @@ from http_client import Answer, Http
 
 from caller import Caller
 from geartrain.web.access import digest_of
-from servers import RunningServer, running_geartrain
+from servers import RunningServer, running_geartrain, wait_until
 
 API = "/api/v1"
 
@@ -71,8 +71,6 @@ class Api:
 
     def wait_for(self, handle: str, state: str) -> Any:
         """The job, once it is in this state."""
-        from servers import wait_until
-
         job: Any = None
 
         def is_there() -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from geartrain.client.command import Command, Form
 from geartrain.daemon.in_process import InProcessConsole
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from geartrain.daemon.extension import Host
     from geartrain.web.access import Identity
 
-_STATUS = {
+STATUS: Final = {
     "UNKNOWN_JOB": 404,
     "UNKNOWN_SCHEDULE": 404,
     "UNKNOWN_FUNCTION": 404,
@@ -43,7 +43,7 @@ async def ask(host: Host, identity: Identity, *words: bytes, form: Form = "line"
             pass
     except ServerError as error:
         code = error.code.replace("_", "-").lower()
-        raise Problem(_STATUS.get(error.code, 400), code, error.text, code=error.code) from None
+        raise Problem(STATUS.get(error.code, 400), code, error.text, code=error.code) from None
     except RemoteProtocolError as error:
         raise Problem(500, "unreadable-answer", str(error)) from None
     except ConnectionError as error:

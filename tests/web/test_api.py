@@ -1,0 +1,327 @@
+"""/api/v1: functions, policies, connections, schedules, dead letters, the server, sessions, and who may do what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("httptools")
+
+from api_place import Place, place, tokens_file
+
+from geartrain.web.commands import STATUS
+from geartrain.wire.packets import SET_CLIENT_ID, WORK_EXCEPTION, pack_request
+from servers import wait_until
+
+
+@pytest.fixture(scope="module")
+def at() -> Iterator[Place]:
+    with place() as it:
+        yield it
+
+
+def _log_of(at: Place) -> str:
+    return at.server.log.read_text()
+
+
+# ── functions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_functions_are_listed_in_any_order() -> None:
+    with place() as at:
+        api = at.api
+        for name, count in (("b", 3), ("a", 1), ("c/\\xff", 2)):
+            for _ in range(count):
+                api.submit(name)
+        names = ["f", "b", "a", "c/\\xff"]
+        assert [row["name"] for row in api.get("/functions")["functions"]] == names
+        for sort, order in (
+            ("known", names),
+            ("name", sorted(names)),
+            ("total", ["b", "c/\\xff", "a", "f"]),
+            ("workers", ["f", "a", "b", "c/\\xff"]),
+        ):
+            seen = []
+            after = ""
+            while after is not None:
+                page = api.get(f"/functions?sort={sort}&limit=1&after={after.replace('/', '%2F')}")
+                seen += [row["name"] for row in page["functions"]]
+                after = page["next"]
+            assert seen == order, sort
+        assert [row["name"] for row in api.get("/functions?prefix=c")["functions"]] == ["c/\\xff"]
+        assert api.refusal(422, "GET", "/functions?after=x")[0] == "invalid"
+        assert api.refusal(422, "GET", "/functions?sort=name&after=x")[0] == "invalid"
+        assert api.refusal(422, "GET", "/functions?sort=x")[0] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a%2Fb", "a/b"), ("%FF", "\\xff"), ("%5Cxff", "\\xff"), ("%C3%9F", "ß"), ("a%20b", "a b"), ("policy", "policy"),
+     ("a%5C%5Cb", "a\\\\b")],
+)  # fmt: skip
+def test_a_function_of_any_name_is_found_by_its_path(at: Place, path: str, name: str) -> None:
+    at.api.submit(name)
+    row = at.api.get(f"/functions/{path}")
+    assert (row["name"], row["queued"]) == (name, {"high": 0, "normal": row["total"], "low": 0})
+
+
+def test_functions_are_paused_limited_and_dropped(at: Place) -> None:
+    api = at.api
+    api.do("PATCH", "/functions/p", {"paused": True, "reason": "no disk", "max_queue": {"high": 3, "low": 1}})
+    row = api.get("/functions/p")
+    assert (row["paused"], row["max_queue"]) == (True, {"high": 3, "normal": 0, "low": 1})
+    handle = api.submit("p")
+    assert "no disk" in api.get(f"/jobs/{handle}/why")["why"]
+    api.do("PATCH", "/functions/p", {"paused": False})
+    api.do("PATCH", "/functions/p", {"paused": False})
+    assert api.get("/functions/p")["max_queue"]["high"] == 3
+    api.do("DELETE", "/functions/p")
+    assert api.refusal(404, "GET", "/functions/p")[0] == "unknown-function"
+    assert api.refusal(404, "DELETE", "/functions/p")[0] == "unknown-function"
+    kind, detail = api.refusal(409, "DELETE", "/functions/f")
+    assert kind == "in-use"
+    assert "workers" in detail
+    for change in ({"paused": 7}, {"max_queue": {"high": -1}}, {"wrong": 1}):
+        assert api.refusal(422, "PATCH", "/functions/p", change)[0] == "invalid"
+    assert api.refusal(422, "PATCH", "/functions/a%20b", {"paused": True})[0] == "invalid"
+
+
+def test_policies_are_set_replaced_and_taken_away(at: Place) -> None:
+    api = at.api
+    api.do("PUT", "/functions/mail.*/policy", {"keys": {"attempts": 3, "timeout": "10s"}})
+    assert api.get("/functions/mail.send/policy")["name"] == "mail.*"
+    api.do("PUT", "/functions/mail.*/policy", {"keys": {"attempts": 2}})
+    assert api.get("/policies") == {"policies": [{"name": "mail.*", "source": "command", "keys": {"attempts": "2"}}]}
+    kind, detail = api.refusal(400, "PUT", "/functions/x/policy", {"keys": {"attempts": "many"}})
+    assert kind == "invalid-policy"
+    assert "attempts=many" in detail
+    assert api.refusal(422, "PUT", "/functions/x/policy", {"keys": {"timeout": "1 s"}})[0] == "invalid"
+    assert api.refusal(422, "PUT", "/functions/x/policy", {"keys": {}})[0] == "invalid"
+    api.do("DELETE", "/functions/mail.*/policy")
+    assert api.refusal(404, "GET", "/functions/mail.send/policy")[0] == "unknown-policy"
+    assert api.refusal(404, "DELETE", "/functions/mail.*/policy")[0] == "unknown-policy"
+
+
+# ── connections, schedules, dead letters, the server ────────────────────────────────────────────────────────────────
+
+
+def test_workers_and_connections_are_paged() -> None:
+    with place() as at:
+        at.worker.send(pack_request(SET_CLIENT_ID, b"w1"))
+        at.worker.can_do(*[b"g%d" % n for n in range(30)])
+        at.worker.fence()
+        (worker,) = at.api.get("/workers")["connections"]
+        assert (worker["id"], worker["host"], worker["function_count"]) == ("w1", "127.0.0.1", 31)
+        assert worker["functions"][:2] == ["g29", "g28"]
+        assert len(worker["functions"]) == 20
+        assert at.api.get("/workers?function=g1")["connections"][0]["id"] == "w1"
+        assert at.api.get("/workers?function=nobody")["connections"] == []
+        at.api.submit("f")  # leaves a connection of the HTTP face
+        page = at.api.get("/connections?limit=1")
+        assert page["connections"][0]["id"] == "w1"
+        assert at.api.get(f"/connections?after={page['next']}")["connections"][0]["host"] == "http"
+
+
+def test_schedules(at: Place) -> None:
+    api = at.api
+    assert api.get("/schedules") == {"schedules": []}
+    api.do("PUT", "/schedules/often", {"function": "a b", "every": "10m", "workload": "x y", "priority": "high"})
+    schedule = api.get("/schedules/often")
+    assert (schedule["workload"], schedule["source"], len(schedule["next_runs"])) == ({"text": "x y"}, "command", 5)
+    api.do("PUT", "/schedules/often", {"function": "s", "cron": "30 2 * * *", "workload_base64": "/w=="})
+    schedule = api.get("/schedules/often")
+    assert (schedule["keys"]["cron"], schedule["workload"]) == ("30 2 * * *", {"base64": "/w=="})
+    assert "every" not in schedule["keys"]
+    assert "priority" not in schedule["keys"]
+    api.do("POST", "/schedules/often/pause")
+    (row,) = api.get("/schedules")["schedules"]
+    assert (row["name"], row["paused"], row["function"]) == ("often", True, "s")
+    api.do("POST", "/schedules/often/resume")
+    handle = api.do("POST", "/schedules/often/run")["handle"]
+    assert api.get(f"/jobs/{handle}")["function"] == "s"
+    api.do("DELETE", "/schedules/often")
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/resume"), ("POST", "/run")):
+        assert api.refusal(404, method, f"/schedules/often{path}")[0] == "unknown-schedule"
+    kind, detail = api.refusal(400, "PUT", "/schedules/often", {"function": "f", "cron": "nie"})
+    assert kind == "invalid-schedule"
+    assert "nie" in detail
+    assert api.refusal(422, "PUT", "/schedules/often", {"every": "10m"})[0] == "invalid"
+
+
+def test_dead_letters() -> None:
+    with place() as at:
+        api = at.api
+        api.do("PUT", "/functions/*/policy", {"keys": {"attempts": 1}})
+
+        def bury(function: str, **more: str) -> str:
+            at.worker.can_do(function.encode())
+            handle = api.submit(function, **more)
+            at.worker.send(pack_request(WORK_EXCEPTION, at.worker.await_job().arguments[0], b"boom"))
+            at.worker.fence()
+            return handle
+
+        first, second, third = bury("f", workload="x", unique="u"), bury("g"), bury("f")
+        letters = api.get("/dead")["letters"]
+        assert [letter["handle"] for letter in letters] == [first, second, third]
+        assert (letters[0]["function"], letters[0]["unique"], letters[0]["reason"], letters[0]["text"]) == (
+            "f", "u", "exception", "boom",
+        )  # fmt: skip
+        assert [letter["handle"] for letter in api.get("/dead?function=f&limit=1")["letters"]] == [first]
+        assert api.get("/dead?reason=timeout")["letters"] == []
+        assert [job["handle"] for job in api.get("/jobs?state=dead&function=f")["jobs"]] == [first, third]
+        assert api.get(f"/dead/{first}/workload") == {"text": "x"}
+        assert api.refusal(409, "DELETE", "/functions/f")[0] == "in-use"
+        assert api.do("POST", "/dead/retry", {"handles": [first]}) == {"count": 1}
+        assert api.get(f"/jobs/{first}")["state"] == "queued"
+        assert api.do("POST", "/dead/retry", {"function": "g", "rate": 10}) == {"count": 1}
+        assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 1
+        assert api.refusal(404, "POST", "/dead/purge", {"handles": [third]})[0] == "unknown-job"
+        for selection in (
+            {},
+            {"all": True, "function": "f"},
+            {"handles": []},
+            {"reason": "age"},
+            {"all": True, "rate": 0},
+        ):
+            assert api.refusal(422, "POST", "/dead/retry", selection)[0] == "invalid", selection
+
+
+def test_the_server(at: Place) -> None:
+    server = at.api.get("/server")
+    assert server["pid"] == at.server.process.pid
+    assert server["addresses"] == [at.server.address]
+    assert server["store"] == {"durable": False, "trouble": ""}
+    assert server["counts"]["functions"] >= 1
+    assert server["uptime"] >= 0
+
+
+# ── who may do what ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    file = tmp_path_factory.mktemp("config") / "geartrain.toml"
+    roles = {
+        "reader": ["read"],
+        "sender": ["submit:img.*"],
+        "anysender": ["submit"],
+        "chief": ["read", "submit", "operate"],
+    }
+    file.write_text(tokens_file(roles))
+    with place(f"--config={file}") as it:
+        yield it
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for path, operations in document["paths"].items():
+        for method in operations:
+            yield method.upper(), path.removeprefix("/api/v1").replace("{handle}", "H:x:1").replace("{name}", "x")
+
+
+def test_nobody_may_do_anything_without_a_token(guarded: Place) -> None:
+    document = guarded.with_token("token-of-chief").get("/openapi.json")
+    operations = [each for each in _operations(document) if each != ("POST", "/session")]
+    assert len(operations) > 25
+    for method, path in operations:
+        answer = guarded.api.ask(method, path)
+        assert (answer.status, answer.json["type"]) == (401, "/problems#token-needed"), (method, path)
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert guarded.api.refusal(401, "GET", "/openapi.json")[0] == "token-needed"
+    assert guarded.with_token("wrong").refusal(401, "GET", "/jobs")[0] == "wrong-token"
+
+
+def test_a_role_is_needed_for_each_operation(guarded: Place) -> None:
+    document = guarded.with_token("token-of-chief").get("/openapi.json")
+    reader = guarded.with_token("token-of-reader")
+    sender = guarded.with_token("token-of-sender")
+    for method, path in _operations(document):
+        if path.startswith("/session"):
+            continue
+        if method == "GET":
+            assert sender.ask(method, path).status == 403, path
+            assert reader.ask(method, path).status in (200, 204, 404), path
+        elif path != "/jobs":
+            for api in (reader, sender):
+                assert api.refusal(403, method, path)[0] == "not-allowed"
+    assert reader.refusal(403, "POST", "/jobs", {"function": "img.x"})[0] == "not-allowed"
+    assert sender.refusal(403, "POST", "/jobs", {"function": "mail"})[0] == "not-allowed"
+    handle = sender.submit("img.x")
+    assert sender.refusal(403, "GET", f"/jobs/{handle}/result")[0] == "not-allowed"
+    assert guarded.with_token("token-of-anysender").refusal(409, "GET", f"/jobs/{handle}/result")[0] == "not-ready"
+
+
+def test_each_change_is_told_to_the_audit_log(guarded: Place) -> None:
+    chief = guarded.with_token("token-of-chief")
+    chief.do("PATCH", "/functions/audited", {"paused": True})
+    chief.refusal(400, "PUT", "/functions/audited/policy", {"keys": {"nix": 1}})
+    chief.refusal(404, "DELETE", "/jobs/H:audited:1")
+    guarded.with_token("token-of-reader").refusal(403, "DELETE", "/jobs/H:audited:2")
+    for line in (
+        r'audit who=chief host=127.0.0.1 action="pause function" target=audited outcome=done',
+        r'audit who=chief host=127.0.0.1 action="set policy" target=audited outcome=invalid-policy',
+        r'audit who=chief host=127.0.0.1 action="cancel job" target=H:audited:1 outcome=unknown-job',
+        r'audit who=reader host=127.0.0.1 action="DELETE /api/v1/jobs/H:audited:2"',
+    ):
+        wait_until(lambda line=line: re.search(line, _log_of(guarded)) is not None, line)
+    assert "function_paused host=127.0.0.1 fd=-1 id=chief function=audited" in _log_of(guarded)
+
+
+def test_a_session_stands_for_its_token(guarded: Place) -> None:
+    api = guarded.api
+    assert api.refusal(401, "POST", "/session", {"token": "wrong"})[0] == "wrong-token"
+    answer = api.ask("POST", "/session", {"token": "token-of-chief"})
+    who = answer.json
+    assert (who["name"], who["roles"]) == ("chief", ["operate", "read", "submit"])
+    cookie, *attributes = answer.headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "Path=/", "SameSite=strict"} <= set(attributes)
+    assert "Secure" not in attributes
+    with_cookie = {"Cookie": cookie}
+    assert api.ask("GET", "/session", **with_cookie).json == who
+    assert api.ask("PATCH", "/functions/x", {"paused": True}, **with_cookie).json["type"] == "/problems#csrf"
+    with_both = {**with_cookie, "X-CSRF-Token": who["csrf"]}
+    assert api.ask("PATCH", "/functions/x", {"paused": True}, **with_both).status == 200
+    assert api.ask("DELETE", "/session", **with_both).status == 200
+    assert api.ask("GET", "/jobs", **with_cookie).status == 401
+    assert guarded.with_token("token-of-reader").get("/session") == {"name": "reader", "roles": ["read"], "csrf": ""}
+    assert guarded.with_token("token-of-reader").refusal(404, "DELETE", "/session")[0] == "no-session"
+
+
+# ── the document ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_document_is_complete(at: Place) -> None:
+    document = at.api.get("/openapi.json")
+    seen = set()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["operationId"] not in seen
+            assert re.fullmatch("[a-z_]+", operation["operationId"])
+            seen.add(operation["operationId"])
+            assert operation["summary"], path
+            assert operation["description"], path
+            assert operation["tags"], path
+            responses = operation["responses"]
+            assert {"401", "403", "422", "default"} <= set(responses), (method, path)
+            for status, response in responses.items():
+                if status == "default" or status >= "400":
+                    assert list(response["content"]) == ["application/problem+json"]
+            if "{handle}" in path:
+                assert "404" in responses, (method, path)
+    assert {tag["name"] for tag in document["tags"]} >= {"jobs", "functions"}
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+
+
+def test_every_kind_of_problem_is_explained() -> None:
+    root = Path(__file__).parent.parent.parent
+    page = (root / "docs" / "problems.md").read_text()
+    listed = set(re.findall(r"^### `?([a-z0-9-]+)`?$", page, re.MULTILINE))
+    used = set()
+    for path in (root / "src" / "geartrain" / "web").rglob("*.py"):
+        used |= set(re.findall(r'(?:Problem|_break_off)\(\s*\d{3},\s*"([a-z0-9-]+)"', path.read_text()))
+    used |= {code.lower().replace("_", "-") for code in STATUS}
+    assert used - listed == set(), "docs/problems.md says what to do about each"
+    assert len(listed) == page.count("\n### ")

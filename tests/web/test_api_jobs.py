@@ -1,0 +1,187 @@
+"""/api/v1/jobs: listings, single jobs, their results, and what can be done about them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+pytest.importorskip("httptools")
+
+from api_place import Place, place
+
+from geartrain.wire.packets import SUBMIT_JOB_BG, WORK_EXCEPTION, WORK_STATUS, pack_request
+from servers import wait_until
+
+
+@pytest.fixture(scope="module")
+def at() -> Iterator[Place]:
+    with place() as it:
+        yield it
+
+
+def test_a_job_is_told_from_its_submission_to_its_end(at: Place) -> None:
+    api = at.api
+    api.do("PUT", "/functions/f/policy", {"keys": {"attempts": 2, "delay": "0", "results": "1h"}})
+    handle = api.submit("f", unique="u", workload="abc", priority="high")
+    waiting = api.get(f"/jobs/{handle}")
+    assert {name: waiting[name] for name in ("handle", "state", "function", "unique", "priority", "size")} == {
+        "handle": handle, "state": "queued", "function": "f", "unique": "u", "priority": "high", "size": 3,
+    }  # fmt: skip
+    assert abs(waiting["created"] - time.time()) < 60
+    job = at.worker.await_job()
+    at.worker.send(pack_request(WORK_STATUS, job.arguments[0], b"1", b"4"))
+    at.worker.fence()
+    running = api.get(f"/jobs/{handle}")
+    assert (running["state"], running["progress"]) == ("running", {"numerator": 1, "denominator": 4})
+    assert running["worker"].endswith("127.0.0.1")
+    assert api.get("/workers")["connections"][0]["running"] == [handle]
+    at.worker.send(pack_request(WORK_EXCEPTION, job.arguments[0], b"boom"))
+    at.worker.fence()
+    again = at.worker.await_job()
+    (attempt,) = api.get(f"/jobs/{handle}")["history"]
+    assert (attempt["number"], attempt["reason"], attempt["text"]) == (1, "exception", "boom")
+    at.worker.complete(again, b"\xff")
+    at.worker.fence()
+    ended = api.get(f"/jobs/{handle}")
+    assert (ended["state"], ended["outcome"], ended["result_size"]) == ("ended", "completed", 1)
+    assert api.get(f"/jobs/{handle}/result") == {
+        "handle": handle, "state": "completed", "error": None, "result": {"base64": "/w=="},
+    }  # fmt: skip
+    raw = api.ask("GET", f"/jobs/{handle}/result", Accept="application/octet-stream")
+    assert (raw.status, raw.body) == (200, b"\xff")
+    api.do("DELETE", "/functions/f/policy")
+
+
+def test_a_result_is_waited_for(at: Place) -> None:
+    api = at.api
+    api.do("PUT", "/functions/f/policy", {"keys": {"results": "1h"}})
+    handle = api.submit("f")
+    kind, detail = api.refusal(409, "GET", f"/jobs/{handle}/result")
+    assert kind == "not-ready"
+    assert "?wait=" in detail
+    assert api.refusal(409, "GET", f"/jobs/{handle}/result?wait=0.05")[0] == "not-ready"
+    api.begin("GET", f"/jobs/{handle}/result?wait=30")
+    at.worker.send(pack_request(WORK_EXCEPTION, at.worker.await_job().arguments[0], b"boom"))
+    assert api.end().json == {"handle": handle, "state": "failed", "result": None, "error": {"text": "boom"}}
+    answer = api.ask("GET", f"/jobs/{handle}/result", Accept="application/octet-stream")
+    assert (answer.status, answer.json["detail"]) == (500, "boom")
+    api.do("DELETE", "/functions/f/policy")
+
+
+def test_who_waits_for_a_result_and_goes_is_forgotten(at: Place) -> None:
+    handle = at.api.submit("g")
+    memory = at.api.get("/server")["memory"]
+    other = at.with_token("")
+    other.begin("GET", f"/jobs/{handle}/result?wait=60")
+    other.http.close()
+    wait_until(lambda: bool(at.api.get("/server")["memory"] <= memory), "nobody waits")
+
+
+def test_cancel_retry_priority_and_why(at: Place) -> None:
+    api = at.api
+    handle = api.submit("nobody")
+    assert "no worker is registered for nobody" in api.get(f"/jobs/{handle}/why")["why"]
+    api.do("POST", f"/jobs/{handle}/priority", {"priority": "low"})
+    assert api.get(f"/jobs/{handle}")["priority"] == "low"
+    assert api.refusal(409, "POST", f"/jobs/{handle}/retry")[0] == "not-waiting"
+    later = api.submit("nobody", delay=1000)
+    api.do("POST", f"/jobs/{later}/retry")
+    assert api.get(f"/jobs/{later}")["state"] == "queued"
+    for each in (handle, later):
+        api.do("DELETE", f"/jobs/{each}")
+        assert api.refusal(404, "GET", f"/jobs/{each}")[0] == "unknown-job"
+
+
+@pytest.mark.parametrize("handle", ["H:nowhere:1", "x", "a b", "a%2Fb", "%FF", "%00", "%C3%9F"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/jobs/{}"),
+        ("GET", "/jobs/{}/why"),
+        ("GET", "/jobs/{}/result"),
+        ("DELETE", "/jobs/{}"),
+        ("POST", "/jobs/{}/retry"),
+        ("GET", "/dead/{}/workload"),
+    ],
+)
+def test_an_unknown_job(at: Place, method: str, path: str, handle: str) -> None:
+    kind, detail = at.api.refusal(404, method, path.format(quote(handle, safe="%")))
+    assert kind == "unknown-job"
+    assert detail
+
+
+def test_unknown_paths_and_methods(at: Place) -> None:
+    kind, detail = at.api.refusal(404, "GET", "/nothing")
+    assert kind == "no-such-path"
+    assert "/api/v1/openapi.json" in detail
+    answer = at.api.ask("PUT", "/jobs")
+    assert (answer.status, answer.json["type"]) == (405, "/problems#method-not-allowed")
+    assert answer.headers["allow"]
+
+
+def test_jobs_are_filtered() -> None:
+    with place() as at:
+        api = at.api
+        first = api.submit("a", unique="one", priority="high")
+        second = api.submit("b", delay=1000)
+        third = api.submit("a\\xff", unique="\\xfe")
+        for query, found in (
+            ("", [first, second, third]),
+            ("state=queued", [first, third]),
+            ("state=delayed", [second]),
+            ("state=running", []),
+            ("function=a", [first]),
+            ("function=a%5Cxff&unique=%5Cxfe", [third]),
+            ("unique=one", [first]),
+            ("priority=high", [first]),
+            ("older_than=0", [first, second, third]),
+            ("older_than=1000", []),
+            (f"handle={quote(first[:-1])}", [first, second, third]),
+            (f"handle={quote(second)}", [second]),
+            ("handle=x", []),
+        ):
+            page = api.get(f"/jobs?{query}")
+            assert [job["handle"] for job in page["jobs"]] == found, query
+            assert page["next"] is None
+        for query, words in (
+            ("state=lost", ["state", "'lost'", "queued"]),
+            ("limit=0", ["limit", "greater than or equal to 1"]),
+            ("limit=10000", ["limit", "less than or equal to 1000"]),
+            ("after=-1", ["after", "greater than or equal to 0"]),
+            ("wrong=1", ["wrong"]),
+        ):
+            kind, detail = api.refusal(422, "GET", f"/jobs?{query}")
+            assert kind == "invalid"
+            assert all(word in detail for word in words), detail
+
+
+def test_many_jobs_are_paged_through_and_a_page_costs_no_more_for_them() -> None:
+    with place() as at:
+        api = at.api
+        count = 30_000
+        at.worker.send(
+            b"".join(pack_request(SUBMIT_JOB_BG, b"many" if n % 1000 else b"few", b"", b"") for n in range(count))
+        )
+        for _ in range(count):
+            at.worker.receive()
+        seen = []
+        after = 0
+        while after is not None:
+            page = api.get(f"/jobs?limit=1000&after={after}")
+            assert len(page["jobs"]) <= 1000
+            seen += [int(job["handle"].rpartition(":")[2]) for job in page["jobs"]]
+            after = page["next"]
+        assert seen == list(range(1, count + 1))
+        assert len(api.get("/jobs?function=few&limit=1000")["jobs"]) == count // 1000
+        fast = min(_seconds(at, "/jobs?limit=10") for _ in range(20))
+        late = min(_seconds(at, f"/jobs?limit=10&after={count - 100}") for _ in range(20))
+        assert late < 5 * fast + 0.01, "the place of a page makes no difference"
+
+
+def _seconds(at: Place, path: str) -> float:
+    before = time.perf_counter()
+    at.api.get(path)
+    return time.perf_counter() - before
