@@ -202,16 +202,18 @@ def test_the_server(at: Place) -> None:
 # ── who may do what ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+ROLES = {
+    "reader": ["read"],
+    "sender": ["submit:img.*"],
+    "anysender": ["submit"],
+    "chief": ["read", "submit", "operate"],
+}
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     file = tmp_path_factory.mktemp("config") / "geartrain.toml"
-    roles = {
-        "reader": ["read"],
-        "sender": ["submit:img.*"],
-        "anysender": ["submit"],
-        "chief": ["read", "submit", "operate"],
-    }
-    file.write_text(tokens_file(roles))
+    file.write_text(tokens_file(ROLES))
     with place(f"--config={file}") as it:
         yield it
 
@@ -254,20 +256,23 @@ def test_a_role_is_needed_for_each_operation(guarded: Place) -> None:
     assert guarded.with_token("token-of-anysender").refusal(409, "GET", f"/jobs/{handle}/result")[0] == "not-ready"
 
 
-def test_each_change_is_told_to_the_audit_log(guarded: Place) -> None:
-    chief = guarded.with_token("token-of-chief")
-    chief.do("PATCH", "/functions/audited", {"paused": True})
-    chief.refusal(400, "PUT", "/functions/audited/policy", {"keys": {"nix": 1}})
-    chief.refusal(404, "DELETE", "/jobs/H:audited:1")
-    guarded.with_token("token-of-reader").refusal(403, "DELETE", "/jobs/H:audited:2")
-    for line in (
-        r'audit who=chief host=127.0.0.1 action="pause function" target=audited outcome=done',
-        r'audit who=chief host=127.0.0.1 action="set policy" target=audited outcome=invalid-policy',
-        r'audit who=chief host=127.0.0.1 action="cancel job" target=H:audited:1 outcome=unknown-job',
-        r'audit who=reader host=127.0.0.1 action="DELETE /api/v1/jobs/H:audited:2"',
-    ):
-        wait_until(lambda line=line: re.search(line, _log_of(guarded)) is not None, line)
-    assert "function_paused host=127.0.0.1 fd=-1 id=chief function=audited" in _log_of(guarded)
+def test_each_change_is_told_to_the_audit_log(tmp_path: Path) -> None:
+    file = tmp_path / "geartrain.toml"
+    file.write_text(tokens_file(ROLES))
+    with place(f"--config={file}") as at:
+        chief = at.with_token("token-of-chief")
+        chief.do("PATCH", "/functions/audited", {"paused": True})
+        chief.refusal(400, "PUT", "/functions/audited/policy", {"keys": {"nix": 1}})
+        chief.refusal(404, "DELETE", "/jobs/H:audited:1")
+        at.with_token("token-of-reader").refusal(403, "DELETE", "/jobs/H:audited:2")
+        for line in (
+            r'audit who=chief host=127.0.0.1 action="pause function" target=audited outcome=done',
+            r'audit who=chief host=127.0.0.1 action="set policy" target=audited outcome=invalid-policy',
+            r'audit who=chief host=127.0.0.1 action="cancel job" target=H:audited:1 outcome=unknown-job',
+            r'audit who=reader host=127.0.0.1 action="DELETE /api/v1/jobs/H:audited:2"',
+        ):
+            wait_until(lambda line=line: re.search(line, _log_of(at)) is not None, line)
+        assert "function_paused host=127.0.0.1 fd=-1 id=chief function=audited" in _log_of(at)
 
 
 def test_a_session_stands_for_its_token(guarded: Place) -> None:
@@ -322,6 +327,8 @@ def test_every_kind_of_problem_is_explained() -> None:
     used = set()
     for path in (root / "src" / "geartrain" / "web").rglob("*.py"):
         used |= set(re.findall(r'(?:Problem|_break_off)\(\s*\d{3},\s*"([a-z0-9-]+)"', path.read_text()))
-    used |= {code.lower().replace("_", "-") for code in STATUS}
+    rules = "".join(path.read_text() for path in (root / "src" / "geartrain" / "jobserver" / "rules").glob("*.py"))
+    codes = {*STATUS, *re.findall(r'refuse\(\s*peer,\s*b"([A-Z_]+)"', rules)}
+    used |= {code.lower().replace("_", "-") for code in codes}
     assert used - listed == set(), "docs/problems.md says what to do about each"
     assert len(listed) == page.count("\n### ")

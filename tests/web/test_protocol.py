@@ -12,15 +12,17 @@ from servers import running_geartrain
 
 
 def test_a_body_that_comes_with_its_head_is_no_head() -> None:
-    with running_geartrain("--http=127.0.0.1:0") as server:
-        with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
-            answers = connection.makefile("rb")
-            body = b"x" * 200_000
-            head = b"POST /f HTTP/1.1\r\nHost: localhost\r\nX-Gearman-Background: true\r\nContent-Length: %d\r\n\r\n"
-            for _ in range(3):
-                connection.sendall(head % len(body) + body)
-                assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
-                while answers.readline() != b"\r\n":
-                    pass
-            connection.sendall(b"POST /f HTTP/1.1\r\nX: " + b"x" * 200_000)
-            assert answers.readline().startswith(b"HTTP/1.1 431")
+    with (
+        running_geartrain("--http=127.0.0.1:0") as server,
+        socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection,
+    ):
+        answers = connection.makefile("rb")
+        body = b"x" * 200_000
+        head = b"POST /f HTTP/1.1\r\nHost: localhost\r\nX-Gearman-Background: true\r\nContent-Length: %d\r\n\r\n"
+        for _ in range(3):
+            connection.sendall(head % len(body) + body)
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            while answers.readline() != b"\r\n":
+                pass
+        connection.sendall(b"POST /f HTTP/1.1\r\nX: " + b"x" * 200_000)
+        assert answers.readline().startswith(b"HTTP/1.1 431")

@@ -25,9 +25,11 @@ STATUS: Final = {
     "NOT_PAUSED": 409,
     "IN_STORE": 409,
     "NO_ROOM": 503,
+    "MAXQUEUE": 503,
     "NOT_STORED": 503,
     "QUEUE_ERROR": 503,
 }
+"""The status of each refusal; of any other it is 400."""
 
 
 async def ask(host: Host, identity: Identity, *words: bytes, form: Form = "line") -> Command:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 MOST_JSON: Final = 1024 * 1024  # bytes of a body that is read as JSON at one go
-LOGIN: Final = f"{PREFIX}/session"
+LOGIN: Final = ("POST", f"{PREFIX}/session")
 _WITH_BODY: Final = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -42,7 +42,7 @@ class Entrance:
         scope["path"] = "/".join(map(_part, scope["raw_path"].split(b"/")))
         try:
             identity: Identity = scope["identity"]
-            if scope["path"] != LOGIN and not identity.roles:
+            if not identity.roles and (scope["method"], scope["path"]) != LOGIN:
                 identity.need("read")  # which tells what to do
             if scope["method"] in _WITH_BODY:
                 body = await self._face.bodies.read(scope, receive)
