@@ -10,7 +10,7 @@ import pytest
 from hands import Hands
 
 from geartrain.client import AdminClient, KnownSchedule, ScheduleDetails
-from geartrain.client.admin import ScheduleValue
+from geartrain.client.schedule import ScheduleValue
 from geartrain.errors import ConnectionLostError, LocalProtocolError, ServerError
 from geartrain.link import Address
 from servers import RunningServer, running_gearmand, running_geartrain, wait_until

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def at() -> Iterator[Place]:
         yield it
 
 
-def _log_of(at: Place) -> str:
-    return at.server.log.read_text()
+def _has_told(at: Place, line: str) -> bool:
+    return re.search(line, at.server.log.read_text()) is not None
 
 
 # ── functions ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,13 +181,14 @@ def test_dead_letters() -> None:
         assert api.do("POST", "/dead/retry", {"function": "g", "rate": 10}) == {"count": 1}
         assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 1
         assert api.refusal(404, "POST", "/dead/purge", {"handles": [third]})[0] == "unknown-job"
-        for selection in (
+        wrong: list[dict[str, Any]] = [
             {},
             {"all": True, "function": "f"},
             {"handles": []},
             {"reason": "age"},
             {"all": True, "rate": 0},
-        ):
+        ]
+        for selection in wrong:
             assert api.refusal(422, "POST", "/dead/retry", selection)[0] == "invalid", selection
 
 
@@ -271,8 +273,8 @@ def test_each_change_is_told_to_the_audit_log(tmp_path: Path) -> None:
             r'audit who=chief host=127.0.0.1 action="cancel job" target=H:audited:1 outcome=unknown-job',
             r'audit who=reader host=127.0.0.1 action="DELETE /api/v1/jobs/H:audited:2"',
         ):
-            wait_until(lambda line=line: re.search(line, _log_of(at)) is not None, line)
-        assert "function_paused host=127.0.0.1 fd=-1 id=chief function=audited" in _log_of(at)
+            wait_until(partial(_has_told, at, line), line)
+        assert _has_told(at, "function_paused host=127.0.0.1 fd=-1 id=chief function=audited")
 
 
 def test_a_session_stands_for_its_token(guarded: Place) -> None:

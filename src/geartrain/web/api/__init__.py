@@ -39,6 +39,22 @@ _PARTS: Final = (submission, jobs, events, functions, policies, connections, sch
 
 def make_api(face: Face) -> FastAPI:
     """The application for our own paths."""
+    api = describe()
+    api.state.face = face
+    api.state.started = time.time()
+    api.add_middleware(Entrance, face=face)
+    api.routes.extend([*Health(face).routes(), *Metrics(face).routes()])
+    api.add_exception_handler(Problem, _problem)
+    api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(LocalProtocolError, _not_to_be_told)
+    api.add_exception_handler(ConnectionError, _gone)
+    api.add_exception_handler(Exception, _fault)
+    return api
+
+
+def describe() -> FastAPI:
+    """The API without a job server, which can be asked for its ``openapi()``."""
     api = FastAPI(
         title="geartrain",
         version=VERSION,
@@ -49,19 +65,9 @@ def make_api(face: Face) -> FastAPI:
         redoc_url=None,
         strict_content_type=False,
     )
-    api.state.face = face
-    api.routes.extend([*Health(face).routes(), *Metrics(face).routes()])
-    api.state.started = time.time()
-    api.add_middleware(Entrance, face=face)
     for part in _PARTS:
         api.include_router(part.router, prefix=PREFIX)
     complete(api)
-    api.add_exception_handler(Problem, _problem)
-    api.add_exception_handler(HTTPException, _http_error)
-    api.add_exception_handler(RequestValidationError, _invalid)
-    api.add_exception_handler(LocalProtocolError, _not_to_be_told)
-    api.add_exception_handler(ConnectionError, _gone)
-    api.add_exception_handler(Exception, _fault)
     return api
 
 

@@ -34,7 +34,7 @@ class Parameters(Model):
 
     function: str = Field(min_length=1, description="Who is to run it", examples=["resize"])
     unique: str = Field("", description="While a job of this unique lives, or its result is kept, it is the same job")
-    priority: Priority = "normal"
+    priority: Priority = Field("normal", description="Of the jobs that wait those of higher priority run first")
     background: bool = Field(False, description="Answer with the handle at once, and do not wait for the result")
     delay: float | None = Field(None, ge=0, lt=2**31, description="Seconds until it may run; it is a background job")
     at: float | None = Field(
