@@ -133,7 +133,7 @@ async def list_functions(request: Request, _: Reader, filters: Annotated[Functio
         best = heapq.nsmallest(filters.limit + 1, [*best, *(key for key in keys if behind is None or key > behind)])
         await asyncio.sleep(0)
     views = [(key, face.server.functions.get(key[1])) for key in best[: filters.limit]]
-    rows = [_row(face, FunctionView(function)) for _, function in views if function is not None]
+    rows = [_row(face, FunctionView(face.server, function)) for _, function in views if function is not None]
     last = best[filters.limit - 1] if len(best) > filters.limit else None
     return FunctionPage(functions=rows, next=None if last is None else f"{last[0]}:{to_text(last[1])}")
 
@@ -186,7 +186,7 @@ async def show_function(request: Request, name: str, _: Reader) -> FunctionRow:
     function = face.server.functions.get(to_name(name))
     if function is None:
         raise _unknown(name)
-    return _row(face, FunctionView(function))
+    return _row(face, FunctionView(face.server, function))
 
 
 @router.patch(
