@@ -116,6 +116,38 @@ def test_roles(server: RunningServer) -> None:
     assert (answer.status, answer.json["detail"]) == (403, "grafana has no right to submit jobs of mail")
 
 
+def token(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "geartrain", "token", *arguments], capture_output=True, text=True, timeout=30
+    )
+
+
+def test_a_token_is_made_and_used(tmp_path: Path) -> None:
+    first, _, table = token("shop", "--role=read", "--role=submit:mail*").stdout.partition("\n")
+    file = tmp_path / "geartrain.toml"
+    file.write_text(table)
+    secret = first.removeprefix("token: ")
+    assert len(secret) > 40
+    with running_geartrain("--http=127.0.0.1:0", f"--config={file}") as server:
+        assert submit(server, "mail", **bearer(secret)).status == 200
+        assert submit(server, "f", **bearer(secret)).status == 403
+        assert submit(server, "mail", **bearer(secret + "x")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["shop", "--role=admin"], "'admin' is no role: write read, submit"),
+        (["a b", "--role=read"], "'a b': write letters, digits, - and _"),
+        (["shop"], "--role"),
+    ],
+)
+def test_a_token_that_can_not_be(arguments: list[str], why: str) -> None:
+    done = token(*arguments)
+    assert done.returncode == 2
+    assert why in done.stderr
+
+
 def test_without_a_token(server: RunningServer) -> None:
     answer = submit(server)
     assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="geartrain"')

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "check": ("Judge job servers, as a plugin of Nagios and the like.", "cli"),
     "check_gearman": ("The same with mod_gearman's options and texts.", "cli"),
     "monitoring": ("Print alert rules for Prometheus, a dashboard for Grafana.", "cli"),
+    "token": ("Make a token for the HTTP face.", "http,cli"),
     "store": ("Look into a store of jobs, move jobs in and out.", "server,cli"),
     "version": ("Say which geartrain this is.", "cli"),
 }
