@@ -21,7 +21,7 @@ TRANSPORT := tests/test_conversations.py $(filter-out %_store.py,$(wildcard test
 	$(addprefix tests/daemon/test_,in_process.py limits.py transport.py unread_output.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-day bench-latency bench-policies bench-batch bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-day bench-latency bench-policies bench-http bench-batch bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -82,6 +82,11 @@ bench-policies: $(NATIVE)/.installed ## what policies cost: with and without, wi
 	mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
 	$(PYTHON) bench/policies.py --python $(NATIVE)/bin/python $(BENCH)
+
+bench-http: $(NATIVE)/.installed ## submissions over HTTP beside gearmand's, and Gearman beside those who ask over HTTP; needs wrk
+	mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(PYTHON) bench/over_http.py --python $(NATIVE)/bin/python $(BENCH)
 
 bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes
 	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)
