@@ -8,12 +8,15 @@ insides.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, cast
 
 from desk import Desk
 from naive_policies import NEAR, PRIORITIES, NaiveJob, NaivePolicies, NaiveResult, NaiveWorker
 
+from geartrain.jobserver.model import DEAD, RUNNING
 from geartrain.jobserver.results import COMPLETED
+from geartrain.jobserver.watching import ENDS
 
 FUNCTIONS = ("f", "f", "g")
 NAMES = ("f", "f", "f", "g", "*")
@@ -51,6 +54,7 @@ class PolicyWorld:
         self.desk = Desk(durable=True, forget_after=1e9)
         self.naive = NaivePolicies()
         self.log: list[str] = []
+        self.told: dict[int, list[tuple[bytes, bytes]]] = {}  # of the jobs that are watched
         self._tell_time()
 
     def act(self, action: str, *numbers: int) -> None:
@@ -110,6 +114,7 @@ class PolicyWorld:
             self._hear()
             self.desk.restart()
             self.naive.restart()
+            self.told.clear()
 
     # ── clients ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -446,8 +451,35 @@ class PolicyWorld:
                 assert worker.asleep
                 worker.asleep, worker.woken_until = False, self.desk.now + WAKE_TIMEOUT
 
+    def tell(self, number: int, event: bytes, data: bytes) -> None:
+        """What whoever watches a job is told of it."""
+        self.told[number].append((event, data))
+
+    def _check_watches(self) -> None:
+        """Each live job is watched; each that has ended or died has had one last event, and nothing behind it."""
+        server = self.desk.server
+        for number, told in list(self.told.items()):
+            job = server.jobs.get(number)
+            lives = job is not None and job.state != DEAD
+            events = [event for event, _ in told]
+            assert [event in ENDS for event in events] == [False] * (len(events) - (not lives)) + [True] * (not lives)
+            assert lives or (events[-1] == b"dead") == (job is not None), f"{number} is told {events}"
+            assigned = [int(data) for event, data in told if event == b"assigned"]
+            assert assigned == sorted(set(assigned))
+            turns = [event for event in events if event in (b"assigned", b"retry")]
+            assert all(one != other for one, other in pairwise(turns))
+            if job is not None and job.state == RUNNING and assigned:
+                assert assigned[-1] == job.attempts + 1
+            if not lives:
+                del self.told[number]
+        for job in server.jobs:
+            if job.state != DEAD and int(job.number) not in self.told:
+                assert server.watch(int(job.number), self)
+                self.told[int(job.number)] = []
+
     def check(self) -> None:
         self._hear()
+        self._check_watches()
         self._check_results()
         naive = self.naive
         for job in naive.jobs.values():
