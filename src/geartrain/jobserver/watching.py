@@ -38,6 +38,7 @@ class Watcher(Protocol):
     def tell(self, number: int, event: bytes, data: bytes) -> None:
         """What happens to the job of this number.
 
-        Called in the middle of a rule: it takes note and returns, and does nothing to the job server but to read it and
-        to keep records, which are committed with what the rule changes. If it raises, it is told no more of this job.
+        Called in the middle of a rule: it takes note and returns, and does nothing to the job server but to read it, to
+        ``unwatch``, and to keep records, which are committed with what the rule changes. If it raises, it is told no
+        more of this job.
         """
