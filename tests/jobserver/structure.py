@@ -33,6 +33,7 @@ from geartrain.jobserver.model import (
 )
 from geartrain.jobserver.records import number_of
 from geartrain.jobserver.results import COMPLETED, FAILED, WAIT_COST
+from geartrain.jobserver.rules.tracing import TRACE_COST
 from geartrain.jobserver.snapshot import FunctionView, totals
 from geartrain.jobserver.watching import WATCH_COST
 
@@ -62,6 +63,7 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
     _check_results(server, jobs)
     _check_totals(server, jobs)
     assert server.watches == sum(len(watchers) for watchers in server.watchers.values())
+    assert set(server.traces) <= {job.number for job in jobs}
     assert set(server.watchers) <= {job.number for job in jobs if job.state != DEAD}
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
         function_cost(name)
@@ -73,7 +75,7 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
         DEAD_COST + len(letter.text) for letter in server.dead.all.values()
     ) + WAIT_COST * sum(len(waits) for waits in server.results.waits.values()) + WATCH_COST * int(
         server.watches
-    ) + KEY_SLOT_COST * sum(
+    ) + TRACE_COST * len(server.traces) + KEY_SLOT_COST * sum(
         len(function.gate.keys or ()) + len(function.gate.leaving or ())
         for function in server.functions.values()
         if function.gate is not None

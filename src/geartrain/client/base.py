@@ -10,6 +10,7 @@ from geartrain.client.result import ResultQuestion
 from geartrain.client.servers import PATIENCE_SECONDS, Servers
 from geartrain.client.session import ANSWER_SECONDS, ClientSession
 from geartrain.client.submission import JobHandle, Priority, Submission, When
+from geartrain.client.tracing import Tracing
 from geartrain.link import parse_addresses
 from geartrain.link.address import ServerList
 from geartrain.link.blocking import CONNECT_SECONDS
@@ -34,6 +35,7 @@ class BaseClient:
         exceptions: bool = True,
         tls: ssl.SSLContext | None = None,
         max_packet: int = DEFAULT_MAX_RECEIVED,
+        tracing: Tracing | None = None,
     ) -> None:
         """All times are in seconds.
 
@@ -63,6 +65,8 @@ class BaseClient:
             An ``ssl.SSLContext`` for encrypted connections.
         ``max_packet``
             The longest packet that is accepted, in bytes. A job with a larger result fails with PacketTooLargeError.
+        ``tracing``
+            A ``geartrain.client.tracing.Tracing``, which makes spans of OpenTelemetry for the jobs that are submitted.
         """
         if namespace and prefix:
             raise ValueError("a client has a namespace (libgearman's) or a prefix (Perl's), not both")
@@ -75,6 +79,7 @@ class BaseClient:
         self._exceptions = exceptions
         self._tls = tls
         self._max_packet = max_packet
+        self._tracing = tracing
         self._start()
 
     def _start(self) -> None:
@@ -99,7 +104,7 @@ class BaseClient:
         background: bool = False,
         when: When | None = None,
     ) -> Submission:
-        return Submission(
+        submission = Submission(
             self._function_prefix + _encoded(function) if function else b"",
             workload,
             unique=_encoded(unique or b""),
@@ -108,6 +113,9 @@ class BaseClient:
             when=when,
             resends=self._resend,
         )
+        if self._tracing is not None:
+            self._tracing.begin(submission)
+        return submission
 
     def _status_request(
         self, handle: JobHandle | Text | None, unique: Text | None

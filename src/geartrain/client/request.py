@@ -39,12 +39,13 @@ class Request(Generic[Answer]):
     """One thing asked of a job server: ``packet`` is what is sent, ``expects`` the type of the packet that answers.
 
     ``address`` binds it to one server. ``key`` asks for the server that the key belongs to. ``resends`` is how many
-    times more it may be sent when a connection ends before the answer.
+    times more it may be sent when a connection ends before the answer. ``traceparent`` is where it belongs in a trace.
     """
 
     __slots__ = ("_followers", "address", "answer", "done", "error", "key", "packet", "resends", "sent_to")
 
     expects: ClassVar[int]
+    traceparent: bytes = b""
 
     def __init__(
         self, packet: bytes, *, address: Address | None = None, key: bytes | None = None, resends: int = 1
@@ -171,11 +172,12 @@ class EchoRequest(Request[bytes]):
 class OptionRequest(Request[bytes]):
     """OPTION_REQ: set an option of the connection."""
 
-    __slots__ = ()
+    __slots__ = ("option",)
     expects = OPTION_RES
 
     def __init__(self, option: bytes) -> None:
         super().__init__(pack_request(OPTION_REQ, option), resends=0)
+        self.option = option
 
     def answered(self, arguments: tuple[bytes, ...]) -> None:
         self.resolve(arguments[0])

@@ -43,6 +43,7 @@ from geartrain.wire.parser import DEFAULT_MAX_RECEIVED, Packet, Parser
 ANSWER_SECONDS = 30.0
 
 _ANSWERS = frozenset((JOB_CREATED, ERROR, STATUS_RES, STATUS_RES_UNIQUE, OPTION_RES, ECHO_RES))
+_TRACEPARENT = b"traceparent="  # the option that says it of the next submission
 _ENDS = frozenset((WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION))
 _PARTS = frozenset((WORK_DATA, WORK_STATUS, WORK_WARNING))
 
@@ -72,6 +73,7 @@ class ClientSession:
         self._turns: dict[bytes, int] = {}  # of coalesced submissions: whose copy of a packet comes next
         self._is_fresh = False  # whether something moved since the last tick
         self._quiet_since = 0.0
+        self._knows_traces = True  # until the job server has said that it does not
         if exceptions:
             self.send(OptionRequest(b"exceptions"))
 
@@ -82,6 +84,10 @@ class ClientSession:
 
     def send(self, request: Request[Any]) -> None:
         """Send a request; ``receive`` says when something has come of it."""
+        if request.traceparent and self._knows_traces:
+            option = OptionRequest(_TRACEPARENT + request.traceparent)
+            self._unsent.append(option.packet)
+            self._owed.append(option)
         self._unsent.append(request.packet)
         self._owed.append(request)
         self._is_fresh = True
@@ -166,6 +172,8 @@ class ClientSession:
             )
         self._owed.popleft()
         if packet.type == ERROR:
+            if isinstance(request, OptionRequest) and request.option.startswith(_TRACEPARENT):
+                self._knows_traces = False
             if not request.done:
                 code, text = (argument.decode("utf-8", "replace") for argument in packet.arguments)
                 request.fail((QueueFullError if code == "QUEUE_ERROR" else ServerError)(code, text))

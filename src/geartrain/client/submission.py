@@ -108,7 +108,7 @@ class Submission(Request[bytes]):
     ``progress`` is the last status the worker sent; ``events`` are those that nobody has taken yet.
     """
 
-    __slots__ = ("events", "function", "handle", "is_background", "progress", "unique")
+    __slots__ = ("events", "function", "handle", "is_background", "progress", "traceparent", "unique")
 
     expects = JOB_CREATED
 
@@ -143,6 +143,7 @@ class Submission(Request[bytes]):
         self.function = function
         self.unique = unique
         self.is_background = background
+        self.traceparent = b""
         self.handle: JobHandle | None = None
         self.progress: tuple[int, int] | None = None
         self.events: deque[JobEvent] = deque()

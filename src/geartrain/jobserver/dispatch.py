@@ -14,6 +14,7 @@ from geartrain.jobserver.rules.assignment import can_do, can_do_timeout, cant_do
 from geartrain.jobserver.rules.reports import report
 from geartrain.jobserver.rules.status import send_status, send_status_of_unique
 from geartrain.jobserver.rules.submission import submit
+from geartrain.jobserver.rules.tracing import TRACEPARENT, TRACES, is_traceparent
 from geartrain.jobserver.rules.waking import fall_asleep
 from geartrain.jobserver.shown import show_name
 from geartrain.native import i64
@@ -135,6 +136,12 @@ def _option(_: State, peer: Peer, __: i64) -> None:
             peer.exceptions = True
         else:
             peer.verdicts = True
+        peer.send(response_head(OPTION_RES, len(body)) + body)
+    elif option == TRACES or (option.startswith(TRACEPARENT) and is_traceparent(option[len(TRACEPARENT) :])):
+        if option == TRACES:
+            peer.traces = True
+        else:
+            peer.traceparent = option[len(TRACEPARENT) :]
         peer.send(response_head(OPTION_RES, len(body)) + body)
     else:
         peer.send_error(b"UNKNOWN_OPTION", b"Server does not recognize given option")

@@ -415,6 +415,7 @@ class Peer(Outbox):
         # As client.
         self.subscriptions: Subscriber | None = None
         self.last_function: Function | None = None  # the function it used last
+        self.traceparent: bytes = b""  # of its next submission
 
         # Input that waits.
         self.half_sent_since: float = 0.0  # when the half-sent packet began; 0: there is none
@@ -426,6 +427,7 @@ class Peer(Outbox):
         self.exceptions: bool = exceptions  # wants WORK_EXCEPTION; else it gets WORK_FAIL
         self.had_turn: bool = False  # whether it has been given a job in turn
         self.sleeping: bool = False
+        self.traces: bool = False  # wants to know where its jobs belong in a trace
         self.verdicts: bool = False  # may say in WORK_FAIL whether its job is to be tried again
         self.greeted: bool = False  # its first bytes have been those of this protocol
         self.stalled: bool = False  # whole messages wait in the parser

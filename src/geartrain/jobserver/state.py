@@ -115,6 +115,7 @@ class State:
         self.waits: i64 = 0  # for results that are not there yet, of all peers
         self.watchers: dict[int, tuple[Watcher, ...]] = {}  # by the job's number
         self.watches: i64 = 0  # pairs of a job and one of its watchers
+        self.traces: dict[int, bytes] = {}  # the traceparent of jobs, by number
         self.end_watcher: Watcher | None = None  # of all jobs whose policy names a webhook
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
         self.half_sent_checked_at: float = 0.0

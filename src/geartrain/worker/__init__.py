@@ -6,7 +6,7 @@ batch_function, batch                            what ``@worker.batch()`` makes,
 session, slots, job                              the conversation with one job server, without any I/O
 worker, job_thread, connection                   the blocking worker: threads with connections of their own
 async_worker, async_connection, threads          the asyncio worker
-attempt, fork, soft_limit, failure, middleware, metrics   around a job
+attempt, fork, soft_limit, failure, middleware, metrics, tracing   around a job
 once                                                      what is told once
 pool, heartbeat, signals, readiness, reload               processes and their supervisor
 """

@@ -230,6 +230,7 @@ class BaseWorker:
             # Workers that were started together need not ask together.
             regrab_after=self.regrab_after * random.uniform(0.8, 1.2),
             policies={name: one.policy.words.encode() for name, one in declared.items() if one.policy.words},
+            traces=any(member.wants_traces for member in self.middleware),
         )
 
     def __repr__(self) -> str:

@@ -20,11 +20,14 @@ class AssignedJob:
     another worker by then, and whatever this one says goes nowhere. A long function may look at it and stop.
     ``error`` says why a job can't be run; such a job fails with it, and no function sees it.
 
+    ``traceparent`` says where it belongs in a distributed trace, as W3C writes it; empty, if nobody has said so, or if
+    this worker has no ``geartrain.worker.tracing.Tracing`` that wants to know.
+
     Made by hand a job needs no job server, so that a function can be called in a test, as in
     ``reverse(AssignedJob(b"hello"))``; what it says on its way is then kept in ``sent``.
     """
 
-    __slots__ = ("error", "function", "handle", "lost", "post", "reducer", "sent", "unique", "workload")
+    __slots__ = ("error", "function", "handle", "lost", "post", "reducer", "sent", "traceparent", "unique", "workload")
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class AssignedJob:
         self.handle = handle
         self.unique = unique
         self.reducer = reducer
+        self.traceparent = b""
         self.lost = False
         self.error: GeartrainError | None = None
         self.sent: list[Packet] = []

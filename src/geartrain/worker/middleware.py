@@ -24,6 +24,8 @@ class Middleware:
     that; what the others raise is logged.
     """
 
+    wants_traces: bool = False  # whether job servers are to be asked where jobs belong in a trace
+
     def before(self, job: AssignedJob) -> None:
         """A job is about to start."""
 

@@ -64,6 +64,8 @@ from geartrain.worker.slots import Grabber, Slots
 _GRABS: Final = {type: pack_request(type) for type in (GRAB_JOB, GRAB_JOB_UNIQ, GRAB_JOB_ALL)}
 _PRE_SLEEP: Final = pack_request(PRE_SLEEP)
 _PROBE: Final = b"geartrain"
+_TRACES: Final = b"traces"  # asks for the next one ahead of each job that has it
+_TRACEPARENT: Final = b"traceparent="
 _POLICIES: Final = b"policies"  # the option that a job server grants which knows them
 
 TimeLimit = float | None  # seconds until the job server gives up a job of the function; None: never
@@ -89,7 +91,8 @@ class WorkerSession(Grabber):
     worker. ``id`` is what the job server lists the worker as. A sleeping worker asks again after ``regrab_after``
     seconds, since job servers forget to wake (section 3.5). A job server that leaves a request without any answer for
     ``answer_within`` seconds is given up. A job in a packet of more than ``max_packet`` bytes comes with an ``error``
-    in place of its workload. ``policies`` has the words of ``policy set`` for functions whose policy is declared.
+    in place of its workload. ``policies`` has the words of ``policy set`` for functions whose policy is declared. With
+    ``traces`` job servers that can are asked to say where jobs belong in a trace.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class WorkerSession(Grabber):
         regrab_after: float = 10.0,
         answer_within: float = 10.0,
         policies: Mapping[bytes, bytes] | None = None,
+        traces: bool = False,
     ) -> None:
         super().__init__(slots)
         self.regrab_after = regrab_after
@@ -114,6 +118,7 @@ class WorkerSession(Grabber):
         self._favourite_grab = GRAB_JOB_ALL if reducers else GRAB_JOB_UNIQ
         self._max_packet = max_packet
         self._policies = dict(policies or {})
+        self._traces = traces
         self._has_told_of_verdicts = False
         self._untold: PolicyRefusal | None = None
         self._start()
@@ -123,6 +128,8 @@ class WorkerSession(Grabber):
         self.is_registered = False
         self.knows_policies = False  # whether the job server does
         self._awaits_option = True
+        self._awaits_traces = False
+        self._traceparent = b""  # of the job that comes next
         self._asked: deque[bytes] = deque()  # functions whose policy was told, till the job server has answered
         self._parser = Parser(self._max_packet)
         self._outbox = [self._registration]
@@ -322,6 +329,10 @@ class WorkerSession(Grabber):
             return self._proven()
         elif type == OPTION_RES and self._awaits_option and packet.arguments[0] == _POLICIES:
             self._tell_policies()
+        elif type == OPTION_RES and packet.arguments[0].startswith(_TRACEPARENT):
+            self._traceparent = packet.arguments[0][len(_TRACEPARENT) :]
+        elif type == OPTION_RES and self._awaits_traces and packet.arguments[0] == _TRACES:
+            self._awaits_traces = False
         elif type == STATUS_RES:
             self._has_status(packet.arguments[0], packet.arguments[1])
         elif type == ERROR:
@@ -338,6 +349,9 @@ class WorkerSession(Grabber):
         if name is None:
             name = self._names[function] = function.decode("utf-8", "surrogateescape")
         job = AssignedJob(workload, function=name, handle=handle, unique=unique, reducer=reducer)
+        if self._traceparent:
+            job.traceparent = self._traceparent
+            self._traceparent = b""
         before = self._held.get(handle)
         if before is not None:  # its time was up, and it comes again
             before.lost = True
@@ -364,6 +378,9 @@ class WorkerSession(Grabber):
     def _tell_policies(self) -> None:
         self._awaits_option = False
         self.knows_policies = True
+        if self._traces:
+            self._awaits_traces = True
+            self._outbox.append(pack_request(OPTION_REQ, _TRACES))
         for function, words in self._policies.items():
             self._outbox.append(b"policy set %b %b\r\n" % (function, words))
             self._asked.append(function)
@@ -382,8 +399,8 @@ class WorkerSession(Grabber):
         """An ERROR names no request. The first on a connection is about the option, with which it begins. The first
         with just its first grab in flight is about that grab, and means a server that knows only the oldest way to
         grab. Any other is about a job that is no more ours."""
-        if self._awaits_option:
-            self._awaits_option = False
+        if self._awaits_option or self._awaits_traces:
+            self._awaits_option = self._awaits_traces = False
             return None
         if self._grabs and not self._is_proven and self._grab != GRAB_JOB:
             self._grab = GRAB_JOB

@@ -7,6 +7,8 @@ when it was told to leave now.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import queue
 import threading
 from collections.abc import Callable
@@ -23,9 +25,9 @@ class Threads:
         self._count = 0
 
     def call(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """Call ``function`` in a thread; to be called in the loop."""
+        """Call ``function`` in a thread, with the context variables of here; to be called in the loop."""
         future = self._loop.create_future()
-        self._calls.put((future, function))
+        self._calls.put((future, functools.partial(contextvars.copy_context().run, function)))
         if self._free:
             self._free -= 1
         else:

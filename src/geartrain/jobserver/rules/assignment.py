@@ -23,6 +23,7 @@ from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.gating import note_start, shown_priority, take_ready
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import stop_expiring
+from geartrain.jobserver.rules.tracing import packet
 from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
 from geartrain.jobserver.rules.watching import tell
 from geartrain.jobserver.watching import ASSIGNED
@@ -187,17 +188,22 @@ def start_time(state: State, job: Job, ability: Ability) -> None:
 
 
 def assignment_packet(state: State, job: Job, type: i64, size: i64) -> bytes:
-    """All of the JOB_ASSIGN packet that answers a GRAB of this type but the workload of ``size`` bytes."""
+    """All of the JOB_ASSIGN packet that answers a GRAB of this type but the workload of ``size`` bytes.
+
+    Where the worker is to know of a trace, that comes first.
+    """
+    before = packet(state, job) if state.traces else b""
     handle = state.handles.make(job.number)
     name = job.function.name
     size += len(handle) + len(name) + 2
     if type == GRAB_JOB:
-        return b"%b%b\0%b\0" % (response_head(JOB_ASSIGN, size), handle, name)
+        return b"%b%b%b\0%b\0" % (before, response_head(JOB_ASSIGN, size), handle, name)
     if type == GRAB_JOB_ALL and job.reducer:
         size += len(job.unique) + len(job.reducer) + 2
-        return b"%b%b\0%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_ALL, size), handle, name, job.unique, job.reducer)
+        head = before + response_head(JOB_ASSIGN_ALL, size)
+        return b"%b%b\0%b\0%b\0%b\0" % (head, handle, name, job.unique, job.reducer)
     size += len(job.unique) + 1
-    return b"%b%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
+    return b"%b%b%b\0%b\0%b\0" % (before, response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
 
 
 def can_do(state: State, peer: Peer, name: bytes, timeout: float) -> Function | None:

@@ -28,6 +28,7 @@ from geartrain.jobserver.rules.gating import note_end
 from geartrain.jobserver.rules.keeping import forget
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, leave_queue
 from geartrain.jobserver.rules.results import tell_result
+from geartrain.jobserver.rules.tracing import let_go
 from geartrain.jobserver.rules.watching import tell_end, tell_policy
 from geartrain.native import i64, u8
 from geartrain.wire.packets import HEADER_SIZE, WORK_EXCEPTION, WORK_FAIL, response_head
@@ -137,6 +138,8 @@ def finish(state: State, job: Job, outcome: i64) -> None:
         tell_result(state, job, NOT_COMPLETED, b"")  # unless they have been told already
     if state.watches > 0:
         tell_end(state, job, _ENDS[outcome], b"")  # the same
+    if state.traces:
+        let_go(state, job.number)
     if job.stored != UNSTORED:
         state.changes.ended(job)
     if job.unique:

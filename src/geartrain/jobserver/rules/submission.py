@@ -21,6 +21,7 @@ from geartrain.jobserver.rules.answers import refusal
 from geartrain.jobserver.rules.attempts import end_waiting
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
 from geartrain.jobserver.rules.results import find_result
+from geartrain.jobserver.rules.tracing import hold
 from geartrain.jobserver.schedule import next_match
 from geartrain.native import i64, u8
 from geartrain.wire.packets import (
@@ -51,6 +52,9 @@ MAX_SUBSCRIBERS: Final = 100_000  # clients that may wait for one job, so that a
 
 def submit(state: State, peer: Peer, type: i64) -> None:
     """Any of the nine SUBMIT packets: answers JOB_CREATED or ERROR."""
+    traceparent = peer.traceparent
+    if traceparent:
+        peer.traceparent = NOTHING  # whatever becomes of this submission
     parser = peer.parser
     data = parser.data
     function_end: i64 = parser.argument_end(parser.body)
@@ -200,6 +204,8 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         _defer(peer, job)
     if function.policy is not None:
         _follow_policy(state, function, job)
+    if traceparent:
+        hold(state, job, traceparent)
     if due > 0:
         delay(state, job)
     else:
