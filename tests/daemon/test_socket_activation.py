@@ -113,6 +113,11 @@ def test_who_comes_while_it_starts_again_waits_and_is_served(tmp_path: Path) -> 
             assert ask(client).startswith(b"OK ")
 
 
+def test_an_http_socket_that_others_reach_needs_what_http_needs(tmp_path: Path) -> None:
+    with listening(socket.AF_INET, ("0.0.0.0", 0)) as tcp:
+        assert "can be reached from other machines" in refusal(tmp_path, [tcp.fileno()], names="http")
+
+
 def test_names_tell_what_a_socket_is_for(tmp_path: Path) -> None:
     with (
         listening(socket.AF_INET, ("127.0.0.1", 0)) as http,
@@ -123,6 +128,9 @@ def test_names_tell_what_a_socket_is_for(tmp_path: Path) -> None:
         with activated(tmp_path, passed, names="http:gearman:geartrain.socket"):
             for one in (first, second):
                 assert ask_tcp(one.getsockname()).startswith(b"OK ")
+            with socket.create_connection(http.getsockname(), timeout=20) as client:
+                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
         log = (tmp_path / "log").read_text()
         for one, is_served in ((http, False), (first, True), (second, True)):
             assert (f" listening address=127.0.0.1:{one.getsockname()[1]}\n" in log) is is_served
