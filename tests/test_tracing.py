@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -211,6 +212,27 @@ def test_many_at_once_have_their_own(spans: Spans) -> None:
         assert runs == {
             span.context.span_id for span in found if span.name == "submit add" and span.context is not None
         }
+
+
+@pytest.mark.parametrize("background", ["", "true"])
+def test_a_request_over_http_says_its_trace_by_its_header(spans: Spans, background: str) -> None:
+    pytest.importorskip("httptools")
+    header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with running_geartrain("--http=127.0.0.1:0") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=20)
+        seen = Seen()
+        with working(server, spans, WorkerTracing(spans.provider), seen):
+            for number, traceparent in enumerate((header, "", "00-none-of-it-01", header)):
+                headers = {"traceparent": traceparent, **({"X-Gearman-Background": background} if background else {})}
+                connection.request("POST", "/add", b"[%d, 1]" % number, headers)
+                answer = connection.getresponse()
+                assert (answer.status, answer.read()) == (200, b"" if background else b"%d" % (number + 1))
+            wait_until(lambda: len(seen.traceparents) == 4, "all are run")
+        connection.close()
+    assert seen.traceparents == [header.encode(), b"", b"", header.encode()]
+    (run,) = spans.wait_for("run add")
+    assert run.parent is not None
+    assert (f"{run.parent.trace_id:032x}", f"{run.parent.span_id:016x}") == tuple(header.split("-")[1:3])
 
 
 def test_without_it_nothing_is_imported() -> None:

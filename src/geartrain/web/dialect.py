@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from geartrain.version import VERSION
 from geartrain.web.problems import MEDIA_TYPE, Problem
+from geartrain.web.requests import header
 from geartrain.web.submitting import Outcome, RefusedError
 from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
 from geartrain.wire.text import as_text
@@ -54,13 +55,20 @@ class Dialect:
         identity.need("submit", name)
         body = await face.bodies.read(scope, receive)
         unique, priority, background = self._asked(scope)
+        traceparent = header(scope, b"traceparent")
         try:
             if background:
-                handle = await face.submitting.submit(name, unique, body, priority=priority)
+                handle = await face.submitting.submit(name, unique, body, priority=priority, traceparent=traceparent)
                 await _answer(send, 200, handle, b"JOB_CREATED", b"", scope)
                 return
             outcome = await face.submitting.run(
-                name, unique, body, priority=priority, timeout=face.config.http_timeout, on_begin=_on_lost(scope)
+                name,
+                unique,
+                body,
+                priority=priority,
+                timeout=face.config.http_timeout,
+                on_begin=_on_lost(scope),
+                traceparent=traceparent,
             )
         except RefusedError as error:
             await self._refuse(send, error, scope)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from geartrain.daemon.in_process import InProcessPeer
 from geartrain.jobserver.origin import Origin
+from geartrain.jobserver.rules.tracing import TRACEPARENT, is_traceparent
 from geartrain.web.problems import Problem
 from geartrain.wire.packets import (
     ERROR,
@@ -95,11 +96,13 @@ class Submitting:
         timeout: float,  # noqa: ASYNC109 - what is done then is ours
         on_begin: Callable[[Callable[[], None]], None] = lambda leave: None,
         on_created: Callable[[bytes], None] = lambda handle: None,
+        traceparent: str = "",
     ) -> Outcome:
         """Submit a foreground job and wait for its end, at most ``timeout`` seconds.
 
-        ``on_begin`` is given what to call if the client goes away; ``on_created`` the handle. Raises RefusedError,
-        Problem, and ConnectionError if the client has gone.
+        ``on_begin`` is given what to call if the client goes away; ``on_created`` the handle. ``traceparent`` is the
+        request's header, whatever stands there. Raises RefusedError, Problem, and ConnectionError if the client has
+        gone.
         """
         peer = self._take()
         on_begin(peer.close)
@@ -114,7 +117,7 @@ class Submitting:
             peer.close()
 
         try:
-            peer.send(pack_request(FOREGROUND[priority], function, unique, workload))
+            peer.send(_option(traceparent) + pack_request(FOREGROUND[priority], function, unique, workload))
             timer = self._host.loop.call_later(timeout, give_up)
             while True:
                 packet = peer.take_packet() or await peer.receive()
@@ -172,6 +175,7 @@ class Submitting:
         priority: str = "normal",
         due: float = 0.0,
         on_new: Callable[[int], object] = lambda number: None,
+        traceparent: str = "",
     ) -> bytes:
         """Submit a background job, to be run at the Unix time ``due`` or at once; its handle, once it is stored.
 
@@ -182,9 +186,10 @@ class Submitting:
         next_number = int(self._host.server.next_number)
         try:
             if due > 0:
-                peer.send(pack_request(SUBMIT_JOB_EPOCH, function, unique, b"%d" % due, workload))
+                submission = pack_request(SUBMIT_JOB_EPOCH, function, unique, b"%d" % due, workload)
             else:
-                peer.send(pack_request(BACKGROUND[priority], function, unique, workload))
+                submission = pack_request(BACKGROUND[priority], function, unique, workload)
+            peer.send(_option(traceparent) + submission)
             if self._host.server.next_number > next_number:
                 self._follow(next_number)
                 on_new(next_number)
@@ -226,6 +231,12 @@ class Submitting:
         for peer in self._idle:
             peer.close()
         self._idle.clear()
+
+
+def _option(traceparent: str) -> bytes:
+    """What tells the job server where the next submission belongs in a trace; nothing, if it does not say so."""
+    written = traceparent.encode("latin-1", "replace")
+    return pack_request(OPTION_REQ, TRACEPARENT + written) if is_traceparent(written) else b""
 
 
 def _stopping() -> Problem:
