@@ -192,7 +192,9 @@ def test_another_series_is_added_and_what_is_the_case_now_stays() -> None:
     for each in (series, other):
         each.flush()
     for number in range(len(LEVELS)):
-        series.absorb(number, START, other)
+        block = series.open_block(number, START)
+        other.pour(number, START, block)
+        series.close_block(number, START, block)
     points = as_points(series, 0)
     assert {second: (row[0], row[1], row[FIRST_GAUGE]) for second, row in points.items()} == {
         START + 1: (3, 0, 5),

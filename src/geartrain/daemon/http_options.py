@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from geartrain.daemon.option import Flag, Positive, Seconds, read_words
@@ -63,6 +63,13 @@ class HttpOptions(BaseSettings):
     )
     metrics_functions: Annotated[Positive, Flag(HTTP, metavar="N")] = Field(
         1000, description="Functions that /metrics tells one by one; those with the least traffic are told together."
+    )
+    max_history: Annotated[ByteSize, Flag(HTTP, metavar="SIZE")] = Field(
+        ByteSize(64 * 1024**2),
+        ge=1024**2,
+        le=2**62,
+        description="Memory for what has happened over time; beyond it the functions with the fewest jobs are told as "
+        "one.",
     )
     http_gearmand: Annotated[bool, Flag(HTTP)] = Field(
         False,

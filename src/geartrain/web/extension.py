@@ -62,6 +62,7 @@ class Web(Extension):
         settings.load()
         self.face.events.start()
         self.face.webhooks.start()
+        self.face.history.start()
         self._opening = host.loop.create_task(self._open(settings, protocol))
         self._each_second()
 
@@ -94,11 +95,17 @@ class Web(Extension):
         for server in self._servers:
             server.close()
         self.face.submitting.stop()
+        self.face.history.leave()
         for connection in list(self._state.connections):
             connection.shutdown()
 
+    @property
+    def is_drained(self) -> bool:
+        return self.face.history.is_drained
+
     def stop(self, seconds: float) -> None:
         self.face.webhooks.stop()
+        self.face.history.stop()
         if self._timer is not None:
             self._timer.cancel()
         self.face.events.stop()

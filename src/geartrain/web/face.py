@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from geartrain.web.access import Access
 from geartrain.web.events import Events
+from geartrain.web.history import History
 from geartrain.web.requests import Bodies
 from geartrain.web.submitting import Submitting
 from geartrain.web.webhooks import Webhooks
@@ -30,5 +31,6 @@ class Face:
         self.submitting = Submitting(host, config.max_packet, self.events.follow)
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
         self.webhooks = Webhooks(self)
+        self.history = History(host, config.max_history)
         self.listing = asyncio.Lock()  # so that all long listings together take no more of an iteration than one
         self.refused = 0  # connections beyond their number

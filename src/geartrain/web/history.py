@@ -36,6 +36,7 @@ from geartrain.web.series import (
     PERCENTILES,
     SUMS,
     TIMES,
+    Block,
     Series,
     quantile,
 )
@@ -347,24 +348,42 @@ class History:
             if spare <= 0:
                 break
         self._least = float(1 << most >> 1)
+        other = self._other.series
+        assert other is not None
+        self._flush(other)
+        blocks: dict[tuple[int, int], Block] = {}  # of the other one, while they are open
         folded = 0
-        for track in tracks:
-            if self.bytes <= _ENOUGH * self._most:
-                break
-            if track.series is not None and int(track.traffic).bit_length() <= most:
-                folded += 1
-                yield from self._fold_one(track)
+        try:
+            for track in tracks:
+                if self.bytes <= _ENOUGH * self._most:
+                    break
+                if track.series is not None and int(track.traffic).bit_length() <= most:
+                    folded += 1
+                    self._fold_one(track, track.series, blocks)
+                    yield
+            while blocks:
+                self._close_one(blocks)
+                yield
+        finally:  # also where this is broken off
+            while blocks:
+                self._close_one(blocks)
         self._add(self._other, second, NOTHING, self._other.gauges)
         if folded and second >= self._said + _SAID_EVERY:
             self._said = second
             log.warning("history_folded", extra={"fields": {"functions": self._folded, "limit": self._most}})
 
-    def _fold_one(self, track: Track) -> Iterator[None]:
-        series, other = track.series, self._other.series
-        assert series is not None
+    def _fold_one(self, track: Track, series: Series, blocks: dict[tuple[int, int], Block]) -> None:
+        self._flush(series)
+        other = self._other.series
         assert other is not None
-        series.flush()
-        other.flush()
+        for number, of_level in enumerate(series.blocks):
+            for start in of_level:
+                block = blocks.get((number, start))
+                if block is None:
+                    block = blocks[number, start] = other.open_block(number, start)
+                series.pour(number, start, block)
+                self._archive.forget(track.key, number, start)
+        self.bytes -= series.bytes
         track.series = None
         if track.place:
             track.folded = True
@@ -373,14 +392,19 @@ class History:
         else:
             self._parted -= 1
             del self._tracks[track.key.removeprefix(FUNCTION)]
-        for number, blocks in enumerate(series.blocks):
-            for start in list(blocks):
-                before = other.bytes
-                other.absorb(number, start, series)
-                self.bytes += other.bytes - before
-                self._archive.forget(track.key, number, start)
-                yield
-        self.bytes -= series.bytes
+
+    def _close_one(self, blocks: dict[tuple[int, int], Block]) -> None:
+        other = self._other.series
+        assert other is not None
+        (number, start), block = blocks.popitem()
+        before = other.bytes
+        other.close_block(number, start, block)
+        self.bytes += other.bytes - before
+
+    def _flush(self, series: Series) -> None:
+        before = series.bytes
+        series.flush()
+        self.bytes += series.bytes - before
 
     def _unfold(self, track: Track, second: int) -> None:
         """Let a function have its own series again."""
@@ -497,9 +521,7 @@ class History:
         self, track: Track | None, number: int, first: int, count: int, columns: Sequence[int]
     ) -> dict[int, list[int | None]]:
         if track is not None and track.series is not None:
-            before = track.series.bytes
-            track.series.flush()
-            self.bytes += track.series.bytes - before
+            self._flush(track.series)
             return track.series.window(number, first, count, columns)[1]
         found: dict[int, list[int | None]] = {}
         for column in columns:
@@ -514,7 +536,7 @@ class History:
         """In which intervals somebody has looked."""
         whole = self._whole.series
         assert whole is not None
-        whole.flush()
+        self._flush(whole)
         return whole.window(number, first, count, ())[0]
 
 

@@ -317,21 +317,26 @@ class Series:
             if number > 0 and first < second:
                 self._put(number, *coarser(*self.points(number - 1, first, second), level.step))
 
-    def absorb(self, number: int, start: int, other: Series) -> None:
-        """Add the sums of one block of another series to these; gauges stay what they are."""
-        theirs = other._block(number, start)
-        if theirs is None:
-            return
+    def open_block(self, number: int, start: int) -> Block:
+        """A block to add sums to, and to hold again then (``close_block``): gauges stand at all its places."""
         level = LEVELS[number]
-        _, columns = self.window(number, start, level.size, range(FIRST_GAUGE, WIDTH))
         block = self._block(number, start) or Block(level.size)
-        block.filled[:] = bytes(map(max, block.filled, theirs.filled))
+        _, columns = self.window(number, start, level.size, range(FIRST_GAUGE, WIDTH))
         for column, gauges in columns.items():
             block.columns[column] = [gauge or 0 for gauge in gauges]
-        for column, values in theirs.columns.items():
-            if column < FIRST_GAUGE:
-                mine = block.columns.get(column)
-                block.columns[column] = list(values) if mine is None else list(map(add, mine, values))
+        return block
+
+    def pour(self, number: int, start: int, into: Block) -> None:
+        """Add the sums of one block to another."""
+        mine = self._block(number, start, range(FIRST_GAUGE))
+        if mine is not None:
+            into.filled[:] = bytes(map(max, into.filled, mine.filled))
+            for column, values in mine.columns.items():
+                there = into.columns.get(column)
+                into.columns[column] = values if there is None else list(map(add, there, values))
+
+    def close_block(self, number: int, start: int, block: Block) -> None:
+        """Hold a block again that was opened."""
         self._hold(number, start, block.pack())
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────

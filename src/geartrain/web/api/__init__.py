@@ -17,6 +17,7 @@ from geartrain.web.api import (
     dead,
     events,
     functions,
+    history,
     jobs,
     policies,
     schedules,
@@ -34,7 +35,9 @@ from geartrain.web.problems import Problem
 if TYPE_CHECKING:
     from geartrain.web.face import Face
 
-_PARTS: Final = (submission, jobs, events, functions, policies, connections, schedules, dead, server, session)
+_PARTS: Final = (
+    submission, jobs, events, functions, history, policies, connections, schedules, dead, server, session,
+)  # fmt: skip
 
 
 def make_api(face: Face) -> FastAPI:

@@ -21,6 +21,7 @@ Every error is a problem (RFC 9457, `application/problem+json`) whose `detail` s
 TAGS: Final = [
     {"name": "jobs", "description": "Jobs: submit, follow, change"},
     {"name": "functions", "description": "Functions, their limits and counters"},
+    {"name": "history", "description": "What has happened over time"},
     {"name": "policies", "description": "Retries, time limits, limits and results, by function or pattern"},
     {"name": "connections", "description": "Workers, and all who are connected"},
     {"name": "schedules", "description": "Jobs made at set times"},

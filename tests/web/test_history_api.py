@@ -1,0 +1,104 @@
+"""The history of a real job server, asked over HTTP: what it tells, what it refuses, and that it outlives a restart."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+pytest.importorskip("httptools")
+
+from http_client import Http
+
+from caller import Caller
+from geartrain.web.series import NAMES
+from servers import RunningServer, running_geartrain, wait_until
+
+HTTP = "--http=127.0.0.1:0"
+
+
+def told(server: RunningServer, query: str = "") -> dict[str, Any]:
+    answer = Http(server.http_port).ask("GET", f"/api/v1/history{query}")
+    assert answer.status == 200, answer.body
+    found: dict[str, Any] = answer.json
+    assert all(len(values) == len(found["times"]) for values in found["series"].values())
+    return found
+
+
+def total(server: RunningServer, name: str, query: str = "?points=1000") -> int:
+    return sum(value or 0 for value in told(server, query)["series"][name])
+
+
+def test_what_has_happened_is_told_a_second_later() -> None:
+    with running_geartrain(HTTP) as server, Caller(server) as peer:
+        began = time.time()
+        for _ in range(3):
+            peer.submit(b"f/1", b"x")
+        peer.submit(b"\xff", b"x")
+        peer.can_do(b"f/1")
+        for _ in range(2):
+            peer.complete(peer.await_job())
+        wait_until(lambda: total(server, "submitted") == 4, "all submissions are told")
+        of_one = f"?points=1000&function={quote('f/1', safe='')}"
+        wait_until(lambda: total(server, "completed", of_one) == 2, "the results are told")
+        found = told(server, of_one)
+        assert found["function"] == "f/1"
+        assert not found["folded"]
+        assert found["step"] == 1
+        assert sorted(found["series"]) == sorted(NAMES)
+        at = [time for time, value in zip(found["times"], found["series"]["submitted"], strict=True) if value]
+        assert all(began - 2 < second < time.time() for second in at)
+        assert total(server, "submitted", of_one) == 3
+        assert found["series"]["workers"][-1] == 1
+        assert any(value is not None for value in found["series"]["waiting_time_p99"])
+        assert total(server, "submitted", "?function=%5Cxff") == 1
+        some = told(server, "?span=6h&series=submitted,failed&series=dead&points=10")
+        assert sorted(some["series"]) == ["dead", "failed", "submitted"]
+        assert some["step"] == 2160
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "slug"),
+    [
+        ("?function=nobody", 404, "unknown-function"),
+        ("?series=submitted,sumbitted", 422, "invalid"),
+        ("?span=1y", 422, "invalid"),
+        ("?points=0", 422, "invalid"),
+        ("?points=1001", 422, "invalid"),
+    ],
+)
+def test_what_can_not_be_told_is_refused_with_a_word(query: str, status: int, slug: str) -> None:
+    with running_geartrain(HTTP) as server:
+        answer = Http(server.http_port).ask("GET", f"/api/v1/history{query}")
+        assert answer.status == status
+        assert answer.json["type"].endswith(f"#{slug}")
+
+
+def test_it_takes_the_right_to_read(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"secret").hexdigest()
+    file = tmp_path / "geartrain.toml"
+    file.write_text(f'[tokens.client]\ndigest = "sha256:{digest}"\nroles = ["submit"]\n')
+    with running_geartrain(HTTP, f"--config={file}") as server:
+        http = Http(server.http_port)
+        assert http.ask("GET", "/api/v1/history").status == 401
+        answer = http.ask("GET", "/api/v1/history", headers={"Authorization": "Bearer secret"})
+        assert answer.status == 403
+
+
+def test_it_outlives_a_restart(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/jobs.sqlite"
+    with running_geartrain(HTTP, store=store) as server, Caller(server) as peer:
+        for _ in range(5):
+            peer.submit(b"f", b"x")
+        wait_until(lambda: total(server, "submitted", "?function=f") == 5, "they are told")
+        peer.submit(b"f", b"x")  # of the second that has not ended
+    for _ in range(2):
+        with running_geartrain(HTTP, store=store) as server:
+            server.ask("version")
+            wait_until(lambda: total(server, "submitted", "?function=f&points=1000") == 6, "they are told again")
+            wait_until(lambda: told(server)["series"]["waiting"][-1] == 6, "and so is that they wait")
+            assert "history" not in server.log.read_text()
