@@ -52,6 +52,8 @@ class FunctionRow(BaseModel):
     total: int
     dead: int = Field(description="Dead letters")
     workers: int
+    idle: int = Field(description="Of the workers those that sleep")
+    oldest_waiting: float = Field(description="Seconds that a job has waited at most; 0: none waits")
     paused: bool
     max_queue: ByPriority
     policy: str = Field(description="Its keys and values; empty: none", examples=["attempts=3 timeout=10s"])
@@ -92,8 +94,7 @@ class FunctionFilters(Model):
     limit: int = Field(100, ge=1, le=MAX_PAGE)
 
 
-def _row(face: Face, view: FunctionView) -> FunctionRow:
-    function = face.server.functions.get(view.name)
+def _row(view: FunctionView) -> FunctionRow:
     high, normal, low = view.limits
     return FunctionRow(
         name=to_text(view.name),
@@ -102,8 +103,10 @@ def _row(face: Face, view: FunctionView) -> FunctionRow:
         delayed=view.delayed,
         running=view.running,
         total=view.total,
-        dead=0 if function is None else int(face.server.dead.count(function)),
+        dead=view.dead,
         workers=view.workers,
+        idle=view.idle,
+        oldest_waiting=round(view.oldest_waiting, 3),
         paused=view.paused,
         max_queue=ByPriority(high=high, normal=normal, low=low),
         policy=to_text(view.policy.encode("utf-8", "surrogateescape")),
@@ -133,7 +136,7 @@ async def list_functions(request: Request, _: Reader, filters: Annotated[Functio
         best = heapq.nsmallest(filters.limit + 1, [*best, *(key for key in keys if behind is None or key > behind)])
         await asyncio.sleep(0)
     views = [(key, face.server.functions.get(key[1])) for key in best[: filters.limit]]
-    rows = [_row(face, FunctionView(face.server, function)) for _, function in views if function is not None]
+    rows = [_row(FunctionView(face.server, function)) for _, function in views if function is not None]
     last = best[filters.limit - 1] if len(best) > filters.limit else None
     return FunctionPage(functions=rows, next=None if last is None else f"{last[0]}:{to_text(last[1])}")
 
@@ -145,7 +148,7 @@ async def _as_known(face: Face, prefix: bytes, filters: FunctionFilters) -> Func
         for view in page:
             at = view.place
             if view.name.startswith(prefix):
-                rows.append(_row(face, view))
+                rows.append(_row(view))
                 if len(rows) == filters.limit:
                     return FunctionPage(functions=rows, next=str(at))
         await asyncio.sleep(0)
@@ -186,7 +189,7 @@ async def show_function(request: Request, name: str, _: Reader) -> FunctionRow:
     function = face.server.functions.get(to_name(name))
     if function is None:
         raise _unknown(name)
-    return _row(face, FunctionView(face.server, function))
+    return _row(FunctionView(face.server, function))
 
 
 @router.patch(

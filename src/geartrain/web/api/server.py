@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from geartrain.jobserver import snapshot
 from geartrain.version import VERSION
 from geartrain.web.api.asking import Reader, face_of, look_now, now
 
@@ -16,11 +17,16 @@ router: Final = APIRouter(tags=["server"])
 class Counts(BaseModel):
     """How many there are."""
 
-    jobs: int = Field(description="That wait or run")
+    queued: int = Field(description="Jobs that wait for a worker")
+    blocked: int = Field(description="Jobs that a limit on keys keeps back")
+    delayed: int
     running: int
     dead: int = Field(description="Dead letters")
     functions: int
     connections: int
+    workers: int = Field(description="Connections that can do something")
+    busy: int = Field(description="Workers that run a job")
+    idle: int = Field(description="Workers that sleep")
 
 
 class StoreState(BaseModel):
@@ -52,7 +58,7 @@ async def show_server(request: Request, _: Reader) -> Server:
     look_now(face)
     server = face.server
     started: float = request.app.state.started
-    dead = len(server.dead.all)
+    totals = snapshot.totals(server)
     return Server(
         version=VERSION,
         pid=server.settings.process_id,
@@ -61,13 +67,7 @@ async def show_server(request: Request, _: Reader) -> Server:
         uptime=max(now() - started, 0),
         draining=server.draining,
         store=StoreState(durable=server.durable, trouble=server.store.trouble),
-        memory=int(server.memory),
+        memory=totals.memory,
         max_memory=int(server.max_memory),
-        counts=Counts(
-            jobs=len(server.jobs) - dead,
-            running=int(server.running),
-            dead=dead,
-            functions=len(server.functions),
-            connections=len(server.peers),
-        ),
+        counts=Counts(**{name: getattr(totals, name) for name in Counts.model_fields}),
     )
