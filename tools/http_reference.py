@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from geartrain.web.api import describe
+from geartrain.web.api.content import BYTES
 
 _HEAD = """\
 # The HTTP API
@@ -63,7 +64,7 @@ def _body(body: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
     lines: list[str] = []
     for media, told in body.get("content", {}).items():
         fields = list(_fields(told["schema"], schemas))
-        lines += ["", f"The body (`{media}`){': any bytes.' if not fields else ':'}"]
+        lines += ["", f"The body (`{media}`){':' if fields else ': any bytes.' if media == BYTES else '.'}"]
         if fields:
             lines += ["", "| member | form | meaning |", "| --- | --- | --- |", *fields]
     return lines
@@ -76,7 +77,7 @@ def _answers(responses: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
             continue
         for media, told in response.get("content", {}).items():
             fields = list(_fields(told["schema"], schemas))
-            lines += ["", f"{status} (`{media}`){': any bytes.' if not fields else ':'}"]
+            lines += ["", f"{status} (`{media}`){':' if fields else ': any bytes.' if media == BYTES else '.'}"]
             if fields:
                 lines += ["", "| member | form | meaning |", "| --- | --- | --- |", *fields]
     refusals = [

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from geartrain.jobserver import watching
+from geartrain.web.api.asking import problems
 from geartrain.web.events import GAP, Reader, Told, TooManyError
 from geartrain.web.names import to_name
 from geartrain.web.problems import Problem
@@ -32,13 +33,13 @@ router: Final = APIRouter(tags=["jobs"])
 
 @router.get(
     "/jobs/{handle}/events",
+    operation_id="follow_job",
     summary="Follow a job",
     response_class=Response,
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events as they come"},
         204: {"description": "The last event has been read"},
-        404: {"description": "No such job is known"},
-        503: {"description": "Too many streams at the moment"},
+        **problems(404, 503),
     },
 )
 async def follow_job(
