@@ -161,7 +161,7 @@ async def submit_job(request: Request) -> Response:
     identity_of(request).need("submit", function)
     try:
         if asked.background:
-            return await _in_background(face, asked, function, workload)
+            return await _in_background(request, face, asked, function, workload)
         return await _and_wait(request, face, asked, function, workload)
     except RefusedError as error:
         raise error.problem() from None
@@ -186,7 +186,7 @@ async def _read(request: Request) -> tuple[Parameters, bytes]:
         raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
 
 
-async def _in_background(face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
+async def _in_background(request: Request, face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
     webhook = _Webhook(face, asked.webhook) if asked.webhook is not None else None
     handle = await face.submitting.submit(
         function,
@@ -194,7 +194,8 @@ async def _in_background(face: Face, asked: Parameters, function: bytes, workloa
         workload,
         priority=asked.priority,
         due=asked.due,
-        **({} if webhook is None else {"on_new": webhook.attach}),
+        on_new=_nothing if webhook is None else webhook.attach,
+        traceparent=request.headers.get("traceparent", ""),
     )
     if webhook is not None and not webhook.is_attached:  # it is a job that was there
         webhook.attach(int(face.server.handles.number(handle)))
@@ -232,6 +233,7 @@ async def _and_wait(request: Request, face: Face, asked: Parameters, function: b
         priority=asked.priority,
         timeout=seconds,
         on_begin=request.scope["geartrain.protocol"].on_lost,
+        traceparent=request.headers.get("traceparent", ""),
     )
     handle = as_text(outcome.handle)
     warnings = [content(each) for each in outcome.warnings]
@@ -251,3 +253,7 @@ def _failure(outcome: Outcome, handle: str, warnings: list[Content]) -> Problem:
     text = as_text(outcome.exception) if outcome.end == WORK_EXCEPTION else ""
     detail = text or "The job has failed; its worker said nothing about it"
     return Problem(500, "job-failed", detail, handle=handle, warnings=[each.model_dump() for each in warnings])
+
+
+def _nothing(number: int) -> None:
+    pass
