@@ -86,12 +86,12 @@ def working(server: RunningServer, spans: Spans, *middleware: Middleware) -> Ite
 def belongs_to(span: ReadableSpan, parent: ReadableSpan | None) -> bool:
     if parent is None:
         return span.parent is None
-    return span.parent is not None and span.parent.span_id == parent.context.span_id  # type: ignore[union-attr]
+    return span.parent is not None and span.parent.span_id == parent.context.span_id
 
 
 def check_one_trace(spans: Spans, outer: ReadableSpan) -> None:
     submit, wait, run, inside = spans.wait_for("submit add", "wait add", "run add", "inside")
-    assert len({span.context.trace_id for span in (outer, submit, wait, run, inside)}) == 1  # type: ignore[union-attr]
+    assert len({span.context.trace_id for span in (outer, submit, wait, run, inside)}) == 1
     assert belongs_to(submit, outer)
     assert belongs_to(wait, outer)
     assert belongs_to(run, submit)

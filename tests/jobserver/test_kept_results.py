@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 from desk import Desk
 
@@ -264,7 +262,7 @@ def end_later(desk: Desk, report: str, *data: bytes) -> None:
     (answer,) = desk.take("client")
     desk.wait(2)
     assert desk.grab("w") == answer[1]
-    desk.send("w", report, cast(bytes, answer[1]), *data)
+    desk.send("w", report, answer[1], *data)
     desk.commit()
 
 

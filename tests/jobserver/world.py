@@ -194,7 +194,9 @@ class World:
             for priority, counters in enumerate((function.high_counters, function.counters, function.low_counters)):
                 counted = naive.counters.get((name, priority))
                 assert (counters is None) == (counted is None)
-                for counter in COUNTERS if counters is not None else ():
+                if counters is None or counted is None:
+                    continue
+                for counter in COUNTERS:
                     assert getattr(counters, counter) == counted[counter], f"{name!r} {counter} {priority}"
 
     def _slot_memory(self) -> int:

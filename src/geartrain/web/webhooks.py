@@ -171,7 +171,7 @@ class Webhooks:
             connector = self._session.connector
             self._session.detach()
             if connector is not None:
-                connector.close()
+                self._closing = asyncio.ensure_future(connector.close())  # the loop's end sees to its
 
     # ── hooks ───────────────────────────────────────────────────────────────────────────────────────────────────
 
