@@ -107,18 +107,19 @@ def remove_job(queue: Queue, job: Job) -> None:
 # ── jobs that a worker runs ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def give_job(peer: Peer, job: Job) -> None:
-    """The job is the worker's latest."""
+def give_job(peer: Peer, job: Job) -> bool:
+    """The job is the worker's latest; whether it is its only one."""
     job.worker = peer
     first = peer.running
     job.next = first
     if first is not None:
         first.previous = job
     peer.running = job
+    return first is None
 
 
-def take_job(job: Job) -> None:
-    """Take a running job from its worker; it stands nowhere then."""
+def take_job(job: Job) -> bool:
+    """Take a running job from its worker; it stands nowhere then. Whether it was the worker's only one."""
     previous = job.previous
     following = job.next
     if previous is not None:
@@ -132,6 +133,7 @@ def take_job(job: Job) -> None:
     job.previous = None
     job.next = None
     job.worker = None
+    return previous is None and following is None
 
 
 # ── clients that wait for a job ─────────────────────────────────────────────────────────────────────────────────────

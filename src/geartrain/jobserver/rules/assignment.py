@@ -162,9 +162,8 @@ def start(state: State, peer: Peer, job: Job) -> None:
     counters = function.tally(i64(job.priority))
     counters.started += 1
     counters.waiting.add(state.now - job.queued_at)
-    if peer.running is None:
+    if give_job(peer, job):
         state.busy += 1
-    give_job(peer, job)
     if job.marks & EXPIRING:
         stop_expiring(state, job)
     if function.gate is not None:

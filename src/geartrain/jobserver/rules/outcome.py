@@ -107,14 +107,17 @@ def tell_exception(state: State, job: Job, text: bytes) -> None:
     forward(state, subscriber, WORK_EXCEPTION, head, text)
 
 
-def finish(state: State, job: Job, outcome: i64) -> None:
-    """The end of a job, wherever it stands; its clients have been told what there was to tell."""
+def finish(state: State, job: Job, outcome: i64, size: i64 = 0) -> None:
+    """The end of a job, wherever it stands; its clients have been told what there was to tell.
+
+    ``size``: bytes of what its worker gave with its end, if that is to be counted.
+    """
     function = job.function
     if outcome in (CANCELLED, ABANDONED):  # of the others more is known where they come from
         policy = function.policy
         if policy is not None and policy.webhook:
             tell_policy(state, job, _ENDS[outcome], b"")
-    _count(state, job, outcome)
+    _count(state, job, outcome, size)
     job_state = job.state
     if job_state == RUNNING:
         worker = job.worker
@@ -173,12 +176,13 @@ def stop_expiring(state: State, job: Job) -> None:
     state.expiries.drop()
 
 
-def _count(state: State, job: Job, outcome: i64) -> None:
+def _count(state: State, job: Job, outcome: i64, size: i64) -> None:
     counters = job.function.tally(i64(job.priority))
     if job.state == RUNNING:
         counters.running.add(state.now - job.started_at)
     if outcome == COMPLETED:
         counters.completed += 1
+        counters.bytes_out += size
         counters.total.add(max(state.wall - job.created, 0.0))
     elif outcome == FAILED:
         counters.failed += 1
@@ -209,9 +213,7 @@ def forget_key(function: Function, job: Job) -> None:
 
 def release(state: State, job: Job) -> None:
     """Take a running job from its worker; it stands nowhere then."""
-    worker = job.worker
-    take_job(job)
-    if worker is not None and worker.running is None:
+    if take_job(job):
         state.busy -= 1
     function = job.function
     function.running -= 1

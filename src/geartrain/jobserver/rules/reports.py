@@ -71,12 +71,13 @@ def report(state: State, peer: Peer, type: i64) -> None:
         else:
             payload = parser.last_argument(cut + 1)
             forward(state, subscriber, type, _RES + data[body - HEADER_SIZE + 4 : cut + 1], payload)
-    if whole and type in (WORK_COMPLETE, WORK_DATA):
-        job.function.tally(i64(job.priority)).bytes_out += parser.end - cut - 1
     if type == WORK_COMPLETE:
         if job.function.policy is not None or state.waits > 0:
             _hand_over(state, job, cut + 1 if whole else -1, parser)
-        finish(state, job, COMPLETED)
+        finish(state, job, COMPLETED, parser.end - cut - 1 if whole else 0)
+    elif type == WORK_DATA:
+        if whole:
+            job.function.tally(i64(job.priority)).bytes_out += parser.end - cut - 1
     elif type == WORK_FAIL:
         if job.function.policy is not None or peer.verdicts:
             _judge(state, peer, job, parser.last_argument(cut + 1) if whole else b"")
