@@ -95,7 +95,7 @@ def test_jobs_for_later_and_of_a_paused_function_need_no_worker_yet(server: Runn
     with DaemonPeer(server.port) as peer:
         peer.send(pack_request(SUBMIT_JOB_EPOCH, b"later", b"", b"4000000000", b"x"))
         peer.receive()
-    assert monitor.check()[0] == OK
+    assert monitor.check("--queued=1")[0] == OK
     submit(server, b"held")
     assert monitor.check()[0] == CRITICAL
     assert monitor.run("pause", "held")[0] == 0
@@ -155,6 +155,24 @@ def test_counters_that_have_begun_anew_are_whole(tmp_path: Path) -> None:
         submit(server, b"again", 10)
         work(worker, b"again", *[WORK_FAIL] * 10)
         assert Monitor(server).check("--failures=,50%", f"--state={state}")[0] == CRITICAL
+
+
+def test_checks_of_different_functions_may_keep_their_state_together(server: RunningServer, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    with DaemonPeer(server.port) as worker:
+        for function in (b"one", b"two"):
+            submit(server, function, 10)
+            work(worker, function, *[WORK_FAIL] * 10)
+        for function in ("one", "two", "one", "two"):
+            Monitor(server).check("-f", function, "--failures=50%", f"--state={state}")
+    assert json.loads(state.read_text()) == {server.address: {"one": [0, 10], "two": [0, 10]}}
+
+
+def test_a_name_that_can_not_be_told_in_a_line_is_judged_as_far_as_it_goes(server: RunningServer) -> None:
+    submit(server, b"two words")
+    code, text = Monitor(server).check("--oldest=1h")
+    assert code == CRITICAL
+    assert text.startswith("GEARTRAIN CRITICAL - two words: 1 job waits without any worker | queued=1")
 
 
 def test_json_for_machines(server: RunningServer) -> None:

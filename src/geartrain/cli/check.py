@@ -22,7 +22,14 @@ from geartrain.cli.printable import printable
 from geartrain.cli.servers import asking_options
 from geartrain.cli.themes import ThemedCommand, ThemedOption
 from geartrain.client import AdminClient, FunctionDetails
-from geartrain.errors import ConnectError, ConnectionLostError, GeartrainError, ServerError, TimedOutError
+from geartrain.errors import (
+    ConnectError,
+    ConnectionLostError,
+    GeartrainError,
+    LocalProtocolError,
+    ServerError,
+    TimedOutError,
+)
 from geartrain.link import Address
 from geartrain.redaction import redacted
 from geartrain.units import read_seconds
@@ -97,7 +104,8 @@ class Problem:
 
 @dataclass(slots=True)
 class Function:
-    """One function at all job servers together; None: nobody tells."""
+    """One function at all job servers together; None: nobody tells. Jobs for later are not among the queued ones of a
+    job server that tells them apart."""
 
     name: str
     queued: int = 0
@@ -107,7 +115,6 @@ class Function:
     ended: int | None = None  # jobs that succeeded or failed, since the check before
     failed: int = 0
     paused: bool = False
-    later: int = 0  # of the queued ones those whose time has not come
 
     @property
     def failures(self) -> float | None:
@@ -229,6 +236,8 @@ class Question:
                     if error.code.upper() not in _OTHERS:
                         raise
                     ours = False
+                except LocalProtocolError:
+                    pass  # a name that can't be told in a line
                 else:
                     for each in details:
                         self._add(function, address, each, before.get(row.function, (0, 0)))
@@ -244,7 +253,7 @@ class Question:
             succeeded, failed = succeeded - before[0], failed - before[1]
         function.ended = (function.ended or 0) + succeeded + failed
         function.failed += failed
-        function.later += details.delayed
+        function.queued = max(function.queued - details.delayed, 0)
         function.paused = function.paused or details.paused
         function.oldest = max(function.oldest or 0.0, details.oldest_waiting)
 
@@ -270,13 +279,11 @@ class Question:
                 state = limits.workers.state(0, below=True) or WARNING
                 self._problem(state, None, function.name, "no job server knows it")
             return
-        waiting = function.queued - function.later
-        if waiting > 0 and function.workers == 0 and not function.paused:
-            verb = "waits" if waiting == 1 else "wait"
-            self._problem(limits.no_workers, None, function.name, f"{_count(waiting, 'job')} {verb} without any worker")
-        self._problem(
-            limits.queued.state(function.queued), None, function.name, f"{_count(function.queued, 'job')} queued"
-        )
+        queued = _count(function.queued, "job")
+        if function.queued > 0 and function.workers == 0 and not function.paused:
+            verb = "waits" if function.queued == 1 else "wait"
+            self._problem(limits.no_workers, None, function.name, f"{queued} {verb} without any worker")
+        self._problem(limits.queued.state(function.queued), None, function.name, f"{queued} queued")
         state = limits.workers.state(function.workers, below=True)
         self._problem(state, None, function.name, _count(function.workers, "worker"))
         if function.oldest is not None:
@@ -426,7 +433,10 @@ def _check(
     before = read_counts(state)
     report = question.ask(before)
     if state is not None:
-        write_counts(state, {**before, **question.counted})
+        counted = question.counted
+        if functions:  # another check may keep others there
+            counted = {server: {**before.get(server, {}), **known} for server, known in counted.items()}
+        write_counts(state, {**before, **counted})
     click.echo(report.as_json() if as_json else report.text(limits, bool(functions)))
     raise click.exceptions.Exit(report.state)
 
