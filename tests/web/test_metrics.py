@@ -127,6 +127,7 @@ def test_every_metric_is_told_and_promtool_is_content(tmp_path: Path) -> None:
         wait_until(lambda: (of(scrape(http), "geartrain_store_commits_total") or 0) > 0, "a commit is told")
         plain = http.ask("GET", "/metrics")
         openmetrics = http.ask("GET", "/metrics", headers=OPENMETRICS)
+    assert plain.headers["vary"] == "Accept"
     assert plain.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     families = {family.name: family for family in read(openmetrics, read_openmetrics)}

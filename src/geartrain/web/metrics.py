@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 50  # functions
 LOOKED_AT_ONCE: Final = 500
 GOOD_FOR: Final = 1.0  # seconds
-MAX_ANSWERS: Final = 10  # under way
+MAX_ANSWERS: Final = 5  # under way
+WRITTEN_AT_ONCE: Final = 256 * 1024  # bytes
+LONGEST_ACCEPT: Final = 1000  # letters that are looked at; Prometheus sends some 300
 READ_WITHIN: Final = 30.0  # seconds, else the client is dropped
 _BOUNDS: Final = [repr(bound) for bound in BOUNDS]
 _SIZES: Final = [repr(float(size)) for size in SIZES]
@@ -69,7 +71,7 @@ class Metrics:
         if self.answers >= MAX_ANSWERS:
             detail = f"{self.answers} others read the metrics at the moment: try again"
             raise Problem(503, "too-much", detail, headers={"Retry-After": "1"})
-        return _Text(self, media_type(request.headers.get("accept", "")))
+        return _Text(self, media_type(",".join(request.headers.getlist("accept"))[:LONGEST_ACCEPT]))
 
     async def exposition(self) -> Exposition:
         """The metrics as they are now, or were a second ago."""
@@ -118,7 +120,8 @@ class Metrics:
                     folded.add(view)
                 else:
                     told.append((to_text(view.name), view, rows))
-            _add_functions(made, told)
+            if told:
+                _add_functions(made, told)
             await asyncio.sleep(0)
         others = seats.others()
         if folded.count or any(others):
@@ -224,7 +227,7 @@ class _Text(Response):
     """The answer: its text is made when it is sent, and counts as long as it is read."""
 
     def __init__(self, metrics: Metrics, media_type: str) -> None:
-        super().__init__(media_type=media_type)
+        super().__init__(media_type=media_type, headers={"cache-control": "no-store", "vary": "Accept"})
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -234,8 +237,13 @@ class _Text(Response):
             self.headers["content-length"] = str(sum(map(len, pieces)))
             async with asyncio.timeout(READ_WITHIN):
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                sent = 0
                 for piece in pieces:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    sent += len(piece)
+                    if sent >= WRITTEN_AT_ONCE:  # what is sent in one turn is joined, whoever reads how slowly
+                        sent = 0
+                        await asyncio.sleep(0)
                 await send({"type": "http.response.body", "body": b""})
         except TimeoutError:
             scope["geartrain.protocol"].transport.abort()
