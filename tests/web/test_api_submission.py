@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 pytest.importorskip("httptools")
 
 from api_place import Place, place
+from receiver import Receiver
 
 from geartrain.wire.packets import WORK_DATA, WORK_EXCEPTION, WORK_FAIL, WORK_WARNING, pack_request
 from servers import wait_until
@@ -221,3 +223,33 @@ def test_json_of_the_query_and_the_body_go_together(at: Place) -> None:
     answer = at.api.ask("POST", "/jobs?background=true&function=g", json.dumps({"workload": "x"}).encode(),
                         Content_Type="application/json; charset=utf-8")  # fmt: skip
     assert answer.status == 202
+
+
+def test_a_webhook_is_told_of_the_end() -> None:
+    with place("--webhook-private") as at, Receiver() as receiver:
+        first = at.api.do(
+            "POST", "/jobs",
+            {"function": "f", "unique": "u", "background": True, "webhook": {"url": receiver.url, "secret": "s"}},
+        )  # fmt: skip
+        assert first["webhook"] is True
+        again = at.api.do("POST", "/jobs", {"function": "f", "unique": "u", "background": True,
+                                            "webhook": f"{receiver.url}?again"})  # fmt: skip
+        assert (again["handle"], again["webhook"]) == (first["handle"], True)
+        answer = at.api.ask("POST", f"/jobs?function=f&background=true&webhook={quote(receiver.url)}", b"")
+        assert answer.json["webhook"] is True
+        for _ in range(2):
+            at.worker.complete(at.worker.await_job(), b"done")
+        calls = receiver.wait_for(3)
+        assert sorted(call.told["handle"] for call in calls) == sorted([first["handle"]] * 2 + [answer.json["handle"]])
+        (signed,) = [call for call in calls if "X-Geartrain-Signature" in call.headers]
+        assert signed.told["handle"] == first["handle"]
+
+
+def test_a_webhook_that_would_not_be_called_is_refused(at: Place) -> None:
+    for url in ("http://127.0.0.1/x", "ftp://example.org", "nothing"):
+        kind, detail = at.api.refusal(422, "POST", "/jobs", {"function": "f", "background": True, "webhook": url})
+        assert kind == "invalid"
+        assert url in detail
+    for hook in (7, {"secret": "s"}, {"url": "https://example.org", "wrong": 1}):
+        kind, _ = at.api.refusal(422, "POST", "/jobs", {"function": "f", "background": True, "webhook": hook})
+        assert kind == "invalid"

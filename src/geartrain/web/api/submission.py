@@ -6,11 +6,11 @@ import base64
 import binascii
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from starlette.responses import JSONResponse, Response
 
 from geartrain.web.api.asking import Model, face_of, identity_of, now, problems
@@ -29,6 +29,34 @@ if TYPE_CHECKING:
 router: Final = APIRouter(tags=["jobs"])
 
 
+class Hook(Model):
+    """Who is told of a job's end."""
+
+    url: str = Field(max_length=2000)
+    secret: str | None = Field(default=None, min_length=1, max_length=1000, repr=False)
+
+
+_HOOK_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "string", "maxLength": 2000},
+        {
+            "type": "object",
+            "required": ["url"],
+            "properties": {
+                "url": {"type": "string", "maxLength": 2000},
+                "secret": {"type": "string", "minLength": 1, "maxLength": 1000},
+            },
+            "additionalProperties": False,
+        },
+        {"type": "null"},
+    ]
+}
+
+
+def _as_hook(given: Any) -> Any:
+    return {"url": given} if isinstance(given, str) else given
+
+
 class Parameters(Model):
     """How a job is submitted. For mere bytes they stand in the query."""
 
@@ -41,7 +69,10 @@ class Parameters(Model):
         None, ge=0, lt=2**40, description="The Unix time from which it may run, instead of `delay`"
     )
     timeout: float | None = Field(None, gt=0, description="Seconds to wait for the result; --http-timeout at most")
-    webhook: str | None = Field(None, max_length=2000, description="A URL that is told of the end of a background job")
+    webhook: Annotated[Hook | None, BeforeValidator(_as_hook), WithJsonSchema(_HOOK_SCHEMA)] = Field(
+        None,
+        description="A URL that is told of the end of a background job; in JSON perhaps with a secret for signatures",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,12 +150,19 @@ class Completed(BaseModel):
 
 
 def _parameters() -> list[dict[str, Any]]:
-    schema = Parameters.model_json_schema()
+    """The same as parameters of the query, where a webhook is a URL alone: a secret does not stand in one."""
+    schemas = Parameters.model_json_schema()["properties"]
+    schemas["webhook"] = {**schemas["webhook"], "anyOf": [*_HOOK_SCHEMA["anyOf"][:1], *_HOOK_SCHEMA["anyOf"][2:]]}
     return [
-        {"name": name, "in": "query", "required": False, "schema": told, "description": "For mere bytes. "
-         + told.get("description", "")}
-        for name, told in schema["properties"].items()
-    ]  # fmt: skip
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": schema,
+            "description": f"For mere bytes. {schema.get('description', '')}",
+        }
+        for name, schema in schemas.items()
+    ]
 
 
 @router.post(
@@ -207,21 +245,19 @@ async def _in_background(request: Request, face: Face, asked: Parameters, functi
 
 
 class _Webhook:
-    """The URL that is to be told of a job's end. Raises Problem for one that would not be called."""
+    """What is told of a job's end. Raises Problem for a URL that would not be called."""
 
-    def __init__(self, face: Face, url: str) -> None:
-        self._webhooks: Any = getattr(face, "webhooks", None)
-        self._url = url
+    def __init__(self, face: Face, hook: Hook) -> None:
+        self._webhooks = face.webhooks
+        self._hook = hook
         self.is_attached = False
-        if self._webhooks is None:
-            raise Problem(422, "invalid", f"webhook is {url!r}: this job server calls none")
         try:
-            self._webhooks.check(url)
+            self._webhooks.check(hook.url)
         except ValueError as error:
-            raise Problem(422, "invalid", f"webhook is {url!r}: {error}") from None
+            raise Problem(422, "invalid", f"webhook is {hook.url!r}: {error}") from None
 
     def attach(self, number: int) -> None:
-        self.is_attached = self._webhooks.attach(number, self._url)
+        self.is_attached = self._webhooks.attach(number, self._hook.url, self._hook.secret)
 
 
 async def _and_wait(request: Request, face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
