@@ -220,7 +220,8 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
     looked_at = 0
     while len(found) < filters.limit and looked_at < MOST_LOOKED_AT:
         async with face.listing:
-            views, until = snapshot.job_page(face.server, at, AT_ONCE)
+            count = AT_ONCE if looked_at else filters.limit  # mostly they all fit
+            views, until = snapshot.job_page(face.server, at, count)
             for view in views:
                 if chosen.means(view):
                     found.append(_row(view))
@@ -230,7 +231,7 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
             await asyncio.sleep(0)
         if until < 0:
             return JobPage(jobs=found, next=None)
-        looked_at += AT_ONCE
+        looked_at += count
         at = until
     return JobPage(jobs=found, next=at)
 
