@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from geartrain.web.face import Face
 
 AT_ONCE: Final = 1000  # jobs that are looked at in one go
-MOST_LOOKED_AT: Final = 200_000  # for one request
+SHARE: Final = 1  # how much longer than looking at so many takes the next have to wait
+MOST_LOOKED_AT: Final = 100_000  # for one request
 PRIORITIES: Final = ("high", "normal", "low")
 router: Final = APIRouter(tags=["jobs"])
 
@@ -218,8 +220,12 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
     found: list[JobRow] = []
     at = filters.after
     looked_at = 0
+    spent = 0.0
     while len(found) < filters.limit and looked_at < MOST_LOOKED_AT:
         async with face.listing:
+            if looked_at:  # the more it takes, the longer all others have their turn
+                await asyncio.sleep(SHARE * spent)
+            before = time.perf_counter()
             count = AT_ONCE if looked_at else filters.limit  # mostly they all fit
             views, until = snapshot.job_page(face.server, at, count)
             for view in views:
@@ -228,7 +234,7 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
                     if len(found) == filters.limit:
                         until = int(face.server.handles.number(view.handle))
                         break
-            await asyncio.sleep(0)
+            spent = time.perf_counter() - before
         if until < 0:
             return JobPage(jobs=found, next=None)
         looked_at += count
