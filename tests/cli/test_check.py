@@ -163,8 +163,8 @@ def test_checks_of_different_functions_may_keep_their_state_together(server: Run
         for function in (b"one", b"two"):
             submit(server, function, 10)
             work(worker, function, *[WORK_FAIL] * 10)
-        for function in ("one", "two", "one", "two"):
-            Monitor(server).check("-f", function, "--failures=50%", f"--state={state}")
+        for name in ("one", "two", "one", "two"):
+            Monitor(server).check("-f", name, "--failures=50%", f"--state={state}")
     assert json.loads(state.read_text()) == {server.address: {"one": [0, 10], "two": [0, 10]}}
 
 
