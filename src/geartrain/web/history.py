@@ -21,24 +21,20 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from operator import add, sub
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from geartrain.web.archive import FUNCTION, WHOLE, Archive
 from geartrain.web.archive import OTHER as FOLDED
+from geartrain.web.chart import columns_of, last_known, longer, of_known, percentiles, share_of
 from geartrain.web.series import (
-    BUCKETS,
-    FIRST_BUCKET,
     FIRST_GAUGE,
     GAUGES,
     LEVELS,
     NO_GAUGES,
     NOTHING,
-    PERCENTILES,
     SUMS,
-    TIMES,
     Block,
     Series,
-    quantile,
 )
 
 if TYPE_CHECKING:
@@ -499,22 +495,22 @@ class History:
         track = self._whole if function is None else self._tracks.get(function)
         if track is None and function == OTHER:
             track = self._other
-        columns = {name: _columns(name) for name in names}
+        columns = {name: columns_of(name) for name in names}
         needed = sorted({column for of_name in columns.values() for column in of_name})
         found = self._window(track, number, first, count * every, needed)
-        sums = {column: _sums(found[column], every) for column in found if column < FIRST_GAUGE}
+        sums = {column: longer(found[column], every) for column in found if column < FIRST_GAUGE}
         known = self._known(number, first, count * every)
         values: dict[str, list[float | None]] = {}
         for name in names:
             if track is not None and track.folded:
                 values[name] = [None] * count
             elif name in SUMS:
-                values[name] = _of_known(sums.get(columns[name][0], [0] * count), known, every)
+                values[name] = of_known(sums.get(columns[name][0], [0] * count), known, every)
             elif name in GAUGES:
-                values[name] = _last_known(found[columns[name][0]], known, every)
+                values[name] = last_known(found[columns[name][0]], known, every)
             else:
                 buckets = [sums.get(column) for column in columns[name]]
-                values[name] = _percentiles(buckets, count, PERCENTILES[name.rpartition("_")[2]])
+                values[name] = percentiles(buckets, count, share_of(name))
         return {"step": step, "times": [first + at * step for at in range(count)], "values": values}
 
     def _window(
@@ -547,52 +543,6 @@ async def _in_turns(work: Iterator[None]) -> None:
         if time.perf_counter() - begun > _LONGEST_TURN:
             await asyncio.sleep(0)
             begun = time.perf_counter()
-
-
-def _columns(name: str) -> Sequence[int]:
-    """The columns of a point that a series is made of. Raises KeyError for a name that there is not."""
-    if name in SUMS:
-        return (SUMS.index(name),)
-    if name in GAUGES:
-        return (FIRST_GAUGE + GAUGES.index(name),)
-    time, _, percentile = name.rpartition("_")
-    if time not in TIMES or percentile not in PERCENTILES:
-        raise KeyError(name)
-    first = FIRST_BUCKET[time]
-    return range(first, first + BUCKETS)
-
-
-def _sums(values: Sequence[int | None], every: int) -> Sequence[int]:
-    """A column of whole numbers in intervals that are so many times longer."""
-    whole = cast("Sequence[int]", values)
-    return whole if every == 1 else [sum(whole[at : at + every]) for at in range(0, len(whole), every)]
-
-
-def _of_known(sums: Sequence[int], known: bytes | bytearray, every: int) -> list[float | None]:
-    """The sums of those intervals in which somebody has looked."""
-    return [total if any(known[at * every : (at + 1) * every]) else None for at, total in enumerate(sums)]
-
-
-def _last_known(values: Sequence[int | None], known: bytes | bytearray, every: int) -> list[float | None]:
-    """The gauge at the end of each interval, or when somebody has looked last in it."""
-    found: list[float | None] = []
-    for at in range(0, len(values), every):
-        last = known.rfind(1, at, at + every)
-        found.append(values[last] if last >= 0 else None)
-    return found
-
-
-def _percentiles(buckets: Sequence[Sequence[int] | None], count: int, share: float) -> list[float | None]:
-    """The percentile of each interval, from the buckets that are not all zero; None where there were no jobs."""
-    found: list[float | None] = [None] * count
-    places = [place for place, column in enumerate(buckets) if column is not None]
-    counts = [0] * BUCKETS
-    for at, row in enumerate(zip(*[column for column in buckets if column is not None], strict=True)):
-        if any(row):
-            for place, value in zip(places, row, strict=True):
-                counts[place] = value
-            found[at] = quantile(counts, share)
-    return found
 
 
 def _total_of(function: Function) -> int:
