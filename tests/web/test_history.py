@@ -288,6 +288,23 @@ def test_a_clock_that_is_set_back_drops_what_it_told_of_the_time_to_come() -> No
     assert total(site.told("submitted", seconds=6 * 3600, points=2160)["values"]["submitted"]) == 48
 
 
+def test_a_gauge_that_is_the_same_for_longer_than_anything_is_kept_is_told() -> None:
+    site = Site()
+    site.passes()
+    site.submit(b"f")
+    site.passes()
+    site.passes(40 * 86400)
+    for _ in range(120):
+        site.passes()
+    assert site.last("waiting", 121, b"f") == [1] * 121
+    site.submit(b"f")
+    site.passes()
+    assert site.last("waiting", 122, b"f") == [1] * 121 + [2]
+    for _ in range(70):
+        site.passes()
+    assert site.last("waiting", 192, b"f") == [1] * 121 + [2] * 71
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(

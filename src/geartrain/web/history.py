@@ -307,18 +307,18 @@ class History:
                 self.bytes += track.series.bytes - before
                 self._archive.save(track.key, track.series, second)
                 if track.series.is_empty and track is not self._whole and track is not self._other:
-                    self._end(track, second)
+                    self._end(track)
                 yield
         self._round_at += share
         if self._round_at >= len(self._round):
             self._round = []
 
-    def _end(self, track: Track, second: int) -> None:
+    def _end(self, track: Track) -> None:
         """A function has no points any more."""
         assert track.series is not None
         self.bytes -= track.series.bytes
         track.series = None
-        track.since = second
+        track.since = 0  # longer than anything is kept
         if not track.place:
             self._parted -= 1
             del self._tracks[track.key.removeprefix(FUNCTION)]
