@@ -277,6 +277,14 @@ def test_each_change_is_told_to_the_audit_log(tmp_path: Path) -> None:
         assert _has_told(at, "function_paused host=127.0.0.1 fd=-1 id=chief function=audited")
 
 
+def test_no_change_is_left_out_of_the_audit_log_however_many_there_are(at: Place) -> None:
+    for n in range(50):
+        at.api.do("PATCH", f"/functions/each{n}", {"max_queue": {"high": 1}})
+    for n in range(50):
+        line = f'audit who=anyone host=127.0.0.1 action="limit function" target=each{n} outcome=done'
+        wait_until(partial(_has_told, at, line), line)
+
+
 def test_a_session_stands_for_its_token(guarded: Place) -> None:
     api = guarded.api
     assert api.refusal(401, "POST", "/session", {"token": "wrong"})[0] == "wrong-token"

@@ -240,7 +240,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class FloodGate(logging.Handler):
-    """Lets ``limit`` lines of an event pass in ``seconds``, then counts, and sums up what it held back in one line."""
+    """Lets ``limit`` lines of an event pass in ``seconds``, then counts, and sums up what it held back in one line.
+
+    A record that has ``each`` set passes always.
+    """
 
     def __init__(self, targets: Iterable[logging.Handler], *, limit: int = 10, seconds: float = 1.0) -> None:
         super().__init__()
@@ -252,7 +255,7 @@ class FloodGate(logging.Handler):
         self._held: dict[str, tuple[int, logging.LogRecord]] = {}  # by event: how many lines, and the last
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno <= logging.DEBUG:
+        if record.levelno <= logging.DEBUG or getattr(record, "each", False):
             self._pass_on(record)
             return
         event = f"{record.name} {record.msg}"

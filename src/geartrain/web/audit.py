@@ -14,4 +14,5 @@ log: Final = logging.getLogger("geartrain.audit")
 def note(who: str, host: str, action: str, target: str = "", outcome: str = "done", **more: object) -> None:
     """``who`` has asked from ``host`` for an ``action`` on ``target``; the ``outcome`` is ``done``, or why not."""
     fields = {"who": who, "host": host, "action": action, "target": target, "outcome": outcome, **more}
-    log.log(logging.INFO if outcome == "done" else logging.WARNING, "audit", extra={"fields": fields})
+    is_done = outcome == "done"  # whoever is turned away may come again and again
+    log.log(logging.INFO if is_done else logging.WARNING, "audit", extra={"fields": fields, "each": is_done})
