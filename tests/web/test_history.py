@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ START = 1_764_288_000  # a day begins
 Values = list[float | None]
 
 
-class Site(Host):
+class Site:
     """A job server with its history and a store, whose seconds pass when they are told to."""
 
     def __init__(self, *, most: int = 64 << 20, durable: bool = False, at: int = START, **settings: int) -> None:
@@ -34,6 +35,7 @@ class Site(Host):
         for name, value in settings.items():
             setattr(self.settings, name, value)
         self.wall = float(at)
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.monotonic_time = 1000.0
         self.records: dict[tuple[str, bytes], Record] = {}
         self.begin()
@@ -45,7 +47,7 @@ class Site(Host):
         for record in self.records.values():
             if not 0 < record.expires <= self.wall:
                 self.server.restore_record(record)
-        self.history = History(self, self.most, clock=self)
+        self.history = History(cast(Host, self), self.most, clock=self)
         self.history.begin()
 
     def stop(self) -> None:
@@ -117,14 +119,14 @@ class Site(Host):
 
     def told(self, *names: str, function: bytes | None = None, seconds: int = 900, points: int = 900) -> Any:
         answer = self.history.series(names, function, seconds, points)
-        assert all(len(values) == len(answer["times"]) for values in answer["values"].values())  # type: ignore[attr-defined]
+        assert all(len(values) == len(answer["times"]) for values in answer["values"].values())
         return answer
 
     def last(self, name: str, count: int, function: bytes | None = None) -> Values:
-        return self.told(name, function=function)["values"][name][-count:]
+        return cast(Values, self.told(name, function=function)["values"][name][-count:])
 
 
-def total(values: Values) -> float:
+def total(values: Iterable[float | None]) -> float:
     return sum(value for value in values if value is not None)
 
 
