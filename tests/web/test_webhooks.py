@@ -6,6 +6,8 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import http.client
+import json
 import signal
 import subprocess
 import sys
@@ -382,6 +384,25 @@ def test_whoever_serves_http_has_them(tmp_path: Path) -> None:
         (call,) = receiver.wait_for(1)
         assert is_signed(call, "of-the-server")
         assert "of-the-server" not in server.log.read_text()
+
+
+def test_a_submission_over_http_names_its_own(tmp_path: Path) -> None:
+    """With its secret or without; as long as the job has not ended, by a later one of the same unique too."""
+    options = ("--http=127.0.0.1:0", "--webhook-private", "--webhook-secret=of-the-server")
+    with Receiver() as receiver, running_geartrain(*options, store=stored(tmp_path).removeprefix("store=")) as found:
+        server = Hooked(found.kind, found.port, found.process, found.log)
+        for webhook in ({"url": receiver.url + "/one", "secret": "its-own"}, receiver.url + "/two"):
+            body = {"function": "f", "unique": "u", "background": True, "webhook": webhook}
+            connection = http.client.HTTPConnection("127.0.0.1", found.http_port, timeout=20)
+            connection.request("POST", "/api/v1/jobs", json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["webhook"]) == (202, True)
+            connection.close()
+        server.work(b"r")
+        calls = {call.path: call for call in receiver.wait_for(2)}
+        assert is_signed(calls["/hook/one"], "its-own")
+        assert is_signed(calls["/hook/two"], "of-the-server")
+        assert {call.told["unique"] for call in calls.values()} == {"u"}
 
 
 # ── where it may go ─────────────────────────────────────────────────────────────────────────────────────────────────
