@@ -189,6 +189,14 @@ def test_what_is_no_json(at: Place, body: bytes) -> None:
     assert answer.json["type"] == "/problems#not-json"
 
 
+def test_json_of_any_depth_has_a_defined_answer(at: Place) -> None:
+    statuses = set()
+    for depth in range(900, 1000):
+        body = b'{"function": "g", "background": true, "json": ' + b"[" * depth + b"]" * depth + b"}"
+        statuses.add(at.api.ask("POST", "/jobs", body, Content_Type="application/json").status)
+    assert statuses <= {202, 400, 422}
+
+
 def test_a_large_workload_is_sent_as_bytes(at: Place) -> None:
     size = 2 * 1024 * 1024
     answer = at.api.ask("POST", "/jobs", {"function": "f", "workload": "x" * size})

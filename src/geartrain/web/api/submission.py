@@ -127,7 +127,12 @@ class Submission(Parameters):
                 return base64.b64decode(self.workload_base64, validate=True)
             except binascii.Error as error:
                 raise ValueError(f"workload_base64 is no base64: {error}") from None
-        return json.dumps(self.value, ensure_ascii=False).encode("utf-8", "surrogatepass") if self.has_value else b""
+        if not self.has_value:
+            return b""
+        try:
+            return json.dumps(self.value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        except RecursionError:
+            raise ValueError("json is nested too deeply") from None
 
 
 class Created(BaseModel):
