@@ -152,6 +152,7 @@ def test_jobs_are_filtered() -> None:
             ("limit=10000", ["limit", "less than or equal to 1000"]),
             ("after=-1", ["after", "greater than or equal to 0"]),
             ("wrong=1", ["wrong"]),
+            ("limit=1&" * 1000, ["100 parameters"]),
         ):
             kind, detail = api.refusal(422, "GET", f"/jobs?{query}")
             assert kind == "invalid"

@@ -6,6 +6,7 @@ bytes.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "/api/v1"
 MOST_JSON: Final = 1024 * 1024  # bytes of a body that is read as JSON at one go
+MOST_VALUES: Final = 20_000  # in the body of a submission
+MOST_KEYS: Final = 1000  # in any other
+MOST_PARAMETERS: Final = 100
 LOGIN: Final = ("POST", f"{PREFIX}/session")
+_STRING: Final = re.compile(rb'"(?:[^"\\]+|\\.)*+"', re.DOTALL)
 _WITH_BODY: Final = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -44,11 +49,11 @@ class Entrance:
             identity: Identity = scope["identity"]
             if not identity.roles and (scope["method"], scope["path"]) != LOGIN:
                 identity.need("read")  # which tells what to do
+            if scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+                raise Problem(422, "invalid", f"A query has {MOST_PARAMETERS} parameters at most")
             if scope["method"] in _WITH_BODY:
                 body = await self._face.bodies.read(scope, receive)
-                if len(body) > MOST_JSON and not _is_workload(scope):
-                    detail = f"A JSON body has {MOST_JSON} bytes at most: send a large workload as {BYTES}"
-                    raise Problem(413, "too-large", detail)
+                _check_size(body, scope)
                 receive = _Whole(body, receive)
         except Problem as problem:
             note_refusal(problem, scope)
@@ -59,9 +64,29 @@ class Entrance:
             await self._app(scope, receive, send)
 
 
-def _is_workload(scope: Scope) -> bool:
-    """Whether the body is a workload as it stands."""
-    return scope["path"] == f"{PREFIX}/jobs" and not is_json(scope)
+def _check_size(body: bytes, scope: Scope) -> None:
+    """Raises Problem for a body that takes too long to read as JSON, which is done at one go."""
+    is_submission = scope["path"] == f"{PREFIX}/jobs"
+    if is_submission and not is_json(scope):
+        return  # it is a workload as it stands
+    if len(body) > MOST_JSON:
+        detail = f"A JSON body has {MOST_JSON} bytes at most: send a large workload as {BYTES}"
+        raise Problem(413, "too-large", detail)
+    most = MOST_VALUES if is_submission else MOST_KEYS
+    if _has_more_values(body, most):
+        raise Problem(413, "too-large", f"A JSON body has {most} values at most: send a large workload as {BYTES}")
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    if _count_values(body) <= most:
+        return False
+    quotes = body.count(b'"') - body.count(rb"\"")
+    return quotes > 4 * most or _count_values(_STRING.sub(b"", body)) > most
+
+
+def _count_values(body: bytes) -> int:
+    """About how many values there are, if no strings hold such characters."""
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
 def is_json(scope: Scope) -> bool:

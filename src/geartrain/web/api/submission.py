@@ -135,6 +135,9 @@ class Submission(Parameters):
             raise ValueError("json is nested too deeply") from None
 
 
+_MEMBERS: Final = frozenset(field.alias or name for name, field in Submission.model_fields.items())
+
+
 class Created(BaseModel):
     """A background job that is kept."""
 
@@ -223,6 +226,9 @@ async def _read(request: Request) -> tuple[Parameters, bytes]:
             raise Problem(400, "not-json", f"The body is not JSON: {error}; send bytes as {BYTES}") from None
         if not isinstance(given, dict):
             raise Problem(422, "invalid", 'The body is to be a JSON object, such as {"function": "resize"}')
+        unknown = [key for key in given if key not in _MEMBERS]
+        for key in unknown[20:]:  # the first ones are told
+            del given[key]
         submission = Submission.model_validate({**query, **given})
         return submission, submission.bytes()
     except ValidationError as error:
