@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 HERE: Final = Address("localhost")  # what a client's readers take for the server that was asked
 MAX_PAGE: Final = 1000
 _NOTED: Final = (401, 403)  # what the audit log has been told when the answer is made
+_AT_ONCE: Final = 200  # lines that are read in one go
 Row = TypeVar("Row")
+Shown = TypeVar("Shown")
 
 
 class Model(BaseModel):
@@ -129,13 +132,17 @@ def value_of(command: Command) -> str:
     return command.answer().removeprefix(b"OK").strip().decode("utf-8", "backslashreplace")
 
 
-def rows_of(command: Command, read: Callable[[Address, bytes], Row]) -> Iterable[Row]:
-    """The lines of a listing, read as the client reads them. Raises Problem."""
-    for line in command.lines():
+async def rows_of(command: Command, read: Callable[[Address, bytes], Row], show: Callable[[Row], Shown]) -> list[Shown]:
+    """The lines of a listing, read as the client reads them, and as they are shown. Raises Problem."""
+    rows = []
+    for number, line in enumerate(command.lines()):
+        if number % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)
         try:
-            yield read(HERE, line)
+            rows.append(show(read(HERE, line)))
         except ValueError:
             raise unreadable(command) from None
+    return rows
 
 
 def unreadable(command: Command) -> Problem:

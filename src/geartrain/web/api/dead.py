@@ -23,6 +23,7 @@ from geartrain.web.api.asking import (
     word,
 )
 from geartrain.web.api.content import Content, content
+from geartrain.wire.text import as_text
 
 router: Final = APIRouter(tags=["dead letters"])
 
@@ -108,20 +109,20 @@ async def list_dead_letters(request: Request, _: Reader, filters: Annotated[Lett
     """The longest dead first. All of them, page by page: `GET /jobs?state=dead`."""
     words = [*_words(filters.function, filters.reason), b"count=%d" % filters.limit]
     command = await ask(request, b"dead", b"list", *words, form="listing")
-    letters = [
-        Letter(
-            handle=str(each.handle).rpartition("//")[2],
-            function=each.function,
-            unique=each.unique,
-            died=each.died,
-            reason=each.reason,
-            attempts=each.attempts,
-            size=each.size,
-            text=each.text,
-        )
-        for each in rows_of(command, DeadLetter.read)
-    ]
-    return LetterList(letters=letters)
+    return LetterList(letters=await rows_of(command, DeadLetter.read, _shown))
+
+
+def _shown(letter: DeadLetter) -> Letter:
+    return Letter(
+        handle=as_text(letter.handle),
+        function=letter.function,
+        unique=letter.unique,
+        died=letter.died,
+        reason=letter.reason,
+        attempts=letter.attempts,
+        size=letter.size,
+        text=letter.text,
+    )
 
 
 @router.get(

@@ -65,9 +65,8 @@ async def show_policy(request: Request, name: Name, _: Reader) -> Policy:
 async def set_policy(request: Request, name: Name, _: Operator, policy: NewPolicy) -> Done:
     """The keys that are named hold from now on, and no others."""
     encoded = word(name, "The function")
-    others = {
-        key: None for before in await _policies(request) if before.name == name for key in before.keys
-    }  # an empty value takes a key away
+    before = [each for each in await _policies(request, encoded) if each.name == name]  # else it is of a pattern
+    others = {key: None for each in before for key in each.keys}  # an empty value takes a key away
     keys = {**others, **policy.keys}
     words = [policy_word(key, value) for key, value in keys.items()]
     await order(request, "set policy", name, b"policy", b"set", encoded, *words)
@@ -89,6 +88,8 @@ async def unset_policy(request: Request, name: Name, _: Operator) -> Done:
 
 async def _policies(request: Request, *words: bytes) -> list[Policy]:
     command = await ask(request, b"policy", b"show", *words, form="listing")
-    return [
-        Policy(name=each.name, source=each.source, keys=each.keys) for each in rows_of(command, FunctionPolicy.read)
-    ]
+    return await rows_of(
+        command,
+        FunctionPolicy.read,
+        lambda policy: Policy(name=policy.name, source=policy.source, keys=policy.keys),
+    )

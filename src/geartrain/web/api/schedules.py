@@ -106,18 +106,18 @@ class Run(BaseModel):
 async def list_schedules(request: Request, _: Reader) -> ScheduleList:
     """All schedules, by name."""
     command = await ask(request, b"schedule", b"list", form="listing")
-    rows = [
-        ScheduleRow(
-            name=each.name,
-            paused=each.is_paused,
-            next_run=each.next_run,
-            last_run=each.last_run,
-            function=each.function,
-            keys=each.keys,
-        )
-        for each in rows_of(command, KnownSchedule.read)
-    ]
-    return ScheduleList(schedules=rows)
+    return ScheduleList(schedules=await rows_of(command, KnownSchedule.read, _row))
+
+
+def _row(schedule: KnownSchedule) -> ScheduleRow:
+    return ScheduleRow(
+        name=schedule.name,
+        paused=schedule.is_paused,
+        next_run=schedule.next_run,
+        last_run=schedule.last_run,
+        function=schedule.function,
+        keys=schedule.keys,
+    )
 
 
 @router.get(
