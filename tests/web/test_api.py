@@ -97,6 +97,10 @@ def test_policies_are_set_replaced_and_taken_away(at: Place) -> None:
     assert api.get("/functions/mail.send/policy")["name"] == "mail.*"
     api.do("PUT", "/functions/mail.*/policy", {"keys": {"attempts": 2}})
     assert api.get("/policies") == {"policies": [{"name": "mail.*", "source": "command", "keys": {"attempts": "2"}}]}
+    for path in ("%FF", "a%5C%5Cb", "%C3%9F"):
+        for keys in ({"attempts": 2, "timeout": "1s"}, {"attempts": 3}):
+            api.do("PUT", f"/functions/{path}/policy", {"keys": keys})
+        assert api.get(f"/functions/{path}/policy")["keys"] == {"attempts": "3"}
     kind, detail = api.refusal(400, "PUT", "/functions/x/policy", {"keys": {"attempts": "many"}})
     assert kind == "invalid-policy"
     assert "attempts=many" in detail

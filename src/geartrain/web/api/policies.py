@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from geartrain.client.policy import FunctionPolicy, policy_word
 from geartrain.web.api.asking import Done, Model, Operator, Reader, ask, order, problems, rows_of, word
 from geartrain.web.problems import Problem
+from geartrain.wire.text import as_text
 
 router: Final = APIRouter(tags=["policies"])
 Name = Annotated[str, Path(description="A function, or a pattern with *", examples=["resize"])]
@@ -65,7 +66,9 @@ async def show_policy(request: Request, name: Name, _: Reader) -> Policy:
 async def set_policy(request: Request, name: Name, _: Operator, policy: NewPolicy) -> Done:
     """The keys that are named hold from now on, and no others."""
     encoded = word(name, "The function")
-    before = [each for each in await _policies(request, encoded) if each.name == name]  # else it is of a pattern
+    before = [
+        each for each in await _policies(request, encoded) if each.name == as_text(encoded)
+    ]  # else it is of a pattern
     others = {key: None for each in before for key in each.keys}  # an empty value takes a key away
     keys = {**others, **policy.keys}
     words = [policy_word(key, value) for key, value in keys.items()]
