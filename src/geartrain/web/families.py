@@ -128,13 +128,27 @@ LOOP_LAG: Final = _of_server(
 ITERATIONS: Final = _of_server(
     "counter", "iterations", "Iterations of the job server: turns of its event loop in which there was something to do."
 )
+WEBHOOKS: Final = _of_server(
+    "counter",
+    "webhooks",
+    "Calls at the ends of jobs: delivered, failed for good, dropped since there were too many.",
+    "outcome",
+)
+WEBHOOKS_PENDING: Final = _of_server(
+    "gauge", "webhooks_pending", "Calls at the ends of jobs that have still to arrive."
+)
+EVENT_READERS: Final = _of_server("gauge", "event_readers", "Readers of the events of jobs over HTTP.")
+HTTP_REFUSED: Final = _of_server(
+    "counter", "http_connections_refused", "HTTP connections closed at once (--http-max-connections)."
+)
 START_TIME: Final = Family("process_start_time_seconds", "gauge", "When the job server started, as a Unix time.")
 CPU: Final = Family("process_cpu_seconds", "counter", "Processor time of the job server, user and system together.")
 RESIDENT: Final = Family("process_resident_memory_bytes", "gauge", "Memory of the whole process.")
 
 SERVER_WIDE: Final = (
     BUILD, CONNECTIONS, CONNECTIONS_LIMIT, CONNECTED_WORKERS, FUNCTIONS, JOBS, MEMORY, MEMORY_LIMIT, DRAINING, STORE_UP,
-    STORE_COMMITS, STORE_REFUSALS, STORE_BATCH, STORE_COMMIT_SECONDS, LOOP_LAG, ITERATIONS, START_TIME, CPU, RESIDENT,
+    STORE_COMMITS, STORE_REFUSALS, STORE_BATCH, STORE_COMMIT_SECONDS, LOOP_LAG, ITERATIONS, WEBHOOKS, WEBHOOKS_PENDING,
+    EVENT_READERS, HTTP_REFUSED, START_TIME, CPU, RESIDENT,
 )  # fmt: skip
 OF_FUNCTIONS: Final = (*COUNTERS.values(), *HISTOGRAMS.values(), WAITING, *GAUGES.values())
 FAMILIES: Final = (*SERVER_WIDE, *OF_FUNCTIONS)

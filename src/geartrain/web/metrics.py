@@ -139,6 +139,10 @@ class Metrics:
         jobs = {name: getattr(totals, name) for name in ("queued", "running", "delayed", "blocked")}
         for family, by_state in ((families.CONNECTED_WORKERS, of_workers), (families.JOBS, jobs)):
             made.add(family, [line(family, count, labels(state=state)) for state, count in by_state.items()])
+        calls = {name: getattr(face.webhooks, name) for name in ("delivered", "failed", "dropped")}
+        made.add(
+            families.WEBHOOKS, [line(families.WEBHOOKS, count, labels(outcome=name)) for name, count in calls.items()]
+        )
         values: dict[Family, float] = {
             families.CONNECTIONS: totals.connections,
             families.CONNECTIONS_LIMIT: config.max_connections,
@@ -146,6 +150,9 @@ class Metrics:
             families.MEMORY: totals.memory,
             families.DRAINING: int(server.draining),
             families.ITERATIONS: int(server.iterations),
+            families.WEBHOOKS_PENDING: face.webhooks.pending,
+            families.EVENT_READERS: face.events.readers,
+            families.HTTP_REFUSED: face.refused,
             families.START_TIME: self._started,
             families.CPU: time.process_time(),
         }
