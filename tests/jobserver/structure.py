@@ -29,6 +29,8 @@ from geartrain.jobserver.model import (
     RUNNING,
     SUBSCRIBER_COST,
     TALLY_COST,
+    TIMED,
+    WATCHED,
     function_cost,
 )
 from geartrain.jobserver.records import number_of
@@ -63,6 +65,7 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
     _check_results(server, jobs)
     _check_totals(server, jobs)
     assert server.watches == sum(len(watchers) for watchers in server.watchers.values())
+    assert {job.number for job in jobs if job.flags & WATCHED} == set(server.watchers)
     assert set(server.traces) <= {job.number for job in jobs}
     assert set(server.watchers) <= {job.number for job in jobs if job.state != DEAD}
     assert server.memory == sum(int(job.cost()) + SUBSCRIBER_COST * job.subscriber_count for job in jobs) + sum(
@@ -283,7 +286,7 @@ def _check_woken(server: JobServer) -> None:
 
 
 def _check_deadlines(server: JobServer, jobs: list[Job]) -> None:
-    timed = [job for job in jobs if job.timed]
+    timed = [job for job in jobs if job.flags & TIMED]
     assert all(job.state == RUNNING for job in timed)
     delayed = [job for job in jobs if job.state == DELAYED]
     expiring = [job for job in jobs if job.marks & EXPIRING]

@@ -57,6 +57,10 @@ SPILLED: Final = 4  # in the store, and its workload is there alone
 
 MAX_ATTEMPTS: Final = 2**31 - 1  # more lost workers of a job than these are not counted
 
+# What a job's flags tell.
+TIMED: Final = 1  # it has a timer for the running assignment
+WATCHED: Final = 2
+
 # What things take of the memory limit beside the bytes that a peer chose, in bytes.
 JOB_COST: Final = 200
 KEY_COST: Final = 100  # a job that can be found by its unique or workload
@@ -113,7 +117,7 @@ class Job:
         self.state: u8 = QUEUED
         self.stored: u8 = UNSTORED
         self.background: bool = background  # lives on without clients
-        self.timed: bool = False  # has a timer for the running assignment
+        self.flags: u8 = 0  # TIMED, WATCHED
         self.marks: u8 = 0  # EXPIRING, REMEMBERED, and COUNTED by which generation of its function's gate
 
     def cost(self) -> i64:

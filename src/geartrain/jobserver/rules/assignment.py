@@ -17,7 +17,7 @@ from geartrain.jobserver.links import (
     rotate_to_front,
     take_next,
 )
-from geartrain.jobserver.model import ABILITY_COST, EXPIRING, HIGH, RUNNING, SPILLED, Ability
+from geartrain.jobserver.model import ABILITY_COST, EXPIRING, HIGH, RUNNING, SPILLED, TIMED, WATCHED, Ability
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.gating import note_start, shown_priority, take_ready
@@ -27,7 +27,7 @@ from geartrain.jobserver.rules.tracing import packet
 from geartrain.jobserver.rules.waking import get_up, settle_woken, wake
 from geartrain.jobserver.rules.watching import tell
 from geartrain.jobserver.watching import ASSIGNED
-from geartrain.native import i64
+from geartrain.native import i64, u8
 from geartrain.wire.packets import (
     GRAB_JOB,
     GRAB_JOB_ALL,
@@ -140,7 +140,7 @@ def _assign(state: State, peer: Peer, ability: Ability, type: i64) -> None:
         state.store.wanted.append(Read(job, peer.defer(), type, job.assignments))
         return
     start_time(state, job, ability)
-    if state.watches > 0:
+    if job.flags & WATCHED:
         tell(state, job, ASSIGNED, b"%d" % (job.attempts + 1))
     workload = job.workload
     head = assignment_packet(state, job, type, len(workload))
@@ -182,7 +182,7 @@ def start_time(state: State, job: Job, ability: Ability) -> None:
         if policy is None or policy.timeout <= 0:
             return
         timeout = policy.timeout
-    job.timed = True
+    job.flags = u8(job.flags | TIMED)
     state.timeouts.add(state.now + timeout, job.number, job.assignments)
 
 

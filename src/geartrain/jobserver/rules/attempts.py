@@ -13,7 +13,7 @@ from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import RECORD_COST
 from geartrain.jobserver.letters import MAX_LINES, Attempt, pack_attempt, unpack_attempts
-from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, UNSTORED, Job
+from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, TIMED, UNSTORED, WATCHED, Job
 from geartrain.jobserver.policy import DROPPED, EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
 from geartrain.jobserver.records import ATTEMPTS_KIND, Record, number_key
 from geartrain.jobserver.rules.dead_letters import bury
@@ -114,7 +114,7 @@ def _try_again(state: State, job: Job, worker: Peer | None, reason: i64, after: 
     """
     function = job.function
     policy = function.policy
-    if state.watches > 0:
+    if job.flags & WATCHED:
         tell(state, job, watching.RETRY, REASONS[int(reason)].encode())
     job.numerator = 0
     job.denominator = 0
@@ -156,11 +156,11 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
         keep_result(state, job, policy, results.FAILED, kept)
     if state.waits > 0:
         tell_result(state, job, results.FAILED, kept)
-    if state.watches > 0 or (policy is not None and policy.webhook):
+    if job.flags & WATCHED or (policy is not None and policy.webhook):
         is_dead = policy is not None and policy.dead > 0
         failed = watching.DROPPED if reason == DROPPED else watching.FAILED
         event = watching.DEAD if is_dead else failed
-        if state.watches > 0:
+        if job.flags & WATCHED:
             tell_end(state, job, event, kept)
         if policy is not None and policy.webhook:
             tell_policy(state, job, event, kept)
@@ -221,7 +221,7 @@ class TimeLimits(Source):
         state.cost += 20
         function = as_text(job.function.shown)
         state.event("job_timed_out", job.worker, {"handle": state.shown_handle(job), "function": function})
-        job.timed = False
+        job.flags = u8(job.flags & ~TIMED)
         end_attempt(state, job, TIMEOUT)
 
 

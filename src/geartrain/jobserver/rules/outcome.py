@@ -19,7 +19,9 @@ from geartrain.jobserver.model import (
     REMEMBERED,
     RUNNING,
     SUBSCRIBER_COST,
+    TIMED,
     UNSTORED,
+    WATCHED,
     Job,
 )
 from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, number_key
@@ -139,7 +141,7 @@ def finish(state: State, job: Job, outcome: i64, size: i64 = 0) -> None:
         let_clients_go(state, job)
     if state.waits > 0:
         tell_result(state, job, NOT_COMPLETED, b"")  # unless they have been told already
-    if state.watches > 0:
+    if job.flags & WATCHED:
         tell_end(state, job, _ENDS[outcome], b"")  # the same
     if state.traces:
         let_go(state, job.number)
@@ -218,8 +220,8 @@ def release(state: State, job: Job) -> None:
     function = job.function
     function.running -= 1
     state.running -= 1
-    if job.timed:
-        job.timed = False
+    if job.flags & TIMED:
+        job.flags = u8(job.flags & ~TIMED)
         state.timeouts.drop()
     if function.gate is not None:
         note_end(state, function, job)

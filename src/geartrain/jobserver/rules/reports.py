@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from geartrain.jobserver import results, watching
+from geartrain.jobserver.model import WATCHED
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import EXCEPTION, FAIL, REJECT, RETRY
 from geartrain.jobserver.rules.attempts import AT_POLICY, end_attempt
@@ -58,7 +59,7 @@ def report(state: State, peer: Peer, type: i64) -> None:
         _keep_status(job, numbers)
         if b"\0" not in numbers:
             missing += 1
-    if state.watches > 0 and int(number) in state.watchers:
+    if job.flags & WATCHED:
         _tell_watchers(state, job, type, cut + 1 if whole else -1, parser)
     subscriber = job.subscribers
     # A failure under a policy is told when it is the last one.
@@ -90,7 +91,7 @@ def report(state: State, peer: Peer, type: i64) -> None:
         else:
             if state.waits > 0:
                 tell_result(state, job, results.FAILED, parser.last_argument(cut + 1) if whole else b"")
-            if state.watches > 0:
+            if job.flags & WATCHED:
                 tell_end(state, job, watching.FAILED, parser.last_argument(cut + 1) if whole else b"")
             state.revoke(peer, number)  # Perl workers send WORK_FAIL after it and die of an ERROR
             finish(state, job, FAILED)
@@ -191,7 +192,7 @@ def report_too_large(state: State, peer: Peer) -> bool:
             tell_exception(state, job, text)
             if state.waits > 0:
                 tell_result(state, job, results.FAILED, text)
-            if state.watches > 0:
+            if job.flags & WATCHED:
                 tell_end(state, job, watching.FAILED, text)
             state.revoke(peer, number)
             finish(state, job, FAILED)

@@ -17,6 +17,7 @@ from geartrain.jobserver.model import (
     STORED,
     UNSTORED,
     WAITING,
+    WATCHED,
     Job,
 )
 from geartrain.jobserver.records import POSITION_BITS
@@ -252,7 +253,7 @@ def deliver(state: State, read: Read, workload: bytes) -> None:
         ability = find_ability(peer, job.function.name)
         if ability is not None:
             start_time(state, job, ability)
-        if state.watches > 0:
+        if job.flags & WATCHED:
             tell(state, job, watching.ASSIGNED, b"%d" % (job.attempts + 1))
     reply.open = True
     reply.outbox.touch()

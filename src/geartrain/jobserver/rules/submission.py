@@ -151,7 +151,8 @@ def submit(state: State, peer: Peer, type: i64) -> None:
             workload = parser.last_argument(workload_start)
     if due <= state.wall:
         due = 0.0
-    if function.policy is not None and due == 0 and unique_size > 0:
+    is_policed = function.policy is not None
+    if is_policed and due == 0 and unique_size > 0:
         result = find_result(state, function, unique, key, background, i64(priority))
         if result is not None:
             if result.fresh_until <= state.wall and present is None:
@@ -165,9 +166,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
         return
 
     limit: i64 = function.limit(i64(priority))
-    if (limit > 0 and function.total >= limit) or (
-        function.policy is not None and not _has_place(function, i64(priority))
-    ):
+    if (limit > 0 and function.total >= limit) or (is_policed and not _has_place(function, i64(priority))):
         state.tally(function, i64(priority)).refused += 1
         peer.send_error(QUEUE_ERROR, b"Job queue is full")
         return
@@ -178,7 +177,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if no_room or state.draining or (background and state.store.trouble):
         _refuse(state, peer, function, i64(priority), background)
         return
-    if function.policy is not None:
+    if is_policed:
         _make_room(state, function, i64(priority))
 
     number: i64 = state.next_number
@@ -202,7 +201,7 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if background and state.durable:
         state.changes.add(job)
         _defer(peer, job)
-    if function.policy is not None:
+    if is_policed:
         _follow_policy(state, function, job)
     if traceparent:
         hold(state, job, traceparent)

@@ -1,12 +1,12 @@
-"""Who watches a job is told what happens to it; the other rules ask only where ``State.watches`` is not 0."""
+"""Who watches a job is told what happens to it; the other rules ask only whether the job is WATCHED."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from geartrain.jobserver.model import DEAD
+from geartrain.jobserver.model import DEAD, WATCHED
 from geartrain.jobserver.watching import MAX_WATCHERS, MAX_WATCHES, WATCH_COST
-from geartrain.native import i64
+from geartrain.native import i64, u8
 
 if TYPE_CHECKING:
     from geartrain.jobserver.model import Job
@@ -27,6 +27,7 @@ def watch(state: State, number: i64, watcher: Watcher) -> bool:
     state.watchers[int(number)] = (*others, watcher)
     state.watches += 1
     state.memory += WATCH_COST
+    job.flags = u8(job.flags | WATCHED)
     return True
 
 
@@ -42,6 +43,9 @@ def unwatch(state: State, number: i64, watcher: Watcher) -> None:
         state.watchers[int(number)] = left
     else:
         del state.watchers[int(number)]
+        job = state.jobs.get(number)
+        if job is not None:
+            job.flags = u8(job.flags & ~WATCHED)
 
 
 def tell(state: State, job: Job, event: bytes, data: bytes) -> None:
@@ -57,6 +61,7 @@ def tell_end(state: State, job: Job, event: bytes, data: bytes) -> None:
     """The last that its watchers are told of the job."""
     watchers = state.watchers.pop(int(job.number), None)
     if watchers is not None:
+        job.flags = u8(job.flags & ~WATCHED)
         state.watches -= len(watchers)
         state.memory -= WATCH_COST * len(watchers)
         for watcher in watchers:
