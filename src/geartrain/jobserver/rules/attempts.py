@@ -221,7 +221,7 @@ class TimeLimits(Source):
         state.cost += 20
         function = as_text(job.function.shown)
         state.event("job_timed_out", job.worker, {"handle": state.shown_handle(job), "function": function})
-        job.flags = u8(job.flags & ~TIMED)
+        job.flags = u8(job.flags & (0xFF - TIMED))
         end_attempt(state, job, TIMEOUT)
 
 

@@ -221,7 +221,7 @@ def release(state: State, job: Job) -> None:
     function.running -= 1
     state.running -= 1
     if job.flags & TIMED:
-        job.flags = u8(job.flags & ~TIMED)
+        job.flags = u8(job.flags & (0xFF - TIMED))
         state.timeouts.drop()
     if function.gate is not None:
         note_end(state, function, job)

@@ -45,7 +45,7 @@ def unwatch(state: State, number: i64, watcher: Watcher) -> None:
         del state.watchers[int(number)]
         job = state.jobs.get(number)
         if job is not None:
-            job.flags = u8(job.flags & ~WATCHED)
+            job.flags = u8(job.flags & (0xFF - WATCHED))
 
 
 def tell(state: State, job: Job, event: bytes, data: bytes) -> None:
@@ -61,7 +61,7 @@ def tell_end(state: State, job: Job, event: bytes, data: bytes) -> None:
     """The last that its watchers are told of the job."""
     watchers = state.watchers.pop(int(job.number), None)
     if watchers is not None:
-        job.flags = u8(job.flags & ~WATCHED)
+        job.flags = u8(job.flags & (0xFF - WATCHED))
         state.watches -= len(watchers)
         state.memory -= WATCH_COST * len(watchers)
         for watcher in watchers:
