@@ -127,7 +127,7 @@ def test_gearmands_options(name: str, tell: Tell) -> None:
 
 
 def test_every_secret_option_is_known_as_one() -> None:
-    assert {f"--{name}" for name in Config.fields() if flag_of(name).is_secret} <= set(SECRETS)
+    assert {f"--{name.replace('_', '-')}" for name in Config.fields() if flag_of(name).is_secret} <= set(SECRETS)
 
 
 @pytest.mark.parametrize("option", SECRETS)

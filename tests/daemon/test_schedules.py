@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lives import FilePlace, Place, kill, life, on, told_by
 
-from caller import Caller
+from wire_caller import Caller
 
 pytest.importorskip("cronsim")
 

@@ -18,11 +18,11 @@ import pytest
 from good_pair import GoodPair
 from lives import FilePlace, Place, ServicePlace, administrator, kill, life, on, refused_start, tells, told_by
 
-from caller import Caller
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
 from servers import RunningServer, missing, wait_until
 from services import PASSWORD, Memcached, PostgreSQL, Redis, running
+from wire_caller import Caller
 
 PATIENCE = "--store-timeout=200ms"
 LONGEST_WAIT = 6.0  # seconds until a submission is refused: twice the patience and one more, and a busy machine

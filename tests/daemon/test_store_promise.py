@@ -8,10 +8,10 @@ import time
 
 from lives import Place, kill, life, on, told_by
 
-from caller import Caller
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
 from servers import running_geartrain, wait_until
+from wire_caller import Caller
 
 
 def test_an_acknowledgement_leaves_after_the_commit_and_nothing_behind_it_before(place: Place) -> None:

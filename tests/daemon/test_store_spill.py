@@ -10,10 +10,10 @@ import pytest
 from good_pair import memory_of
 from lives import FilePlace, Place, ServicePlace, kill, life, on, tells, told_by
 
-from caller import Caller
 from geartrain.wire import Packet, pack_request
 from geartrain.wire import packets as p
 from servers import wait_until
+from wire_caller import Caller
 
 SPILL = "--spill-above=1KiB"
 PATIENCE = "--store-timeout=200ms"

@@ -9,9 +9,9 @@ from typing import Any
 
 from http_client import Answer, Http
 
-from caller import Caller
 from geartrain.web.access import digest_of
 from servers import RunningServer, running_geartrain, wait_until
+from wire_caller import Caller
 
 API = "/api/v1"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from http_client import Answer, Http
 
-from caller import Caller
+from wire_caller import Caller
 
 pytest.importorskip("httptools")
 

@@ -14,9 +14,9 @@ pytest.importorskip("httptools")
 
 from http_client import Http
 
-from caller import Caller
 from geartrain.web.series import NAMES
 from servers import RunningServer, running_geartrain, wait_until
+from wire_caller import Caller
 
 HTTP = "--http=127.0.0.1:0"
 

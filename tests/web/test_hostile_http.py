@@ -14,9 +14,9 @@ from http_client import Http
 
 pytest.importorskip("httptools")
 
-from caller import Caller
 from geartrain.web.protocol import MAX_HEAD, MAX_HEADERS, MAX_PIPELINED
 from servers import RunningServer, running_geartrain, wait_until
+from wire_caller import Caller
 
 HEAD = b"POST /f HTTP/1.1\r\nHost: localhost\r\n"
 BACKGROUND = b"X-Gearman-Background: true\r\n"

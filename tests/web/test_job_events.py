@@ -18,7 +18,7 @@ import pytest
 from event_source import EventSource
 from http_client import Http
 
-from caller import Caller
+from wire_caller import Caller
 
 pytest.importorskip("fastapi")
 

@@ -48,7 +48,7 @@ WITHOUT_MEANING: Mapping[str, str] = {
 }
 """Options that are accepted and why they do nothing."""
 
-SECRETS = ("--store", "--mysql-password", "--libpq-conninfo", "--redis-password")
+SECRETS = ("--store", "--mysql-password", "--libpq-conninfo", "--redis-password", "--webhook-secret")
 """Options, ours and gearmand's, whose values are passwords, or hold one."""
 
 REFUSED: Mapping[str, str] = {
