@@ -53,6 +53,7 @@ def test_a_thousand_connect_while_the_server_is_held_up(job_server: RunningServe
     """They wait in its backlog, all of them, and are served when it comes back."""
     with many_open_files(2000), contextlib.ExitStack() as stack:
         sockets = []
+        job_server.ask("version")  # it has bound its address before it listens with all its backlog
         os.kill(job_server.process.pid, signal.SIGSTOP)
         try:
             for _ in range(1000):

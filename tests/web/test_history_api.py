@@ -55,7 +55,7 @@ def test_what_has_happened_is_told_a_second_later() -> None:
         assert total(server, "submitted", of_one) == 3
         assert found["series"]["workers"][-1] == 1
         assert any(value is not None for value in found["series"]["waiting_time_p99"])
-        assert total(server, "submitted", "?function=%5Cxff") == 1
+        wait_until(lambda: total(server, "submitted", "?function=%5Cxff") == 1, "a wider column ends later")
         some = told(server, "?span=6h&series=submitted,failed&series=dead&points=10")
         assert sorted(some["series"]) == ["dead", "failed", "submitted"]
         assert some["step"] == 2160
