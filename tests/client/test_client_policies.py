@@ -226,7 +226,7 @@ def test_a_function_tells_of_itself(server: RunningServer, admin: AdminClient, c
         assert (row.counters["submitted"], row.counters["started"], row.counters["result_hits"]) == (3, 1, 0)
         assert isinstance(row.counters["waited"], float)
         assert 0 <= row.counters["waiting_p50"] <= row.counters["waiting_p99"]
-        assert row.oldest_waiting > 0
+        wait_until(lambda: admin.show_function("counted")[0].oldest_waiting > 0, "they have waited a millisecond")
         assert row.idle == 0
     assert admin.show_function("never-named") == []
     assert all(admin.cancel_job(handle) for handle in handles)
