@@ -94,6 +94,14 @@ def test_what_the_browser_says_of_the_sender(
     assert (answer.status == 200) == is_let_in, answer
 
 
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("none", 200)])
+def test_a_link_on_another_site_submits_nothing_where_get_submits(site: str, status: int) -> None:
+    with running_geartrain("--http=127.0.0.1:0", "--http-gearmand") as server:
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "X-Gearman-Background": "true"}
+        assert Http(server.http_port).ask("GET", "/f", b"", headers).status == status
+        assert server.jobs_of("f") == (int(status == 200), 0)
+
+
 def test_nothing_may_be_shown_within_another_page(open_server: RunningServer) -> None:
     answer = Http(open_server.http_port).ask("GET", "/api/v1/openapi.json")
     assert answer.headers["x-frame-options"] == "DENY"

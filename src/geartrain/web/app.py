@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from geartrain.web.dialect import Dialect
-from geartrain.web.gate import Gate
+from geartrain.web.gate import Gate, is_ours
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from geartrain.web.face import Face
-
-OURS: Final = frozenset(
-    ("api", "assets", "dashboard", "docs", "events", "favicon.ico", "healthz", "login", "metrics", "problems", "readyz",
-     "robots.txt", "static", ".well-known")
-)  # fmt: skip
-"""First parts of paths that are no functions; a function of such a name is reached below /gearman/."""
-
 
 _SECURITY: Final = [
     (b"x-content-type-options", b"nosniff"),
@@ -40,9 +33,7 @@ class Paths:
         self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"]
-        first = path[1:].partition("/")[0]
-        if path == "/" or first in OURS:
+        if is_ours(scope["path"]):
 
             async def answer(message: Message) -> None:
                 if message["type"] == "http.response.start":

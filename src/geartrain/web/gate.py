@@ -28,6 +28,18 @@ SAFE: Final = ("GET", "HEAD", "OPTIONS")
 OPEN: Final = ("/healthz", "/readyz")  # which tell nobody anything, so that any monitor may ask
 
 
+OURS: Final = frozenset(
+    ("api", "assets", "dashboard", "docs", "events", "favicon.ico", "healthz", "login", "metrics", "problems", "readyz",
+     "robots.txt", "static", ".well-known")
+)  # fmt: skip
+"""First parts of paths that are no functions; a function of such a name is reached below /gearman/."""
+
+
+def is_ours(path: str) -> bool:
+    """Whether a path is none of a function."""
+    return path == "/" or path[1:].partition("/")[0] in OURS
+
+
 def note_refusal(problem: Problem, scope: Scope) -> None:
     """Tell the audit log if somebody was turned away."""
     if problem.status in (401, 403, 421, 429):
@@ -93,7 +105,9 @@ class Gate:
         method = scope["method"]
         if origin and origin != f"{scope['scheme']}://{host}":
             raise Problem(403, "other-origin", f"A page of {origin} may not ask this job server")
-        if site not in ("", "same-origin", "none") and (mode != "navigate" or method != "GET"):
+        # A link on another site may lead to what is shown; it may not submit, as GET does beside the paths of ours.
+        is_link = mode == "navigate" and method == "GET" and is_ours(scope["path"])
+        if site not in ("", "same-origin", "none") and not is_link:
             raise Problem(403, "other-origin", "A page of another site may not ask this job server")
         if scope["path"] in OPEN:
             return Identity("nobody", client, ())
