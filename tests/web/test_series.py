@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geartrain.jobserver.histogram import Histogram
+from geartrain.web.chart import percentiles
 from geartrain.web.series import (
     FIRST_BUCKET,
     FIRST_GAUGE,
@@ -21,7 +22,6 @@ from geartrain.web.series import (
     Block,
     Series,
     check,
-    quantile,
     unpack,
 )
 
@@ -181,8 +181,8 @@ def test_a_percentile_is_that_of_the_histogram(times: list[float], share: float)
     histogram = Histogram()
     for time in times:
         histogram.add(time)
-    assert (quantile(histogram.counts, share) or 0.0) == histogram.quantile(share)
-    assert (quantile(histogram.counts, share) is None) == (not times)
+    buckets = [[0, count] for count in histogram.counts]
+    assert percentiles(buckets, 2, share) == [None, histogram.quantile(share) if times else None]
 
 
 def test_another_series_is_added_and_what_is_the_case_now_stays() -> None:

@@ -142,17 +142,21 @@ class Histogram:
         return sum(self.counts)
 
     def quantile(self, q: float) -> float:
-        """What a share ``q`` of them took at most, as if each bucket's were spread evenly; 0 where there are none.
+        """What a share ``q`` of them took at most; see the function of this name."""
+        return quantile(self.counts, q)
 
-        Above the last bound nothing is known but that: then it is that bound.
-        """
-        counts = self.counts
-        rank = q * sum(counts)
-        before = 0
-        lower = 0.0
-        for bound, count in zip(BOUNDS, counts, strict=False):
-            if count > 0 and before + count >= rank:
-                return lower + (bound - lower) * max(rank - before, 0.0) / count
-            before += count
-            lower = bound
-        return lower if counts[-1] > 0 else 0.0
+
+def quantile(counts: list[int], q: float) -> float:
+    """What a share ``q`` of the times took at most, by their buckets; 0 where there are none.
+
+    It is as if each bucket's were spread evenly. Above the last bound nothing is known but that: then it is that bound.
+    """
+    rank = q * sum(counts)
+    before = 0
+    lower = 0.0
+    for bound, count in zip(BOUNDS, counts, strict=False):
+        if count > 0 and before + count >= rank:
+            return lower + (bound - lower) * max(rank - before, 0.0) / count
+        before += count
+        lower = bound
+    return lower if counts[-1] > 0 else 0.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from geartrain.web.series import BUCKETS, FIRST_BUCKET, FIRST_GAUGE, GAUGES, PERCENTILES, SUMS, TIMES, quantile
+from geartrain.jobserver.histogram import quantile
+from geartrain.web.series import BUCKETS, FIRST_BUCKET, FIRST_GAUGE, GAUGES, PERCENTILES, SUMS, TIMES
 
 
 def columns_of(name: str) -> Sequence[int]:

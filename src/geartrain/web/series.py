@@ -470,19 +470,6 @@ def coarser(seconds: Sequence[int], columns: Columns, step: int) -> tuple[list[i
     }
 
 
-def quantile(counts: Sequence[int], q: float) -> float | None:
-    """What a share ``q`` of the times took at most, as ``Histogram.quantile`` has it; None: there are none."""
-    rank = q * sum(counts)
-    before = 0
-    lower = 0.0
-    for bound, count in zip(BOUNDS, counts, strict=False):
-        if count > 0 and before + count >= rank:
-            return lower + (bound - lower) * max(rank - before, 0.0) / count
-        before += count
-        lower = bound
-    return lower if counts[-1] > 0 else None
-
-
 def _round(value: int) -> int:
     """A number with its first bits, and zeros behind them: the nearest one."""
     spare = value.bit_length() - _ROUNDED
