@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import pytest
-
 from caller import Caller, until
+
 from geartrain.errors import GeartrainError
 from geartrain.wire.packets import WORK_COMPLETE, WORK_DATA, WORK_FAIL, WORK_STATUS
 from geartrain.worker import AssignedJob, AsyncWorker

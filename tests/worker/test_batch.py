@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
 from caller import ENDS, Caller, until, working
+
 from geartrain.contrib.eager import EagerAsyncClient, EagerClient
 from geartrain.contrib.local_server import LocalServer
 from geartrain.errors import ArgumentsError, JobFailedError, JobRaisedError, SoftTimeLimitError

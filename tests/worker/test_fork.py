@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-
 from caller import Caller, until, working
+
 from geartrain.client import AdminClient, Client
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from servers import RunningServer, running_geartrain

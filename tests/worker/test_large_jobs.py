@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 import pytest
-
 from caller import Caller, until, working
+
 from geartrain.client import AdminClient
 from geartrain.wire.packets import WORK_EXCEPTION
 from geartrain.worker import AssignedJob, AsyncWorker, Worker

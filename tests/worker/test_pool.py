@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from caller import Caller, until
+
 from geartrain.wire.packets import SUBMIT_JOB_BG, SUBMIT_JOB_HIGH_BG
 from servers import RunningServer, free_port, running_gearmand, running_geartrain
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-
 from caller import Caller
+
 from geartrain.errors import SoftTimeLimitError
 from geartrain.worker import AssignedJob, AsyncWorker, Worker
 from geartrain.worker.soft_limit import Alarms, limited

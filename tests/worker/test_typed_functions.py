@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-
 from caller import Caller
+
 from geartrain.client import AsyncClient, Client, DataEvent, SubmittedJob
 from geartrain.contrib.eager import EagerClient
 from geartrain.contrib.local_server import LocalServer

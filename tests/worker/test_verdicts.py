@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from caller import Caller, until, working
+
 from geartrain.contrib.local_server import LocalServer
 from geartrain.errors import JobFailedError, JobRaisedError, Reject, Retry
 from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION, WORK_FAIL

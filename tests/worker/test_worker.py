@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any
 
 import pytest
-
 from caller import Caller, until
+
 from geartrain.errors import GeartrainError, JobFailedError, JobRaisedError
 from geartrain.wire.packets import SUBMIT_JOB_BG, WORK_COMPLETE, WORK_DATA, WORK_FAIL, WORK_STATUS, WORK_WARNING
 from geartrain.worker import AssignedJob, Worker

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from caller import Caller, until, working
+
 from certificates import tls_contexts
 from geartrain.client import AdminClient
 from geartrain.wire.packets import WORK_COMPLETE, WORK_EXCEPTION
