@@ -86,6 +86,7 @@ bench-policies: $(NATIVE)/.installed ## what policies cost: with and without, wi
 bench-http: $(NATIVE)/.installed ## submissions over HTTP beside gearmand's, and Gearman beside those who ask over HTTP; needs wrk
 	mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(CC) -O2 -Wall -Wextra -o build/echo bench/echo/echo.c bench/connection.c
 	$(PYTHON) bench/over_http.py --python $(NATIVE)/bin/python $(BENCH)
 
 bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes

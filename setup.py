@@ -25,7 +25,16 @@ from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Layers and modules; tests/test_architecture.py knows them as well.
-COMPILED = ("wire", "jobserver", "client/session.py", "worker/job.py", "worker/session.py", "worker/slots.py")
+COMPILED = (
+    "wire",
+    "jobserver",
+    "client/session.py",
+    "worker/job.py",
+    "worker/session.py",
+    "worker/slots.py",
+    "web/plain_request.py",
+    "web/plain_connection.py",
+)
 BUILDING = {"bdist_wheel", "build", "build_ext", "install"}  # the commands that come to compile something
 LAUNCHING = BUILDING | {"dist_info", "editable_wheel"}  # and those that write down which entry points there are
 

@@ -3,7 +3,7 @@
 
     python bench/over_http.py --python .venv-native/bin/python
 
-``submit`` has wrk (Debian: wrk) post foreground jobs over 16 connections that are kept, which Python workers echo:
+``submit`` has wrk (Debian: wrk) post foreground jobs over 16 connections that are kept, which workers in C echo:
 gearmand with -r http and ours, in alternating pairs. ``beside`` is the load of foreground jobs over the Gearman port
 of one server with HTTP, alone and beside 50 open event streams and 20 requests a second.
 """
@@ -39,15 +39,6 @@ GEARMAND = (
     "/usr/sbin/gearmand --threads 4 --listen 127.0.0.1 --port {port} --protocol http --http-port %d -l none "
     "-P {dir}/pid --backlog 4096"
 )
-WORKER = """
-import sys
-from geartrain import Worker
-worker = Worker(sys.argv[1])
-@worker.function("echo")
-def echo(job):
-    return job.workload
-worker.run()
-"""
 # A unique of its own for each request: gearmand takes equal workloads for one job.
 SCRIPT = """
 wrk.method = "POST"
@@ -68,21 +59,20 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def workers(python: str, port: int, count: int) -> Iterator[None]:
-    """So many processes that echo."""
-    started = [subprocess.Popen([python, "-c", WORKER, f"127.0.0.1:{port}"]) for _ in range(count)]
+def workers(echo: Path, port: int) -> Iterator[None]:
+    """Workers in C that echo, over four connections."""
+    process = subprocess.Popen([str(echo.resolve()), str(port), "4"])
     try:
-        time.sleep(1)  # they import, and sleep
+        time.sleep(0.5)  # they sleep
         yield
     finally:
-        for process in started:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
-def submissions(command: str, http_port: int, python: str, script: Path, seconds: int) -> tuple[float, float]:
+def submissions(command: str, http_port: int, echo: Path, script: Path, seconds: int) -> tuple[float, float]:
     """Jobs a second over HTTP, and the server's processor time for each, in microseconds."""
-    with Server(command) as server, workers(python, server.port, 2):
+    with Server(command) as server, workers(echo, server.port):
         before = server.cpu_seconds()
         told = subprocess.run(
             ["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{http_port}/echo"],
@@ -151,6 +141,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=sys.executable, help="the Python that has geartrain installed")
     parser.add_argument("--load", type=Path, default=Path("build/load"), help="the compiled load generator")
+    parser.add_argument("--echo", type=Path, default=Path("build/echo"), help="the compiled workers")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs a row (3)")
     parser.add_argument("--only", default="", choices=("", "submit", "beside"))
     chosen = parser.parse_args()
@@ -171,7 +162,7 @@ def main() -> int:
                 sides = [(GEARMAND % port, 0), (ours, 1)]
                 pair = [(0.0, 0.0)] * 2
                 for command, side in sides if number % 2 == 0 else sides[::-1]:
-                    pair[side] = submissions(command, port, chosen.python, script, 4)
+                    pair[side] = submissions(command, port, chosen.echo, script, 4)
                 pairs.append(pair)
                 print(f"  submit: gearmand {pair[0][0]:,.0f}, ours {pair[1][0]:,.0f}", file=sys.stderr, flush=True)
         ratio = median(mine[0] / theirs[0] for theirs, mine in pairs)

@@ -39,7 +39,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
 }
 """What each layer may import of the others; a module's name allows that module alone."""
 
-PURE = ("wire", "jobserver", "client/session.py", "worker/job.py", "worker/session.py", "worker/slots.py")
+PURE = (
+    "wire", "jobserver", "client/session.py", "worker/job.py", "worker/session.py", "worker/slots.py",
+    "web/plain_request.py", "web/plain_connection.py",
+)  # fmt: skip
 """What does no I/O and knows no clock, log, thread or chance, layers and modules: from the standard library they may
 import these."""
 PURE_LIBRARY = frozenset(

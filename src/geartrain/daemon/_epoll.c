@@ -81,6 +81,7 @@ typedef struct socket {
     int fd;
     uint32_t watched;        /* what the epoll looks for; 0: it does not know this socket */
     char direct;             /* reads and writes need not go through the protocol */
+    char opens_iteration;    /* what the protocol is given to read, it gives to the job server at once */
     char is_tcp;
     char reading;            /* what comes is wanted */
     char at_end;             /* the peer sends no more */
@@ -192,7 +193,12 @@ static bool call(PyObject *of, PyObject *method) {
 }
 
 static bool tell(Socket *self, PyObject *method) {
-    return self->protocol == NULL || call(self->protocol, method);
+    if (self->protocol == NULL)
+        return true;
+    PyObject *protocol = Py_NewRef(self->protocol); /* it may set another one */
+    bool fine = call(protocol, method);
+    Py_DECREF(protocol);
+    return fine;
 }
 
 /* When all is sent, carry out what waited for that. */
@@ -462,7 +468,13 @@ static bool read_once(Socket *self) {
         return truth >= 0;
     }
     if (!self->direct) {
-        PyObject *done = PyObject_CallMethodOneArg(self->protocol, str_data_received, data);
+        if (self->opens_iteration && !open_iteration(poll)) {
+            Py_DECREF(data);
+            return false;
+        }
+        PyObject *protocol = Py_NewRef(self->protocol); /* it may set another one */
+        PyObject *done = PyObject_CallMethodOneArg(protocol, str_data_received, data);
+        Py_DECREF(protocol);
         Py_DECREF(data);
         Py_XDECREF(done);
         return done != NULL;
@@ -839,6 +851,17 @@ static PyObject *Socket_start(Socket *self, PyObject *arguments) {
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(set_protocol_doc, "set_protocol(protocol)\n\nFrom now on the protocol is this one, which is given all that comes.");
+
+static PyObject *Socket_set_protocol(Socket *self, PyObject *protocol) {
+    if (self->protocol != NULL) { /* else it is over */
+        Py_INCREF(protocol);
+        Py_SETREF(self->protocol, protocol);
+        self->direct = self->opens_iteration = 0;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *Socket_write(Socket *self, PyObject *buffer) {
     if (!put_one(self, buffer))
         return NULL;
@@ -947,6 +970,7 @@ static void Socket_dealloc(Socket *self) {
 
 static PyMethodDef Socket_methods[] = {
     {"start", (PyCFunction)Socket_start, METH_VARARGS, start_doc},
+    {"set_protocol", (PyCFunction)Socket_set_protocol, METH_O, set_protocol_doc},
     {"write", (PyCFunction)Socket_write, METH_O, NULL},
     {"writelines", (PyCFunction)Socket_writelines, METH_O, NULL},
     {"pause_reading", (PyCFunction)Socket_pause_reading, METH_NOARGS, NULL},
@@ -965,6 +989,8 @@ static PyMethodDef Socket_methods[] = {
 
 static PyMemberDef Socket_members[] = {
     {"direct", T_BOOL, offsetof(Socket, direct), 0, "whether reads and writes pass the protocol by"},
+    {"opens_iteration", T_BOOL, offsetof(Socket, opens_iteration), 0,
+     "whether an iteration is open when the protocol is given what has come"},
     {NULL, 0, 0, 0, NULL},
 };
 

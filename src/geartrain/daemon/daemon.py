@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from geartrain.daemon.connection import UNIX, Connection, Iteration
@@ -309,7 +310,7 @@ class Daemon:
         """What accepts connections at a bound socket, once it is told to."""
         backlog = self.config.backlog
         if self._epoll_loop is not None:
-            return self._epoll_loop.open_listener(self, listener, backlog)
+            return self._epoll_loop.open_listener(listener, backlog, partial(self._epoll_loop.begin, self))
         if listener.family == socket.AF_UNIX:
             # What has opened it removes its file, which is the service manager's where that has passed the socket.
             cleanup: Any = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}

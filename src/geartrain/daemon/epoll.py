@@ -60,9 +60,30 @@ class EpollLoop(asyncio.SelectorEventLoop):
         self.poll = selector.poll
         super().__init__(selector)
 
-    def open_listener(self, daemon: Switchboard, listener: socket.socket, backlog: int) -> EpollListener:
-        """What accepts connections at a bound socket, once it is told to."""
-        return EpollListener(self, daemon, listener, backlog)
+    def open_listener(
+        self, listener: socket.socket, backlog: int, begin: Callable[[socket.socket], object]
+    ) -> EpollListener:
+        """What accepts connections at a bound socket, once it is told to, and gives each to ``begin``."""
+        return EpollListener(self, listener, backlog, begin)
+
+    def begin(self, daemon: Switchboard, connected: socket.socket) -> None:
+        """Serve a connection to the job server."""
+        connected.setblocking(False)
+        connection = EpollConnection(daemon)
+        transport = self.poll.add(connected.fileno(), connected.family != socket.AF_UNIX)
+        failure = None
+        try:
+            connection.begin(cast(asyncio.Transport, transport), connected)
+        except Exception as error:
+            failure = error
+        connected.detach()  # the transport closes it, or has closed it
+        peer = connection.peer
+        if peer is not None:
+            peer.socket = transport
+            transport.start(connection, peer)
+        if failure is not None:
+            daemon.failed(failure)
+            transport.abort()
 
     def call_soon(
         self, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
@@ -93,11 +114,13 @@ class EpollConnection(Connection):
 class EpollListener:
     """A listening socket, whose connections are served by the loop."""
 
-    def __init__(self, loop: EpollLoop, daemon: Switchboard, listener: socket.socket, backlog: int) -> None:
+    def __init__(
+        self, loop: EpollLoop, listener: socket.socket, backlog: int, begin: Callable[[socket.socket], object]
+    ) -> None:
         self._loop = loop
-        self._daemon = daemon
         self._listener = listener
         self._backlog = backlog
+        self._begin = begin
         self._retry: asyncio.TimerHandle | None = None
 
     async def start_serving(self) -> None:
@@ -130,21 +153,3 @@ class EpollListener:
     def _go_on(self) -> None:
         self._retry = None
         self._loop.add_reader(self._listener, self._accept)
-
-    def _begin(self, connected: socket.socket) -> None:
-        connected.setblocking(False)
-        connection = EpollConnection(self._daemon)
-        transport = self._loop.poll.add(connected.fileno(), connected.family != socket.AF_UNIX)
-        failure = None
-        try:
-            connection.begin(cast(asyncio.Transport, transport), connected)
-        except Exception as error:
-            failure = error
-        connected.detach()  # the transport closes it, or has closed it
-        peer = connection.peer
-        if peer is not None:
-            peer.socket = transport
-            transport.start(connection, peer)
-        if failure is not None:
-            self._daemon.failed(failure)
-            transport.abort()

@@ -83,6 +83,7 @@ class Access:
 
     def __init__(self, tokens: Mapping[str, tuple[str, Sequence[str]]], hosts: Sequence[str]) -> None:
         self._tokens = {digest: (name, roles) for name, (digest, roles) in tokens.items()}
+        self._anyone = Identity("anyone", "", ROLES)
         self._hosts = {host.lower() for host in (*_LOOPBACK_NAMES, *hosts)}
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, and how many
@@ -111,6 +112,20 @@ class Access:
             raise Problem(401, "token-needed", f"Authorization: {scheme} is not understood: write Bearer TOKEN")
         return self._identify_token(token.strip(), host)
 
+    def known(self, authorization: str, host: str) -> Identity | None:
+        """Who has sent this header, if it is a good one of a host that has sent no wrong one; nothing is counted."""
+        if not self._tokens:
+            return self._anyone
+        scheme, _, token = authorization.partition(" ")
+        return self._identity_of(token.strip(), host) if scheme.lower() == "bearer" and host not in self._failures else None
+
+    def _identity_of(self, token: str, host: str) -> Identity | None:
+        digest = digest_of(token)
+        for known, (name, roles) in self._tokens.items():
+            if hmac.compare_digest(known, digest):
+                return Identity(name, host, roles)
+        return None
+
     def _identify_token(self, token: str, host: str) -> Identity:
         since, failures = self._failures.get(host, (0.0, 0))
         now = time.monotonic()
@@ -118,10 +133,9 @@ class Access:
             wait = str(int(FAILURE_SECONDS - (now - since)) + 1)
             detail = f"Too many wrong tokens from {host}: wait {wait} s"
             raise Problem(429, "too-many-failures", detail, headers={"Retry-After": wait})
-        digest = digest_of(token)
-        for known, (name, roles) in self._tokens.items():
-            if hmac.compare_digest(known, digest):
-                return Identity(name, host, roles)
+        identity = self._identity_of(token, host)
+        if identity is not None:
+            return identity
         if now - since >= FAILURE_SECONDS:
             since, failures = now, 0
         self._failures[host] = (since, failures + 1)

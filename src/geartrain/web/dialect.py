@@ -8,7 +8,7 @@ the raw names for callers that rely on them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from geartrain.version import VERSION
@@ -26,8 +26,17 @@ if TYPE_CHECKING:
     from geartrain.web.protocol import Protocol
 
 PREFIX: Final = "/gearman/"
-_SERVER: Final = b"Gearman/geartrain-" + VERSION.encode()
+PROBLEM: Final = MEDIA_TYPE.encode()
+SERVER: Final = b"Gearman/geartrain-" + VERSION.encode()
 _BUSY: Final = (b"QUEUE_ERROR",)
+
+
+class Answer(NamedTuple):
+    """What is answered, however it is written."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
 
 
 class Dialect:
@@ -49,7 +58,7 @@ class Dialect:
                 f"{method} submits no job: send the workload with POST /FUNCTION",
                 headers={"Allow": ", ".join(self._methods)},
             )
-        name = self._function(scope)
+        name = self.function(scope["raw_path"], scope["query_string"])
         if not name:
             raise Problem(404, "no-function", "Name a function in the path: POST /FUNCTION")
         identity.need("submit", name)
@@ -59,7 +68,7 @@ class Dialect:
         try:
             if background:
                 handle = await face.submitting.submit(name, unique, body, priority=priority, traceparent=traceparent)
-                await _answer(send, 200, handle, b"JOB_CREATED", b"", scope)
+                await _send(send, _answer(200, handle, b"JOB_CREATED", b""), scope)
                 return
             outcome = await face.submitting.run(
                 name,
@@ -71,49 +80,45 @@ class Dialect:
                 traceparent=traceparent,
             )
         except RefusedError as error:
-            await self._refuse(send, error, scope)
+            await _send(send, self.refusal(error), scope)
             return
         except ConnectionError:  # nobody waits for the answer any more
             return
-        await self._tell(send, outcome, scope)
+        await _send(send, self.answer(outcome), scope)
 
-    async def _tell(self, send: Send, outcome: Outcome, scope: Scope) -> None:
-        body = b"".join(outcome.data)
+    def answer(self, outcome: Outcome) -> Answer:
+        """What is answered to a foreground job of which this has come."""
+        handle = outcome.handle
         if outcome.end == WORK_COMPLETE:
-            await _answer(send, 200, outcome.handle, b"WORK_COMPLETE", body, scope, outcome.warnings)
-        elif outcome.end == 0:
+            return _answer(200, handle, b"WORK_COMPLETE", b"".join(outcome.data), outcome.warnings)
+        if outcome.end == 0:
             seconds = self._face.config.http_timeout
             detail = f"The job has not ended within {seconds:g} s (--http-timeout): submit it with X-Gearman-Background"
-            problem = Problem(504, "not-in-time", detail, handle=as_text(outcome.handle))
-            await _answer(send, 504, outcome.handle, b"", problem.body(), scope, type=MEDIA_TYPE.encode())
-        else:
-            command = b"WORK_EXCEPTION" if outcome.end == WORK_EXCEPTION else b"WORK_FAIL"
-            if self._as_gearmand:
-                await _answer(send, 200, outcome.handle, b"WORK_FAIL", b"", scope)
-                return
-            detail = as_text(outcome.exception) or "The job has failed; its worker said nothing about it"
-            problem = Problem(500, "job-failed", detail, handle=as_text(outcome.handle))
-            await _answer(
-                send, 500, outcome.handle, command, problem.body(), scope, outcome.warnings, MEDIA_TYPE.encode()
-            )
-
-    async def _refuse(self, send: Send, error: RefusedError, scope: Scope) -> None:
+            problem = Problem(504, "not-in-time", detail, handle=as_text(handle))
+            return _answer(504, handle, b"", problem.body(), type=PROBLEM)
         if self._as_gearmand:
-            await _answer(send, 200, error.code, b"ERROR", b"", scope)
-            return
+            return _answer(200, handle, b"WORK_FAIL", b"")
+        command = b"WORK_EXCEPTION" if outcome.end == WORK_EXCEPTION else b"WORK_FAIL"
+        detail = as_text(outcome.exception) or "The job has failed; its worker said nothing about it"
+        problem = Problem(500, "job-failed", detail, handle=as_text(handle))
+        return _answer(500, handle, command, problem.body(), outcome.warnings, PROBLEM)
+
+    def refusal(self, error: RefusedError) -> Answer:
+        """What is answered to a submission that the job server has refused."""
+        if self._as_gearmand:
+            return _answer(200, error.code, b"ERROR", b"")
         status = 503 if error.code in _BUSY else 400
         problem = Problem(status, error.code.decode().replace("_", "-").lower(), as_text(error.text))
-        await _answer(send, status, b"", b"ERROR", problem.body(), scope, type=MEDIA_TYPE.encode())
+        return _answer(status, b"", b"ERROR", problem.body(), type=PROBLEM)
 
-    def _function(self, scope: Scope) -> bytes:
-        path: bytes = scope["raw_path"]
+    def function(self, path: bytes, query: bytes = b"") -> bytes:
+        """The function that a request to this path, as it was written, submits to; empty: none."""
         prefix = PREFIX.encode()
         if path.startswith(prefix):
             path = path[len(prefix) :]
         path = path.lstrip(b"/")
         if not self._as_gearmand:
             return unquote_to_bytes(path)
-        query: bytes = scope["query_string"]
         return path + b"?" + query if query else path
 
     def _asked(self, scope: Scope) -> tuple[bytes, str, bool]:
@@ -140,20 +145,18 @@ def _on_lost(scope: Scope) -> Callable[[Callable[[], None]], None]:
     return protocol.on_lost
 
 
-async def _answer(
-    send: Send,
+def _answer(
     status: int,
     handle: bytes,
     command: bytes,
     body: bytes,
-    scope: Scope,
     warnings: list[bytes] | None = None,
     type: bytes = b"application/octet-stream",
-) -> None:
+) -> Answer:
     headers = [
         (b"content-length", b"%d" % len(body)),
         (b"content-type", type),
-        (b"server", _SERVER),
+        (b"server", SERVER),
         (b"x-content-type-options", b"nosniff"),
     ]
     if handle:
@@ -162,5 +165,9 @@ async def _answer(
         headers.append((b"x-gearman-command", command))
     if warnings:
         headers.append((b"x-gearman-warnings", b"%d" % len(warnings)))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+    return Answer(status, headers, body)
+
+
+async def _send(send: Send, answer: Answer, scope: Scope) -> None:
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

@@ -17,15 +17,15 @@ from geartrain.daemon.daemon import show_address
 from geartrain.daemon.extension import Extension
 from geartrain.web.app import make_app
 from geartrain.web.face import Face
+from geartrain.web.plain import KEEP_ALIVE, PlainFace
 from geartrain.web.protocol import HEAD_SECONDS, Protocol
 
 if TYPE_CHECKING:
     from geartrain.daemon.config import Config
     from geartrain.daemon.extension import Host
+    from geartrain.daemon.transport import Listener
 
 log: Final = logging.getLogger("geartrain.web")
-
-KEEP_ALIVE: Final = 75.0  # seconds that a connection may be idle between two requests
 
 
 class Web(Extension):
@@ -36,7 +36,7 @@ class Web(Extension):
         self._sockets = sockets
         self._tls = tls
         self._state = ServerState()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[Listener] = []
         self._timer: asyncio.TimerHandle | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -63,21 +63,27 @@ class Web(Extension):
         self.face.events.start()
         self.face.webhooks.start()
         self.face.history.start()
-        self._opening = host.loop.create_task(self._open(settings, protocol))
+        self.plain = PlainFace(
+            self.face,
+            lambda: protocol(config=settings, server_state=self._state, app_state={}, _loop=host.loop),
+            lambda: len(self._state.connections),
+        )
+        self._opening = host.loop.create_task(self._open())
         self._each_second()
 
-    async def _open(self, settings: uvicorn.Config, protocol: type[Protocol]) -> None:
+    async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         for bound in self._sockets:
             if bound.family != socket.AF_UNIX:  # as asyncio does for sockets of its own alone; connections inherit it
                 bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            server = await loop.create_server(
-                lambda: protocol(config=settings, server_state=self._state, app_state={}, _loop=loop),
-                sock=bound,
-                ssl=self._tls,
-                backlog=self.config.backlog,
-            )
+            backlog = self.config.backlog
+            server: Listener
+            if self._tls is None and hasattr(loop, "open_listener"):
+                server = loop.open_listener(bound, backlog, self.plain.begin)
+                await server.start_serving()
+            else:
+                server = await loop.create_server(self.plain.make, sock=bound, ssl=self._tls, backlog=backlog)
             self._servers.append(server)
             fields = {"address": show_address(bound.getsockname(), bound.family), "tls": self._tls is not None}
             log.info("http_listening", extra={"fields": fields})
@@ -86,6 +92,7 @@ class Web(Extension):
         """The date of the next answers; connections whose requests do not come are closed."""
         self._timer = self.host.loop.call_later(1, self._each_second)
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        self.plain.each_second()
         late = self.host.loop.time() - HEAD_SECONDS
         for connection in list(self._state.connections):
             if isinstance(connection, Protocol) and 0 < connection.head_since < late:
@@ -96,6 +103,7 @@ class Web(Extension):
             server.close()
         self.face.submitting.stop()
         self.face.history.leave()
+        self.plain.leave()
         for connection in list(self._state.connections):
             connection.shutdown()
 
@@ -111,5 +119,6 @@ class Web(Extension):
         self.face.events.stop()
         for task in list(self._state.tasks):
             task.cancel()
+        self.plain.stop()
         for connection in list(self._state.connections):
             connection.transport.abort()

@@ -24,13 +24,16 @@ HEAD_SECONDS: Final = 10.0  # from the connection, or the first byte, to the end
 MAX_JOINED: Final = 64 * 1024  # bytes that wait for others to be written with them
 MAX_PIPELINED: Final = 32  # requests that came before the answer to one
 
+Name = tuple[Any, Any]  # the addresses of both ends, as a socket tells them
+
 
 class JoinedWrites:
     """A transport that writes once in a turn of the loop: uvicorn writes head and body one after the other."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, name: Name | None = None) -> None:
         self._transport = transport
         self._loop = loop
+        self._name = name
         self._pieces: list[bytes] = []
         self._size = 0
 
@@ -45,6 +48,11 @@ class JoinedWrites:
     def close(self) -> None:
         self._flush()
         self._transport.close()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if self._name is None:
+            return self._transport.get_extra_info(name, default)
+        return {"peername": self._name[0], "sockname": self._name[1]}.get(name, default)
 
     def _flush(self) -> None:
         if self._pieces:
@@ -82,12 +90,10 @@ class Protocol(HttpToolsProtocol):
         """Call ``leave`` when the client goes away."""
         self._leave = leave
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop)))
+    def begin(self, transport: asyncio.Transport, name: Name | None) -> None:
+        """Serve a connection that has come about; ``name`` is that of its two ends if the transport knows none."""
+        self.connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop, name)))
         self.head_since = self.loop.time()
-        if len(self.connections) > self.face.config.http_max_connections:
-            self.face.refused += 1
-            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.head_since = 0.0

@@ -29,7 +29,6 @@ from geartrain.wire.packets import (
     WORK_DATA,
     WORK_EXCEPTION,
     WORK_FAIL,
-    WORK_STATUS,
     WORK_WARNING,
     pack_request,
 )
@@ -37,6 +36,7 @@ from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from geartrain.daemon.extension import Host
+    from geartrain.wire.parser import Packet
 
 FOREGROUND: Final = {"high": SUBMIT_JOB_HIGH, "normal": SUBMIT_JOB, "low": SUBMIT_JOB_LOW}
 BACKGROUND: Final = {"high": SUBMIT_JOB_HIGH_BG, "normal": SUBMIT_JOB_BG, "low": SUBMIT_JOB_LOW_BG}
@@ -46,16 +46,41 @@ _ENDS: Final = (WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION)
 
 
 class Outcome:
-    """What has come of a foreground job: the packet that ended it, the data before and in that, warnings."""
+    """What has come of a foreground job: the packet that ended it, the data before and in that, warnings.
 
-    def __init__(self, handle: bytes) -> None:
+    ``most`` bounds the data, in bytes.
+    """
+
+    def __init__(self, handle: bytes, most: int) -> None:
         self.handle = handle
+        self.most = most
         self.end = 0  # WORK_COMPLETE, WORK_FAIL, WORK_EXCEPTION; 0: it has not ended in time
         self.data: list[bytes] = []
         self.size = 0
         self.warnings: list[bytes] = []
         self.warned = 0  # bytes of them, also of those that are not kept
         self.exception = b""
+
+    def note(self, packet: Packet) -> bool:
+        """Take what has come of the job; whether that is its end. Raises Problem if it is too much."""
+        type = packet.type
+        if type == WORK_WARNING:
+            warning = packet.arguments[1]
+            self.warned += len(warning)
+            if len(self.warnings) < 100 and self.warned <= _WARNED:
+                self.warnings.append(warning)
+        elif type == WORK_EXCEPTION:
+            self.exception = packet.arguments[1]
+        elif type in (WORK_DATA, WORK_COMPLETE) and packet.arguments[1]:
+            self.size += len(packet.arguments[1])
+            if self.size > self.most:
+                detail = f"The job has sent more than {self.most} bytes (--max-packet)"
+                raise Problem(502, "result-too-large", detail)
+            self.data.append(packet.arguments[1])
+        if type not in _ENDS:
+            return False
+        self.end = type
+        return True
 
 
 class RefusedError(Exception):
@@ -121,41 +146,20 @@ class Submitting:
             timer = self._host.loop.call_later(timeout, give_up)
             while True:
                 packet = peer.take_packet() or await peer.receive()
-                type = packet.type
-                arguments = packet.arguments
-                if type == JOB_CREATED:
-                    outcome = Outcome(arguments[0])
+                if packet.type == JOB_CREATED:
+                    outcome = Outcome(packet.arguments[0], self._most_data)
                     on_created(outcome.handle)
-                elif type == ERROR:
+                elif packet.type == ERROR:
                     ended = True
-                    raise RefusedError(arguments[0], arguments[1])
-                elif outcome is None or type == WORK_STATUS:
-                    continue
-                elif type == WORK_WARNING:
-                    outcome.warned += len(arguments[1])
-                    if len(outcome.warnings) < 100 and outcome.warned <= _WARNED:
-                        outcome.warnings.append(arguments[1])
-                elif type == WORK_DATA or type in _ENDS:
-                    if type == WORK_EXCEPTION:
-                        outcome.exception = arguments[1]
-                    elif type != WORK_FAIL and arguments[1]:
-                        outcome.size += len(arguments[1])
-                        if outcome.size > self._most_data:
-                            raise Problem(
-                                502,
-                                "result-too-large",
-                                f"The job has sent more than {self._most_data} bytes (--max-packet)",
-                            )
-                        outcome.data.append(arguments[1])
-                    if type in _ENDS:
-                        outcome.end = type
-                        ended = True
-                        return outcome
+                    raise RefusedError(packet.arguments[0], packet.arguments[1])
+                elif outcome is not None and outcome.note(packet):
+                    ended = True
+                    return outcome
         except ConnectionError:
             if late and outcome is not None:
                 return outcome
             if self._host.server.draining:
-                raise _stopping() from None
+                raise stopping() from None
             raise
         finally:
             on_begin(_nothing)
@@ -198,7 +202,7 @@ class Submitting:
                 packet = await peer.receive()
             ended = True
         except ConnectionError:
-            raise _stopping() from None
+            raise stopping() from None
         finally:
             if ended:
                 self._put_back(peer)
@@ -239,7 +243,8 @@ def _option(traceparent: str) -> bytes:
     return pack_request(OPTION_REQ, TRACEPARENT + written) if is_traceparent(written) else b""
 
 
-def _stopping() -> Problem:
+def stopping() -> Problem:
+    """What is told to whoever comes, or still waits, while the job server stops."""
     return Problem(503, "stopping", "The job server is about to stop: try again", headers={"Retry-After": "5"})
 
 
