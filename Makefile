@@ -87,6 +87,7 @@ bench-http: $(NATIVE)/.installed ## submissions over HTTP beside gearmand's, and
 	mkdir -p build
 	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
 	$(CC) -O2 -Wall -Wextra -o build/echo bench/echo/echo.c bench/connection.c
+	$(CC) -O2 -Wall -Wextra -o build/bare bench/bare/bare.c
 	$(PYTHON) bench/over_http.py --python $(NATIVE)/bin/python $(BENCH)
 
 bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes

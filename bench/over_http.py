@@ -4,7 +4,8 @@
     python bench/over_http.py --python .venv-native/bin/python
 
 ``submit`` has wrk (Debian: wrk) post foreground jobs over 16 connections that are kept, which workers in C echo:
-gearmand with -r http and ours, in alternating pairs. ``beside`` is the load of foreground jobs over the Gearman port
+gearmand with -r http and ours, in alternating pairs, and a server in C that answers every read at once, with no jobs
+and no workers: what the machine and wrk can do at all. ``beside`` is the load of foreground jobs over the Gearman port
 of one server with HTTP, alone and beside 50 open event streams and 20 requests a second.
 """
 
@@ -70,19 +71,35 @@ def workers(echo: Path, port: int) -> Iterator[None]:
         process.wait()
 
 
+def wrk(script: Path, http_port: int, seconds: int) -> tuple[int, float]:
+    """How many requests were answered, and how many a second."""
+    told = subprocess.run(
+        ["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{http_port}/echo"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    found = re.search(r"result (\d+) (\d+) (\d+)", told)
+    if found is None or int(found[3]) or not int(found[1]):
+        raise SystemExit(f"wrk found fault:\n{told}")
+    return int(found[1]), int(found[1]) / int(found[2]) * 1e6
+
+
+def answers_at_once(bare: Path, http_port: int, script: Path) -> float:
+    """Requests a second that are answered without any work."""
+    process = subprocess.Popen([str(bare.resolve()), str(http_port)])
+    try:
+        time.sleep(0.5)
+        return wrk(script, http_port, 2)[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
 def submissions(command: str, http_port: int, echo: Path, script: Path, seconds: int) -> tuple[float, float]:
     """Jobs a second over HTTP, and the server's processor time for each, in microseconds."""
     with Server(command) as server, workers(echo, server.port):
         before = server.cpu_seconds()
-        told = subprocess.run(
-            ["wrk", "-t1", "-c16", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{http_port}/echo"],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
-        found = re.search(r"result (\d+) (\d+) (\d+)", told)
-        if found is None or int(found[3]) or not int(found[1]):
-            raise SystemExit(f"wrk found fault:\n{told}")
-        count = int(found[1])
-        return count / int(found[2]) * 1e6, (server.cpu_seconds() - before) / count * 1e6
+        count, rate = wrk(script, http_port, seconds)
+        return rate, (server.cpu_seconds() - before) / count * 1e6
 
 
 @contextlib.contextmanager
@@ -142,6 +159,7 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="the Python that has geartrain installed")
     parser.add_argument("--load", type=Path, default=Path("build/load"), help="the compiled load generator")
     parser.add_argument("--echo", type=Path, default=Path("build/echo"), help="the compiled workers")
+    parser.add_argument("--bare", type=Path, default=Path("build/bare"), help="the compiled server without jobs")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs a row (3)")
     parser.add_argument("--only", default="", choices=("", "submit", "beside"))
     chosen = parser.parse_args()
@@ -158,20 +176,28 @@ def main() -> int:
             script = Path(folder, "post.lua")
             script.write_text(SCRIPT)
             pairs = []
+            bare = []
             for number in range(chosen.pairs):
                 sides = [(GEARMAND % port, 0), (ours, 1)]
                 pair = [(0.0, 0.0)] * 2
                 for command, side in sides if number % 2 == 0 else sides[::-1]:
                     pair[side] = submissions(command, port, chosen.echo, script, 4)
                 pairs.append(pair)
-                print(f"  submit: gearmand {pair[0][0]:,.0f}, ours {pair[1][0]:,.0f}", file=sys.stderr, flush=True)
+                bare.append(answers_at_once(chosen.bare, port, script))
+                print(
+                    f"  submit: gearmand {pair[0][0]:,.0f}, ours {pair[1][0]:,.0f}, none {bare[-1]:,.0f}",
+                    file=sys.stderr,
+                    flush=True,
+                )
         ratio = median(mine[0] / theirs[0] for theirs, mine in pairs)
         missed |= ratio < SUBMIT_TARGET
         cpu = median(mine[1] for _, mine in pairs)
         verdict = "reached" if ratio >= SUBMIT_TARGET else "MISSED"
         rate = median(mine[0] for _, mine in pairs)
         print(
-            f"{'submit':10} {rate:>10,.0f} jobs/s  {ratio:.1f} times gearmand  {cpu:.0f} us each  {verdict}", flush=True
+            f"{'submit':10} {rate:>10,.0f} jobs/s  {ratio:.1f} times gearmand  {cpu:.0f} us each  {verdict}\n"
+            f"{'':10} {median(bare):>10,.0f} answers/s of a server that has no jobs",
+            flush=True,
         )
     if chosen.only in ("", "beside"):
         ratios = []

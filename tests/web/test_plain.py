@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from wire_caller import Caller
 
-httptools = pytest.importorskip("httptools")
+pytest.importorskip("httptools")
+
+import httptools
 
 from geartrain.web.plain_request import MAX_PLAIN, MORE, OTHER, PlainReader
 from geartrain.wire.packets import WORK_DATA, WORK_EXCEPTION, WORK_FAIL, pack_request
@@ -59,12 +61,14 @@ TOKENS = st.sampled_from(
     [b"Host: localhost", b"host:localhost", b"Content-Length: 3", b"content-length:0", b"Content-Length: 0003",
      b"Content-Length: 3, 3", b"Content-Length : 3", b"Content-Length: +3", b"Transfer-Encoding: chunked",
      b"Connection: keep-alive", b"Connection: close", b"X-Gearman-Unique: u", b"X-Gearman-Unique:", b" folded",
-     b"X-Gearman-Background: true", b"X-Gearman-Priority: high", b"User-Agent: a: b", b"Accept: */*", b"Expect: 100-continue",
-     b"Accept:\x00", b"Accept: a\nHost: b", b"Accept: \xff", b"no colon", b"", b"Cookie: a", b"Origin: http://a"]
+     b"X-Gearman-Background: true", b"X-Gearman-Priority: high", b"User-Agent: a: b", b"Accept: */*", b"Cookie: a",
+     b"Expect: 100-continue", b"Accept:\x00", b"Accept: a\nHost: b", b"Accept: \xff", b"no colon", b"",
+     b"Origin: http://a"]
 )  # fmt: skip
 STARTS = st.sampled_from(
-    [b"POST /f HTTP/1.1", b"PUT /f HTTP/1.1", b"GET /f HTTP/1.1", b"POST /f HTTP/1.0", b"POST  /f HTTP/1.1", b"POST /f?a HTTP/1.1",
-     b"POST //f HTTP/1.1", b"POST http://a/f HTTP/1.1", b"post /f HTTP/1.1", b"POST /%00 HTTP/1.1", b"POST /\xff HTTP/1.1", b"POST /f"]
+    [b"POST /f HTTP/1.1", b"PUT /f HTTP/1.1", b"GET /f HTTP/1.1", b"POST /f HTTP/1.0", b"POST  /f HTTP/1.1",
+     b"POST /f?a HTTP/1.1", b"POST //f HTTP/1.1", b"POST http://a/f HTTP/1.1", b"post /f HTTP/1.1",
+     b"POST /%00 HTTP/1.1", b"POST /\xff HTTP/1.1", b"POST /f"]
 )  # fmt: skip
 
 
@@ -149,7 +153,9 @@ def answers(connection: socket.socket, count: int) -> list[tuple[bytes, bytes]]:
 def test_requests_that_come_at_once_are_answered_in_their_order(server: RunningServer) -> None:
     with connected(server) as connection, Caller(server) as worker:
         worker.can_do(b"f")
-        connection.sendall(plain(b"1") + plain(b"2") + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + plain(b"3"))
+        connection.sendall(
+            plain(b"1") + plain(b"2") + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" + plain(b"3")
+        )
         for body in (b"1", b"2", b"3"):
             job = worker.await_job()
             assert job.arguments[3] == body
@@ -172,8 +178,8 @@ def test_a_request_in_pieces(server: RunningServer) -> None:
 def test_a_client_that_goes_takes_its_job_along(server: RunningServer) -> None:
     with connected(server) as connection:
         connection.sendall(plain(b"x"))
-        wait_until(lambda: server.admin("status").startswith(b"f\t1\t"), "the job waits")
-    wait_until(lambda: server.admin("status").startswith(b"f\t0\t"), "the job is gone")
+        wait_until(lambda: server.jobs_of("f") == (1, 0), "the job waits")
+    wait_until(lambda: server.jobs_of("f")[0] == 0, "the job is gone")
 
 
 def test_a_large_result_for_a_client_that_reads_late(server: RunningServer) -> None:
@@ -214,14 +220,14 @@ def test_a_job_that_does_not_end_in_time() -> None:
         assert late == b"HTTP/1.1 504 Gateway Timeout"
         assert b"not-in-time" in body
         assert after == b"HTTP/1.1 200 OK"
-        assert server.admin("status").startswith(b"f\t1\t")  # the one in the background
+        assert server.jobs_of("f") == (1, 0)  # the one in the background
 
 
 def test_a_job_server_that_stops_says_so(server: RunningServer) -> None:
     with connected(server) as connection:
         connection.sendall(plain(b"x"))
-        wait_until(lambda: server.admin("status").startswith(b"f\t1\t"), "the job waits")
-        server.terminate()
+        wait_until(lambda: server.jobs_of("f") == (1, 0), "the job waits")
+        server.process.terminate()
         ((status, body),) = answers(connection, 1)
         assert status == b"HTTP/1.1 503 Service Unavailable"
         assert b"stopping" in body
@@ -236,7 +242,34 @@ def test_what_waits_for_its_turn_is_bounded_over_all() -> None:
             with contextlib.suppress(OSError):
                 connection.settimeout(0.2)
                 connection.sendall(many)
-        wait_until(lambda: b"peer_aborted" in server.log(), "some are dropped")
+        wait_until(lambda: "peer_aborted" in server.log.read_text(), "some are dropped")
         with connected(server) as another:
             another.sendall(plain(b"", b"X-Gearman-Background: true"))
             assert answers(another, 1)[0][0] == b"HTTP/1.1 200 OK"
+
+
+@pytest.mark.parametrize("headers", [(), (b"Cookie: a",)], ids=["plain", "other"])
+def test_results_that_are_not_read_are_bounded_over_all(headers: tuple[bytes, ...]) -> None:
+    options = ("--http=127.0.0.1:0", "--max-unsent-total=64m")
+    with running_geartrain(*options) as server, contextlib.ExitStack() as stack, Caller(server) as worker:
+        worker.can_do(b"f")
+        for number in range(12):
+            connection = stack.enter_context(connected(server))
+            connection.sendall(plain(b"%d" % number, *headers))
+            worker.complete(worker.await_job(), bytes(16 * 2**20))
+        wait_until(lambda: "peer_aborted" in server.log.read_text(), "some are dropped")
+
+
+@pytest.mark.parametrize("headers", [(), (b"Cookie: a",)], ids=["plain", "other"])
+def test_data_that_is_collected_is_bounded_over_all(headers: tuple[bytes, ...]) -> None:
+    options = ("--http=127.0.0.1:0", "--max-unsent-total=64m")
+    with running_geartrain(*options) as server, contextlib.ExitStack() as stack:
+        for number in range(12):
+            worker = stack.enter_context(Caller(server))
+            worker.can_do(b"f")
+            connection = stack.enter_context(connected(server))
+            connection.sendall(plain(b"%d" % number, *headers))
+            job = worker.await_job()
+            for _ in range(16):
+                worker.send(pack_request(WORK_DATA, job.arguments[0], bytes(2**20)))
+        wait_until(lambda: "peer_aborted" in server.log.read_text(), "some are dropped")

@@ -44,6 +44,7 @@ class InProcessPeer(Flow):
         self._packets: deque[Packet] = deque()
         self._unread = 0  # bytes of them, about
         self._unparsed = 0  # bytes in the parser, about
+        self._kept = 0
         self._came = asyncio.Event()
 
     # ── for the extension ───────────────────────────────────────────────────────────────────────────────────────
@@ -84,6 +85,13 @@ class InProcessPeer(Flow):
             self._go_on()
         return packet
 
+    def keep(self, size: int) -> None:
+        """Have so many bytes of what was received counted as if they were not: whoever received them keeps them."""
+        self._kept = size
+        if not self.closed:
+            self._count()
+            self._host.relieve()
+
     def close(self) -> None:
         """Leave, as a client that closes its connection."""
         if not self.closed:
@@ -96,7 +104,7 @@ class InProcessPeer(Flow):
 
     @property
     def unread(self) -> int:
-        return self._unread + self._unparsed + (0 if self.closed else self.peer.held)
+        return self._unread + self._unparsed + self._kept + (0 if self.closed else self.peer.held)
 
     def write(self) -> None:
         peer = self.peer

@@ -117,7 +117,11 @@ class Access:
         if not self._tokens:
             return self._anyone
         scheme, _, token = authorization.partition(" ")
-        return self._identity_of(token.strip(), host) if scheme.lower() == "bearer" and host not in self._failures else None
+        return (
+            self._identity_of(token.strip(), host)
+            if scheme.lower() == "bearer" and host not in self._failures
+            else None
+        )
 
     def _identity_of(self, token: str, host: str) -> Identity | None:
         digest = digest_of(token)

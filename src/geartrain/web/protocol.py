@@ -90,6 +90,22 @@ class Protocol(HttpToolsProtocol):
         """Call ``leave`` when the client goes away."""
         self._leave = leave
 
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the client has not read."""
+        return int(self.transport.get_write_buffer_size())
+
+    def write(self) -> None:
+        """An outlet's: there is no peer that it could write for."""
+
+    def drain_close(self, seconds: float) -> None:
+        """An outlet's: the extension closes its connections."""
+
+    def abort(self) -> None:
+        """The client does not read."""
+        self.face.host.on_abort(None, self.unread)
+        self.transport.abort()
+
     def begin(self, transport: asyncio.Transport, name: Name | None) -> None:
         """Serve a connection that has come about; ``name`` is that of its two ends if the transport knows none."""
         self.connection_made(cast("asyncio.Transport", JoinedWrites(transport, self.loop, name)))
@@ -97,8 +113,19 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.head_since = 0.0
+        self.face.host.unread.forget(self)
         self._leave()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        host = self.face.host
+        host.unread.note(self, self.unread)
+        host.relieve()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.face.host.unread.forget(self)
 
     def data_received(self, data: bytes) -> None:
         if self.head_since == 0 and self._is_in_head:

@@ -130,7 +130,14 @@ class Submitting:
         gone.
         """
         peer = self._take()
-        on_begin(peer.close)
+        gone = False
+
+        def leave() -> None:
+            nonlocal gone
+            gone = True
+            peer.close()
+
+        on_begin(leave)
         outcome: Outcome | None = None
         ended = False
         timer = None
@@ -152,15 +159,20 @@ class Submitting:
                 elif packet.type == ERROR:
                     ended = True
                     raise RefusedError(packet.arguments[0], packet.arguments[1])
-                elif outcome is not None and outcome.note(packet):
-                    ended = True
-                    return outcome
+                elif outcome is not None:
+                    if outcome.note(packet):
+                        ended = True
+                        return outcome
+                    peer.keep(outcome.size)
         except ConnectionError:
             if late and outcome is not None:
                 return outcome
             if self._host.server.draining:
                 raise stopping() from None
-            raise
+            if gone:
+                raise
+            detail = "Too much is being collected at the moment for all together: try again"
+            raise Problem(503, "too-much", detail, headers={"Retry-After": "1"}) from None
         finally:
             on_begin(_nothing)
             if timer is not None:
@@ -225,6 +237,7 @@ class Submitting:
         return peer
 
     def _put_back(self, peer: InProcessPeer) -> None:
+        peer.keep(0)
         if len(self._idle) < _IDLE_PEERS:
             self._idle.append(peer)
         else:
