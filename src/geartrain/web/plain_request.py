@@ -79,8 +79,8 @@ class PlainReader:
     """Reads requests of this form; the one that was read last stands in its fields.
 
     ``function_of`` gives the function that a target submits to, or nothing. ``is_ours`` says whether a Host means this
-    server whatever the address. ``may_submit`` is asked for each request: who the client is, the Authorization, which is
-    empty if there is none, and the function.
+    server whatever the address. ``may_submit`` is asked for each request: the host of the client, the Authorization or
+    nothing, and the function.
     """
 
     def __init__(
