@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geartrain.jobserver.counters import SUM_COUNT, Counters
 from geartrain.jobserver.histogram import Histogram
 from geartrain.web.chart import percentiles
 from geartrain.web.series import (
@@ -58,6 +59,10 @@ def summed_up(points: dict[int, list[int]], step: int) -> dict[int, list[int]]:
         for column, value in enumerate(points[second]):
             row[column] = value if column >= FIRST_GAUGE else row[column] + value
     return dict(longer)
+
+
+def test_a_point_has_room_for_what_counters_tell() -> None:
+    assert len(Counters().sums) == SUM_COUNT == FIRST_GAUGE
 
 
 @settings(max_examples=150, deadline=None)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from geartrain.jobserver.histogram import Histogram
+from geartrain.jobserver.histogram import BOUNDS, Histogram
 from geartrain.native import i64, mypyc_attr
 
+SUM_COUNT: Final = 6 + 2 * (len(BOUNDS) + 1)  # numbers in ``Counters.sums``
 QUANTILES: Final = ((b"p50", 0.5), (b"p95", 0.95), (b"p99", 0.99))
 
 
@@ -86,6 +87,25 @@ class Counters:
         copied = Counters()
         copied.add(self)
         return copied
+
+    @property
+    def moved(self) -> i64:
+        """A number that grows whenever one of ``sums`` does."""
+        return self.submitted + self.started + self.completed + self.failed + self.retried + self.buried
+
+    @property
+    def sums(self) -> list[int]:
+        """What is told over time: six of the whole numbers, and the buckets of the first two histograms."""
+        return [
+            int(self.submitted),
+            int(self.started),
+            int(self.completed),
+            int(self.failed),
+            int(self.retried),
+            int(self.buried),
+            *self.waiting.counts,
+            *self.running.counts,
+        ]
 
     @property
     def rows(self) -> list[tuple[bytes, float]]:

@@ -1,4 +1,4 @@
-"""What the job server looks like: frozen views of functions, jobs and peers, a page at a time, and its totals.
+"""What the job server looks like: frozen views of functions, jobs and peers, a page at a time, its totals, and changes.
 
 Every listing reads these and nothing else, so the model may change without them. A view holds what was true when it
 was made; a page is made when it is asked for, so a long listing takes no copy of everything. What comes or goes
@@ -7,12 +7,12 @@ between two pages may be missed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 
-from geartrain.jobserver.counters import Counters
+from geartrain.jobserver.counters import SUM_COUNT, Counters
 from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import DEAD, RUNNING, STATES, Ability, Function, Job, Peer
-from geartrain.native import i64
+from geartrain.native import i64, mypyc_attr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _PAGE: Final = 100  # functions or peers
 _ABILITIES: Final = 2000  # in a page, since each begins with a search
 _SLEEPERS: Final = 200  # that are looked at
+_NO_SUMS: Final = [0] * SUM_COUNT
+
+Gauges = tuple[int, int, int]  # jobs that wait whose time has come, jobs that run, workers
 
 
 @final
@@ -230,6 +233,123 @@ def function_page(state: State, behind: i64, count: int) -> list[FunctionView]:
 def peer_page(state: State, behind: i64, count: int) -> list[PeerView]:
     """The same for connections, also those that are about to be closed."""
     return [PeerView(peer) for peer in state.peer_roll.page(behind, state.peer_roll.last_place, count)]
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Seen:
+    """A function's numbers as they were when it was looked at last."""
+
+    def __init__(self) -> None:
+        self.place: i64 = 0  # of the function on the roll; 0: it has none
+        self.look: i64 = 0  # at which one it was there last
+        self.moved: i64 = 0  # of its counters: as long as that is the same, nothing has happened
+        self.sums: list[int] = _NO_SUMS  # all priorities together
+        self.gauges: Gauges = (0, 0, 0)
+        self.traffic: float = 0.0  # jobs submitted and started
+
+    def begin(self, place: i64) -> None:
+        """Another function has this name, of which nothing has been counted; 0: none has."""
+        self.place = place
+        self.moved = 0
+        self.sums = _NO_SUMS
+
+    def catch_up(self, function: Function) -> None:
+        """What a function has counted up to now is no change."""
+        self.place = function.place
+        self.moved = moved_of(function)
+        self.sums = sums_of(function)
+
+
+Known = TypeVar("Known", bound=Seen)
+
+
+@final
+class Look(Generic[Known]):
+    """One look at all functions, a page of them at a time: what has changed since they were seen last."""
+
+    def __init__(self, known: dict[bytes, Known], number: int) -> None:
+        self.known: dict[bytes, Known] = known
+        self.number: i64 = number
+        self.found: i64 = 0  # functions that are known
+        self.sums: list[int] = [0] * SUM_COUNT  # what all of them have counted
+
+    def strangers(self, page: list[Function]) -> list[Function]:
+        """Functions that are not known; also where another one of the same name is."""
+        found: list[Function] = []
+        for function in page:
+            seen = self.known.get(function.name)
+            if seen is None or seen.place != function.place:
+                found.append(function)
+        return found
+
+    def changes(self, page: list[Function]) -> list[tuple[Known, list[int] | None, Gauges]]:
+        """The known ones that have changed: what they have counted, None if nothing, and their gauges before."""
+        found: list[tuple[Known, list[int] | None, Gauges]] = []
+        for function in page:
+            seen = self.known.get(function.name)
+            if seen is None:
+                continue
+            seen.look = self.number
+            self.found += 1
+            moved = moved_of(function)
+            before = seen.gauges
+            gauges = gauges_of(function)
+            if moved != seen.moved:
+                seen.moved = moved
+                seen.gauges = gauges
+                found.append((seen, self._count(seen, sums_of(function)), before))
+            elif gauges != before:
+                seen.gauges = gauges
+                found.append((seen, None, before))
+        return found
+
+    def _count(self, seen: Known, now: list[int]) -> list[int] | None:
+        then = seen.sums
+        changes: list[int] = []
+        together = self.sums
+        has_counted = False
+        for at in range(SUM_COUNT):
+            change = now[at] - then[at]
+            if change > 0:
+                has_counted = True
+                together[at] += change
+            elif change < 0:  # a job that was refused by the store is taken off those submitted
+                now[at] = then[at]
+                change = 0
+            changes.append(change)
+        seen.sums = now
+        seen.traffic += changes[0] + changes[1]
+        return changes if has_counted else None
+
+
+def gauges_of(function: Function) -> Gauges:
+    """How many jobs wait and run, and how many workers there are."""
+    return int(function.queued + function.blocked), int(function.running), int(function.workers)
+
+
+def moved_of(function: Function) -> i64:
+    """A number that grows whenever one of the function's ``sums_of`` does."""
+    moved: i64 = function.counters.moved
+    if function.high_counters is not None:
+        moved += function.high_counters.moved
+    if function.low_counters is not None:
+        moved += function.low_counters.moved
+    return moved
+
+
+def sums_of(function: Function) -> list[int]:
+    """The ``Counters.sums`` of all priorities together."""
+    return sum_up(function.counters, function.high_counters, function.low_counters)
+
+
+def sum_up(*all_counters: Counters | None) -> list[int]:
+    """``Counters.sums`` of several, added up."""
+    sums: list[int] = []
+    for counters in all_counters:
+        if counters is not None:
+            more = counters.sums
+            sums = [one + another for one, another in zip(sums, more, strict=True)] if sums else more
+    return sums
 
 
 def peers(state: State) -> Iterator[PeerView]:

@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from operator import add, sub
 from typing import TYPE_CHECKING, Any, Final
 
+from geartrain.jobserver.snapshot import Gauges, Look, Seen, gauges_of, moved_of, sum_up
 from geartrain.web.archive import FUNCTION, WHOLE, Archive
 from geartrain.web.archive import OTHER as FOLDED
 from geartrain.web.chart import columns_of, last_known, longer, of_known, percentiles, share_of
@@ -40,7 +41,6 @@ from geartrain.web.series import (
 if TYPE_CHECKING:
     from geartrain.daemon.daemon import Clock
     from geartrain.daemon.extension import Host
-    from geartrain.jobserver.counters import Counters
     from geartrain.jobserver.model import Function
 
 log: Final = logging.getLogger("geartrain.web")
@@ -57,22 +57,17 @@ _ROOM: Final = 0.75  # of it: below this a folded function gets its own series a
 _FADING: Final = 0.98  # what is left of a function's traffic after a round
 
 
-class Track:
+class Track(Seen):
     """What is known of one function's numbers: as they were seen last, and its series once it has one."""
 
-    __slots__ = ("folded", "gauges", "key", "place", "seen", "series", "since", "sums", "total", "traffic")
+    __slots__ = ("folded", "key", "series", "since")
 
     def __init__(self, key: bytes) -> None:
+        super().__init__()
         self.key = key  # in the names of records
-        self.place = 0  # of the function on the roll of the job server; 0: it has no such function
-        self.seen = 0  # at which look it was there last
-        self.total = 0  # of its counters: as long as that is the same, nothing has happened
-        self.sums: Sequence[int] = NOTHING  # counters and buckets
-        self.gauges: tuple[int, ...] = NO_GAUGES
         self.since = 0  # from which second on the gauges are these, while there is no series
         self.series: Series | None = None
         self.folded = False
-        self.traffic = 0.0  # jobs submitted and started, the older ones the less
 
 
 class History:
@@ -99,6 +94,7 @@ class History:
         self._forgotten = self._forgotten_sums()
         self._round: list[Track] = []
         self._round_at = 0
+        self._rounds = 0
         self._task: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None
 
@@ -146,83 +142,61 @@ class History:
         is_first = not self._looks
         self._last = second
         self._looks += 1
-        counted = list(NOTHING)  # of all functions
-        folded = list(NOTHING)  # of those that have been folded
+        folded = list(NOTHING)  # what those have counted that have been folded
         folded_gauges = self._other.gauges
         gone: list[Sequence[int]] = []  # what had been counted for functions that are known no more
-        found = 0
-        tracks, roll, looks = self._tracks, self._server.function_roll, self._looks
+        tracks, roll = self._tracks, self._server.function_roll
+        look = Look(tracks, self._looks)
         behind, until = 0, roll.last_place
         while page := roll.page(behind, until, _PAGE):
             behind = page[-1].place
-            for function in page:
-                total = _total_of(function)
-                gauges = (function.queued + function.blocked, function.running, function.workers)
-                track = tracks.get(function.name)
-                if track is None:
-                    if not total and gauges == NO_GAUGES:
-                        continue
-                    track = tracks[function.name] = Track(FUNCTION + function.name)
-                    track.since = second
-                    self._parted += 1
-                if track.place != function.place:
-                    if track.place:
-                        gone.append(track.sums)
-                    else:
-                        self._parted -= 1
-                    track.place, track.total, track.sums = function.place, 0, NOTHING
-                track.seen = looks
-                found += 1
-                if total == track.total and gauges == track.gauges:
-                    continue
-                change = self._count(track, function, total)
-                if change is not NOTHING:
-                    counted = list(map(add, counted, change))
-                    if track.folded:
-                        folded = list(map(add, folded, change))
+            for function in look.strangers(page):
+                self._meet(function, second, gone)
+            for track, change, gauges in look.changes(page):
+                if track.folded and change is not None:
+                    folded = list(map(add, folded, change))
                 self._note(track, second, change, gauges)
             yield
-        if is_first or found + self._parted < len(tracks):
+        if is_first or look.found + self._parted < len(tracks):
             yield from self._part(second, gone)
-        self._count_forgotten(counted, gone)
-        self._add(self._whole, second, counted, (*self._whole.gauges[:2], self._server.workers))
+        self._count_forgotten(look.sums, gone)
+        self._add(self._whole, second, look.sums, (*self._whole.gauges[:2], self._server.workers))
         if any(folded) or self._other.gauges != folded_gauges:
             self._add(self._other, second, folded, self._other.gauges)
         yield from self._see_to(second)
         if self.bytes > self._most:
             yield from self._fold(second)
 
-    def _count(self, track: Track, function: Function, total: int) -> Sequence[int]:
-        """What has been added to a function's counters since it was looked at last."""
-        if total == track.total:
-            return NOTHING
-        track.total = total
-        sums = _sums_of(function)
-        change = list(map(sub, sums, track.sums))
-        if min(change) < 0:  # a job that was refused by the store is taken off those submitted
-            sums = list(map(max, sums, track.sums))
-            change = list(map(sub, sums, track.sums))
-        track.sums = sums
-        track.traffic += change[0] + change[1]
-        return change if any(change) else NOTHING
+    def _meet(self, function: Function, second: int, gone: list[Sequence[int]]) -> None:
+        """There is a function that was not there before, once something has happened to it."""
+        track = self._tracks.get(function.name)
+        if track is None:
+            if not moved_of(function) and gauges_of(function) == NO_GAUGES:
+                return
+            track = self._tracks[function.name] = Track(FUNCTION + function.name)
+            track.since = second
+        elif track.place:
+            gone.append(track.sums)
+        else:
+            self._parted -= 1
+        track.begin(function.place)
 
-    def _note(self, track: Track, second: int, change: Sequence[int], gauges: tuple[int, ...]) -> None:
-        """A function has another point."""
-        before = track.gauges
-        track.gauges = gauges
+    def _note(self, track: Track, second: int, change: Sequence[int] | None, before: Gauges) -> None:
+        """A function has another point; None: nothing has been counted."""
+        gauges = track.gauges
         if gauges != before:
-            difference = tuple(map(sub, gauges, before))
-            for together in (self._whole, self._other) if track.folded else (self._whole,):
-                together.gauges = tuple(map(add, together.gauges, difference))
+            self._whole.gauges = _adjusted(self._whole.gauges, before, gauges)
+            if track.folded:
+                self._other.gauges = _adjusted(self._other.gauges, before, gauges)
         if track.folded:
             return
         if track.series is None:
-            if change is NOTHING and track.since == second:
+            if change is None and track.since == second:
                 return  # what has been met just now may stay as it is for long, and then costs nothing
             track.series = self._new_series()
             if track.since < second:
                 self._add(track, track.since, NOTHING, before)
-        self._add(track, second, change, gauges)
+        self._add(track, second, NOTHING if change is None else change, gauges)
 
     def _add(self, track: Track, second: int, sums: Sequence[int], gauges: Sequence[int]) -> None:
         series = track.series
@@ -235,12 +209,13 @@ class History:
         """Part with functions that the job server does not know any more; what was told of them stays."""
         parted = 0
         for at, (name, track) in enumerate(list(self._tracks.items())):
-            if track.seen != self._looks:
+            if track.look != self._looks:
                 if track.place:
                     gone.append(track.sums)
-                    track.place, track.total, track.sums = 0, 0, NOTHING
-                if track.gauges != NO_GAUGES:
-                    self._note(track, second, NOTHING, NO_GAUGES)
+                    track.begin(0)
+                before, track.gauges = track.gauges, NO_GAUGES
+                if before != NO_GAUGES:
+                    self._note(track, second, None, before)
                 if track.series is None:
                     self._folded -= track.folded
                     track.folded = False
@@ -263,7 +238,7 @@ class History:
         counted[:] = [before + max(more, 0) for before, more in zip(counted, rest, strict=True)]
 
     def _forgotten_sums(self) -> list[int]:
-        return _sum_up(self._server.forgotten)
+        return sum_up(*self._server.forgotten)
 
     def _go_back(self, second: int) -> Iterator[None]:
         """The clock has been set back: drop all that it has told of the time from then on."""
@@ -294,15 +269,17 @@ class History:
         if self._round_at >= len(self._round):
             self._round = [self._whole, self._other, *self._tracks.values()]
             self._round_at = 0
+            self._rounds += 1
         share = -(-len(self._round) // _ROUND)
-        for track in self._round[self._round_at : self._round_at + share]:
+        for at, track in enumerate(self._round[self._round_at : self._round_at + share], self._round_at):
             track.traffic *= _FADING
             if track.folded:
                 if self.bytes < _ROOM * self._most or track.traffic > 2 * self._least + 1:
                     self._unfold(track, second)
             elif track.series is not None:
                 before = track.series.bytes
-                track.series.flush()
+                if self._archive.is_late(track.series, second) or (self._rounds + at) % track.series.patience == 0:
+                    track.series.flush()
                 track.series.expire(second)
                 self.bytes += track.series.bytes - before
                 self._archive.save(track.key, track.series, second)
@@ -384,7 +361,7 @@ class History:
         if track.place:
             track.folded = True
             self._folded += 1
-            self._other.gauges = tuple(map(add, self._other.gauges, track.gauges))
+            self._other.gauges = _adjusted(self._other.gauges, NO_GAUGES, track.gauges)
         else:
             self._parted -= 1
             del self._tracks[track.key.removeprefix(FUNCTION)]
@@ -404,7 +381,7 @@ class History:
 
     def _unfold(self, track: Track, second: int) -> None:
         """Let a function have its own series again."""
-        self._other.gauges = tuple(map(sub, self._other.gauges, track.gauges))
+        self._other.gauges = _adjusted(self._other.gauges, track.gauges, NO_GAUGES)
         self._add(self._other, second, NOTHING, self._other.gauges)
         self._folded -= 1
         track.folded = False
@@ -428,15 +405,14 @@ class History:
         for track in self._tracks.values():
             assert track.series is not None
             track.gauges = track.series.last_gauges
-            self._whole.gauges = tuple(map(add, self._whole.gauges, track.gauges))
+            self._whole.gauges = _adjusted(self._whole.gauges, NO_GAUGES, track.gauges)
         self._parted = len(self._tracks)
         assert self._whole.series is not None
         self._last = self._whole.series.last_second
         for function in self._server.functions.values():
-            total = _total_of(function)
-            if total:
+            if moved_of(function):
                 track = self._tracks.setdefault(function.name, Track(FUNCTION + function.name))
-                track.place, track.total, track.sums = function.place, total, _sums_of(function)
+                track.catch_up(function)
                 self._parted -= track.series is not None
 
     def save_all(self) -> Iterator[None]:
@@ -545,27 +521,7 @@ async def _in_turns(work: Iterator[None]) -> None:
             begun = time.perf_counter()
 
 
-def _total_of(function: Function) -> int:
-    """A number that grows whenever one of the counters does."""
-    total = 0
-    for each in (function.counters, function.high_counters, function.low_counters):
-        if each is not None:
-            total += each.submitted + each.started + each.completed + each.failed + each.retried + each.buried
-    return total
-
-
-def _sums_of(function: Function) -> list[int]:
-    """The counters of a function and the buckets of its histograms, all priorities together."""
-    high, low = function.high_counters, function.low_counters
-    return _sum_up([each for each in (function.counters, high, low) if each is not None])
-
-
-def _sum_up(all_counters: Sequence[Counters]) -> list[int]:
-    sums: list[int] = []
-    for each in all_counters:
-        row = [
-            each.submitted, each.started, each.completed, each.failed, each.retried, each.buried,
-            *each.waiting.counts, *each.running.counts,
-        ]  # fmt: skip
-        sums = list(map(add, sums, row)) if sums else row
-    return sums
+def _adjusted(together: Gauges, before: Gauges, now: Gauges) -> Gauges:
+    """Gauges of several functions, after one of these has others than before."""
+    waiting, running, workers = map(sub, map(add, together, now), before)
+    return waiting, running, workers

@@ -34,6 +34,7 @@ from operator import add
 from typing import Final
 
 from geartrain.jobserver.histogram import BOUNDS
+from geartrain.jobserver.snapshot import Gauges
 
 SUMS: Final = ("submitted", "started", "completed", "failed", "retried", "dead")
 TIMES: Final = ("waiting_time", "running_time")
@@ -47,7 +48,7 @@ FIRST_BUCKET: Final = {time: len(SUMS) + BUCKETS * at for at, time in enumerate(
 FIRST_GAUGE: Final = len(SUMS) + BUCKETS * len(TIMES)
 WIDTH: Final = FIRST_GAUGE + len(GAUGES)
 NOTHING: Final = (0,) * FIRST_GAUGE
-NO_GAUGES: Final = (0,) * len(GAUGES)
+NO_GAUGES: Final[Gauges] = (0, 0, 0)
 _GAUGE_COLUMNS: Final = frozenset(range(FIRST_GAUGE, WIDTH))
 
 LARGEST: Final = 2**32 - 1
@@ -208,9 +209,10 @@ def check(packed: bytes) -> None:
         raise ValueError("it is of another version")
 
 
-def last_gauges(packed: bytes) -> tuple[int, ...]:
+def last_gauges(packed: bytes) -> Gauges:
     """The gauges at the end of a block."""
-    return _HEAD.unpack_from(packed)[2:]
+    _, _, waiting, running, workers = _HEAD.unpack_from(packed)
+    return waiting, running, workers
 
 
 class Series:
@@ -244,6 +246,11 @@ class Series:
             self._rows += rows
         self._seconds.append(second)
         self.bytes += _SECOND_COST + rows.itemsize * WIDTH
+
+    @property
+    def patience(self) -> int:
+        """How much longer seconds may stand as they came where they take little memory: a factor."""
+        return 4 // self._rows.itemsize
 
     def flush(self) -> None:
         """Pack the seconds that have come, and add them to the intervals of the coarser levels."""
@@ -387,7 +394,7 @@ class Series:
         return latest
 
     @property
-    def last_gauges(self) -> tuple[int, ...]:
+    def last_gauges(self) -> Gauges:
         """The gauges of the latest point that is packed, of whatever level."""
         latest = max(
             ((max(blocks), -number) for number, blocks in enumerate(self.blocks) if blocks), default=None
