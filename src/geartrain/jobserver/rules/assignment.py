@@ -191,18 +191,19 @@ def assignment_packet(state: State, job: Job, type: i64, size: i64) -> bytes:
 
     Where the worker is to know of a trace, that comes first.
     """
-    before = packet(state, job) if state.traces else b""
     handle = state.handles.make(job.number)
     name = job.function.name
     size += len(handle) + len(name) + 2
     if type == GRAB_JOB:
-        return b"%b%b%b\0%b\0" % (before, response_head(JOB_ASSIGN, size), handle, name)
-    if type == GRAB_JOB_ALL and job.reducer:
+        assigned = b"%b%b\0%b\0" % (response_head(JOB_ASSIGN, size), handle, name)
+    elif type == GRAB_JOB_ALL and job.reducer:
         size += len(job.unique) + len(job.reducer) + 2
-        head = before + response_head(JOB_ASSIGN_ALL, size)
-        return b"%b%b\0%b\0%b\0%b\0" % (head, handle, name, job.unique, job.reducer)
-    size += len(job.unique) + 1
-    return b"%b%b%b\0%b\0%b\0" % (before, response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
+        head = response_head(JOB_ASSIGN_ALL, size)
+        assigned = b"%b%b\0%b\0%b\0%b\0" % (head, handle, name, job.unique, job.reducer)
+    else:
+        size += len(job.unique) + 1
+        assigned = b"%b%b\0%b\0%b\0" % (response_head(JOB_ASSIGN_UNIQ, size), handle, name, job.unique)
+    return packet(state, job) + assigned if state.traces else assigned
 
 
 def can_do(state: State, peer: Peer, name: bytes, timeout: float) -> Function | None:
