@@ -217,6 +217,9 @@ def test_bad_options_are_explained(tmp_path: Path) -> None:
     assert "--http is 'loop back': write host" in serve("--http=loop back")
     assert "--http-key is of no use without --http-certificate" in serve("--http=127.0.0.1:0", "--http-key=x")
     assert "--http-certificate /nowhere can't be used" in serve("--http=127.0.0.1:0", "--http-certificate=/nowhere")
+    assert "--http-audit is '/nowhere/audit', which can't be opened" in serve(
+        "--http=127.0.0.1:0", "--http-audit=/nowhere/audit"
+    )
     file = tmp_path / "geartrain.toml"
     for line, fault in (
         ('digest = "plain"\nroles = ["read"]', "tokens.x.digest"),

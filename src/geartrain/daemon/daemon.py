@@ -73,6 +73,7 @@ class Daemon:
         self.extensions = list(extensions)
         # Asked in each iteration, or at each connection, so only those that have something to say.
         self._flushing = [each for each in extensions if type(each).flush is not Extension.flush]
+        self._hearing = [each for each in extensions if type(each).hear is not Extension.hear]
         self._timed = [each for each in extensions if type(each).next_deadline is not Extension.next_deadline]
         self._doorkeepers = [each for each in extensions if type(each).admit is not Extension.admit]
         self.receive = self.server.receive  # looked up at every read
@@ -262,6 +263,11 @@ class Daemon:
                 _extension_failed(extension, "flush")
         if server.events:
             for event, who, fields in server.take_events():
+                for extension in self._hearing:
+                    try:
+                        extension.hear(event, who, fields)
+                    except Exception:
+                        _extension_failed(extension, "hear")
                 self.log_event(event, who, fields)
         at = self._next_deadline()
         for extension in self._timed:

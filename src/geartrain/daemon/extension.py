@@ -8,6 +8,7 @@ raises, the daemon does not begin to serve.
     start             once, before any connection is accepted
     admit             for each connection, before the job server knows of it
     flush             at the end of each iteration, when all peers have been written to
+    hear              for each event of the job server, before it is in the log
     next_deadline     after it, to set the timer
     reload            at each SIGHUP, between two iterations, when the log has been opened again
     leave, give_up, stop    once each, in this order; ``stop`` alone where a ``start`` has failed
@@ -24,6 +25,8 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from geartrain.daemon.flow import UnreadOutput
     from geartrain.daemon.gauges import Gauges
     from geartrain.daemon.outlet import Outlet
@@ -85,6 +88,9 @@ class Extension:
 
     def flush(self) -> None:
         """The end of an iteration: take what the job server has left, and hand it on."""
+
+    def hear(self, event: str, peer: Peer | None, fields: Mapping[str, object]) -> None:
+        """Something has happened that an operator may want to know (``jobserver.events``), by ``peer`` if by any."""
 
     def next_deadline(self) -> float:
         """When ``flush`` wants to be called again, on the job server's clock; 0: not before something happens."""

@@ -61,6 +61,9 @@ class HttpOptions(BaseSettings):
     http_max_connections: Annotated[Positive, Flag(HTTP, metavar="N")] = Field(
         2000, description="HTTP connections at once."
     )
+    http_audit: Annotated[Path | None, Flag(HTTP, metavar="FILE")] = Field(
+        None, description="Append a line of JSON to this file for each action of an operator, and for each refused one."
+    )
     metrics_functions: Annotated[Positive, Flag(HTTP, metavar="N")] = Field(
         1000, description="Functions that /metrics tells one by one; those with the least traffic are told together."
     )

@@ -82,9 +82,7 @@ class Log:
         root.setLevel(LEVELS[level])
         root.addHandler(self.gate)
         if self._is_file:
-            mode = os.stat(file).st_mode & 0o777
-            if mode & 0o077:
-                log.warning("log_readable_by_others", extra={"fields": {"file": file, "mode": f"{mode:o}"}})
+            warn_of_readers(file)
 
     @property
     def _is_file(self) -> bool:
@@ -323,14 +321,26 @@ def _open_file(file: str) -> logging.Handler:
     if file == "stderr":
         return FileHandler(sys.stderr.fileno(), is_ours=False)
     try:
-        # Not blocking, since opening a pipe that nobody reads would wait for a reader.
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        return FileHandler(open_lines(file))
     except OSError as error:
         raise ConfigError(
             f"--log-file is {file!r}, which can't be opened ({error.strerror}): choose another file, 'stderr' or 'none'"
         ) from error
+
+
+def open_lines(file: str) -> int:
+    """The descriptor of a file, or a pipe, to which lines are to be appended; for its user alone. Raises OSError."""
+    # Not blocking, since opening a pipe that nobody reads would wait for a reader.
+    descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     os.set_blocking(descriptor, True)
-    return FileHandler(descriptor)
+    return descriptor
+
+
+def warn_of_readers(file: str) -> None:
+    """Say so if others may read the file."""
+    mode = os.stat(file).st_mode & 0o777
+    if mode & 0o077:
+        log.warning("log_readable_by_others", extra={"fields": {"file": file, "mode": f"{mode:o}"}})
 
 
 class FileHandler(logging.Handler):

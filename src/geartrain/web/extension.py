@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from geartrain.daemon.daemon import show_address
 from geartrain.daemon.extension import Extension
 from geartrain.web.app import make_app
+from geartrain.web.audit import Audit
 from geartrain.web.face import Face
 from geartrain.web.plain import KEEP_ALIVE, PlainFace
 from geartrain.web.protocol import HEAD_SECONDS, Protocol
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from geartrain.daemon.config import Config
     from geartrain.daemon.extension import Host
     from geartrain.daemon.transport import Listener
+    from geartrain.jobserver import Peer
+    from geartrain.web.audit_file import AuditFile
 
 log: Final = logging.getLogger("geartrain.web")
 
@@ -31,8 +34,16 @@ log: Final = logging.getLogger("geartrain.web")
 class Web(Extension):
     """The HTTP face: its listeners and connections. ``sockets`` are bound."""
 
-    def __init__(self, config: Config, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sockets: Sequence[socket.socket],
+        tls: ssl.SSLContext | None = None,
+        audit_file: AuditFile | None = None,
+    ) -> None:
         self.config = config
+        self._audit_file = audit_file
+        self._audit = Audit(audit_file)
         self._sockets = sockets
         self._tls = tls
         self._state = ServerState()
@@ -45,7 +56,9 @@ class Web(Extension):
 
     def start(self, host: Host) -> None:
         self.host = host
-        self.face = Face(self.config, host)
+        self.face = Face(self.config, host, self._audit)
+        if self._audit_file is not None:
+            self._audit_file.start(host.loop.call_later)
         protocol = type("BoundProtocol", (Protocol,), {"face": self.face})
         settings = uvicorn.Config(
             make_app(self.face),
@@ -98,6 +111,13 @@ class Web(Extension):
             if isinstance(connection, Protocol) and 0 < connection.head_since < late:
                 connection.break_off_late()
 
+    def hear(self, event: str, peer: Peer | None, fields: Mapping[str, object]) -> None:
+        self._audit.hear(event, peer, fields)
+
+    def reload(self) -> None:
+        if self._audit_file is not None:
+            self._audit_file.reopen()
+
     def leave(self) -> None:
         for server in self._servers:
             server.close()
@@ -122,3 +142,5 @@ class Web(Extension):
         self.plain.stop()
         for connection in list(self._state.connections):
             connection.transport.abort()
+        if self._audit_file is not None:
+            self._audit_file.close(seconds)

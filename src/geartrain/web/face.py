@@ -15,18 +15,20 @@ from geartrain.web.webhooks import Webhooks
 if TYPE_CHECKING:
     from geartrain.daemon.config import Config
     from geartrain.daemon.extension import Host
+    from geartrain.web.audit import Audit
 
 
 class Face:
     """The options, the daemon, and the parts that others use."""
 
-    def __init__(self, config: Config, host: Host) -> None:
+    def __init__(self, config: Config, host: Host, audit: Audit) -> None:
         self.config = config
         self.host = host
         self.server = host.server
         self.access = Access(
             {name: (token.digest, token.roles) for name, token in config.tokens.items()}, config.http_host
         )
+        self.audit = audit
         self.events = Events(host.server)
         self.submitting = Submitting(host, config.max_packet, self.events.follow)
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import ClientDisconnect
 
-from geartrain.web import audit
 from geartrain.web.access import COOKIE, Identity
 from geartrain.web.problems import Problem
 
@@ -40,12 +39,14 @@ def is_ours(path: str) -> bool:
     return path == "/" or path[1:].partition("/")[0] in OURS
 
 
-def note_refusal(problem: Problem, scope: Scope) -> None:
-    """Tell the audit log if somebody was turned away."""
+def note_refusal(face: Face, problem: Problem, scope: Scope) -> None:
+    """Tell the audit if somebody was turned away."""
     if problem.status in (401, 403, 421, 429):
         host = (scope.get("client") or ("unix",))[0]
-        who = scope["identity"].name if "identity" in scope else "nobody"
-        audit.note(who, host, f"{scope['method']} {scope['path']}", outcome=problem.slug)
+        identity: Identity | None = scope.get("identity")
+        who = "nobody" if identity is None else identity.name
+        is_known = identity is not None and bool(identity.roles)
+        face.audit.turn_away(who, host, f"{scope['method']} {scope['path']}", problem.slug, is_known=is_known)
 
 
 def fault() -> Problem:
@@ -67,7 +68,7 @@ class Gate:
             scope["identity"] = self._admit(scope)
             await self._app(scope, receive, send)
         except Problem as problem:
-            note_refusal(problem, scope)
+            note_refusal(self._face, problem, scope)
             await problem.response()(scope, receive, send)
         except (ConnectionError, ClientDisconnect):
             pass  # the client has gone, and nobody waits for an answer

@@ -7,6 +7,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from geartrain.errors import ConfigError
+from geartrain.web.audit_file import AuditFile
 from geartrain.web.extension import Web
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def open_web(config: Config, passed: Sequence[socket.socket] = ()) -> Web:
             f"--http {outer[0][0]} can be reached from other machines, and lacks {lacks}: give it, listen on loopback "
             "behind a proxy, or allow it with --http-open"
         )
-    return Web(config, sockets, tls)
+    return Web(config, sockets, tls, _audit_file(config))
 
 
 def _is_inner(bound: Any) -> bool:
@@ -44,6 +45,17 @@ def _is_inner(bound: Any) -> bool:
 
 def _host(bound: Any) -> str:
     return str(bound.getsockname()[0])
+
+
+def _audit_file(config: Config) -> AuditFile | None:
+    if config.http_audit is None:
+        return None
+    try:
+        return AuditFile(config.http_audit, config.user)
+    except OSError as error:
+        raise ConfigError(
+            f"--http-audit is {str(config.http_audit)!r}, which can't be opened ({error.strerror}): choose another file"
+        ) from None
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:

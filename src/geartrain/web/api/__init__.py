@@ -13,6 +13,7 @@ from starlette.responses import Response
 from geartrain.errors import LocalProtocolError
 from geartrain.version import VERSION
 from geartrain.web.api import (
+    audit,
     connections,
     dead,
     events,
@@ -25,6 +26,7 @@ from geartrain.web.api import (
     session,
     submission,
 )
+from geartrain.web.api.asking import face_of
 from geartrain.web.api.document import DESCRIPTION, TAGS, complete
 from geartrain.web.api.entrance import PREFIX, Entrance
 from geartrain.web.gate import fault, note_refusal
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from geartrain.web.face import Face
 
 _PARTS: Final = (
-    submission, jobs, events, functions, history, policies, connections, schedules, dead, server, session,
+    submission, jobs, events, functions, history, policies, connections, schedules, dead, server, audit, session,
 )  # fmt: skip
 
 
@@ -76,7 +78,7 @@ def describe() -> FastAPI:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    note_refusal(error, request.scope)
+    note_refusal(face_of(request), error, request.scope)
     return error.response()
 
 

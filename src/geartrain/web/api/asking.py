@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from geartrain.client.command import Command, Form
 from geartrain.link.address import Address
-from geartrain.web import audit, commands
+from geartrain.web import commands
 from geartrain.web.access import Identity
 from geartrain.web.names import to_name
 from geartrain.web.problems import Problem
@@ -121,9 +121,9 @@ async def order(request: Request, action: str, target: str, *words: bytes) -> Co
         command = await ask(request, *words)
     except Problem as problem:
         if problem.status not in _NOTED:
-            audit.note(identity.name, identity.host, action, target, problem.slug)
+            face_of(request).audit.note(identity.name, identity.host, action, target, problem.slug)
         raise
-    audit.note(identity.name, identity.host, action, target)
+    face_of(request).audit.note(identity.name, identity.host, action, target)
     return command
 
 

@@ -56,7 +56,7 @@ class Entrance:
                 _check_size(body, scope)
                 receive = _Whole(body, receive)
         except Problem as problem:
-            note_refusal(problem, scope)
+            note_refusal(self._face, problem, scope)
             await problem.response()(scope, receive, send)
         except ConnectionError:
             await Response(status_code=400)(scope, receive, send)  # to nobody

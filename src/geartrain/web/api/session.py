@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
-from geartrain.web import audit
 from geartrain.web.access import COOKIE, SESSION_SECONDS, Session
 from geartrain.web.api.asking import Done, Model, face_of, identity_of, problems
 from geartrain.web.problems import Problem
@@ -43,7 +42,7 @@ async def open_session(request: Request, login: Login) -> Response:
     """The answer sets a cookie that scripts can't read and other sites can't use."""
     identity = identity_of(request)
     secret, session = face_of(request).access.open_session(login.token, identity.host)
-    audit.note(session.identity.name, identity.host, "open session")
+    face_of(request).audit.note(session.identity.name, identity.host, "open session")
     response = JSONResponse(_who(session).model_dump())
     response.set_cookie(
         COOKIE,
@@ -78,7 +77,7 @@ async def close_session(request: Request) -> Response:
     if access.session(secret) is None:
         raise Problem(404, "no-session", "There is no session: open one with POST /api/v1/session")
     access.close_session(secret)
-    audit.note(identity.name, identity.host, "close session")
+    face_of(request).audit.note(identity.name, identity.host, "close session")
     response = JSONResponse(Done().model_dump())
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response
