@@ -124,6 +124,34 @@ def test_functions_are_created_limited_and_dropped(geartrain: Command, server: R
     assert (again.returncode, again.stderr) == (5, b"geartrain: ERR: function not found\n")
 
 
+def test_a_connection_is_closed(geartrain: Command, server: RunningServer) -> None:
+    with DaemonPeer(server.port) as peer:
+        peer.send(pack_request(SET_CLIENT_ID, b"to be closed") + pack_request(ECHO_REQ, b""))
+        peer.receive()
+        rows = json.loads(geartrain("admin", "connections", "--json").stdout)
+        (fd,) = [str(row["fd"]) for row in rows if row["id"] == "to be closed"]
+        done = geartrain("admin", "disconnect", fd, "another")
+        assert (done.returncode, done.stderr.startswith(b"geartrain: there is no connection")) == (1, True)
+        assert geartrain("admin", "disconnect", fd, "to be closed").returncode == 0
+        assert peer.socket.recv(1) == b""
+    assert geartrain("admin", "disconnect", "999999").returncode == 1
+    twice = geartrain("admin", "disconnect", fd, "--server", f"{server.address},127.0.0.1:1")
+    assert twice.returncode == 3
+
+
+def test_a_job_server_is_drained() -> None:
+    with running_geartrain() as server:
+        assert (
+            subprocess.run(
+                [sys.executable, "-m", "geartrain", "admin", "drain"], env=environment_of(server), timeout=30
+            ).returncode
+            == 0
+        )
+        assert server.process.wait(10) == 0
+        assert "drain_ordered host=127.0.0.1" in server.log.read_text()
+        assert 'draining reason="the command drain"' in server.log.read_text()
+
+
 def test_a_watch_looks_again_until_it_is_interrupted(server: RunningServer) -> None:
     watch = subprocess.Popen(
         [sys.executable, "-m", "geartrain", "admin", "status", "--watch", "0.1", "--json"],

@@ -105,3 +105,48 @@ def test_a_function_is_dropped_to_its_end_when_the_one_who_asked_leaves() -> Non
     assert len(server.jobs) == 0
     counters = server.forgotten[NORMAL]
     assert counters.cancelled == counters.submitted - counters.abandoned
+
+
+# ── text command disconnect ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_admin() -> tuple[JobServer, Peer, Peer]:
+    server = JobServer()
+    server.tick(1.0, 1.8e9)
+    worker = server.connect(Origin("10.0.0.7", 7))
+    server.receive(worker, request("SET_CLIENT_ID", b"bad one") + request("CAN_DO", b"f"))
+    return server, worker, server.connect(Origin("127.0.0.1", 8))
+
+
+def answer(server: JobServer, peer: Peer, line: bytes) -> bytes:
+    server.receive(peer, line + b"\n")
+    return b"".join(peer.take())
+
+
+@pytest.mark.parametrize("named", [b"7", b"7 10.0.0.7", b"7 10.0.0.7 bad one"])
+def test_a_worker_is_disconnected(named: bytes) -> None:
+    server, worker, admin = with_admin()
+    server.receive(admin, request("SUBMIT_JOB_BG", b"f", b"", b"x"))
+    server.receive(worker, request("GRAB_JOB"))
+    admin.take(), worker.take()
+    assert server.running == 1
+    assert answer(server, admin, b"disconnect " + named) == b"OK\r\n"
+    assert worker.closing
+    assert (server.running, server.functions[b"f"].queued, server.functions[b"f"].workers) == (0, 1, 0)
+    assert ("peer_disconnected", admin, {"connection": "7 bad one 10.0.0.7"}) in server.take_events()
+    assert answer(server, admin, b"disconnect " + named).startswith(b"ERR UNKNOWN_CONNECTION ")
+
+
+@pytest.mark.parametrize("named", [b"9", b"-1", b"x", b"7 10.0.0.8", b"7 10.0.0.7 bad", b"7 10.0.0.7 bad one more"])
+def test_a_connection_that_is_another_one_is_left_alone(named: bytes) -> None:
+    server, worker, admin = with_admin()
+    server.connect(Origin("in-process"))
+    assert answer(server, admin, b"disconnect " + named).startswith(b"ERR UNKNOWN_CONNECTION There+is+no+connection")
+    assert not worker.closing
+    assert len(server.peers) == 3
+
+
+def test_who_disconnects_itself_is_answered_before() -> None:
+    server, _, admin = with_admin()
+    assert answer(server, admin, b"disconnect 8") == b"OK\r\n"
+    assert admin.closing

@@ -15,7 +15,7 @@ pytest.importorskip("httptools")
 from api_place import Place, place, tokens_file
 
 from geartrain.web.commands import STATUS
-from geartrain.wire.packets import SET_CLIENT_ID, WORK_EXCEPTION, pack_request
+from geartrain.wire.packets import SET_CLIENT_ID, WORK_COMPLETE, WORK_EXCEPTION, pack_request
 from servers import wait_until
 
 
@@ -129,6 +129,39 @@ def test_workers_and_connections_are_paged() -> None:
         page = at.api.get("/connections?limit=1")
         assert page["connections"][0]["id"] == "w1"
         assert at.api.get(f"/connections?after={page['next']}")["connections"][0]["host"] == "http"
+
+
+def test_a_worker_is_disconnected_and_its_job_waits_again() -> None:
+    with place() as at:
+        api = at.api
+        at.worker.send(pack_request(SET_CLIENT_ID, b"bad one"))
+        handle = api.submit("f")
+        at.worker.await_job()
+        at.worker.fence()
+        (worker,) = api.get("/workers")["connections"]
+        api.do("DELETE", f"/connections/{worker['number']}")
+        assert at.worker.socket.recv(1) == b""
+        assert api.wait_for(handle, "queued")["attempts"] == 1
+        assert api.get("/workers")["connections"] == []
+        assert api.refusal(404, "DELETE", f"/connections/{worker['number']}")[0] == "unknown-connection"
+        (ours,) = [each for each in api.get("/connections")["connections"] if each["host"] == "http"]
+        assert api.refusal(409, "DELETE", f"/connections/{ours['number']}")[0] == "own-connection"
+        assert api.refusal(422, "DELETE", "/connections/0")[0] == "invalid"
+        told = [(entry["action"], entry["outcome"]) for entry in api.get("/audit")["entries"]]
+        assert told == [("disconnect", "unknown-connection"), ("disconnect", "done")]
+
+
+def test_a_drain_lets_the_running_job_end() -> None:
+    with place() as at:
+        handle = at.api.submit("f")
+        job = at.worker.await_job()
+        at.api.do("POST", "/server/drain")
+        assert at.api.refusal(503, "POST", "/server/drain")[0] == "stopping"
+        assert at.api.refusal(503, "POST", "/jobs", {"function": "f", "background": True})[0]
+        at.worker.send(pack_request(WORK_COMPLETE, job.arguments[0], b""))
+        assert job.arguments[0] == handle.encode()
+        assert at.server.process.wait(10) == 0
+        assert _has_told(at, 'audit who=anyone host=127.0.0.1 action="drain server" outcome=done')
 
 
 def test_schedules(at: Place) -> None:

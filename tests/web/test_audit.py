@@ -153,7 +153,7 @@ def test_many_requests_of_nobody_are_summed_up_in_the_file(at: Place, tmp_path: 
         return sum(word in line.get("action", "") for line in lines(file))
 
     def all_are_told() -> bool:
-        return counted("H:x") + sum(line.get("more_of_these", 0) for line in lines(file)) == 30
+        return bool(counted("H:x") + sum(line.get("more_of_these", 0) for line in lines(file)) == 30)
 
     wait_until(all_are_told, "each is written or counted")
     assert counted("H:x") < 30

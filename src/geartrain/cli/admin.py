@@ -191,6 +191,21 @@ def _cancel(servers: tuple[Address, ...], timeout: float, handles: Sequence[str]
     return 1 if unknown else 0
 
 
+def _disconnect(servers: tuple[Address, ...], timeout: float, fd: int, id: str | None) -> int:
+    client = AdminClient(servers, timeout=timeout)
+    meant = [peer for peer in client.workers() if peer.fd == fd and id in (None, peer.id)]
+    if len(meant) > 1:
+        raise click.UsageError(f"{len(meant)} job servers have a connection {fd}: name one with --server")
+    if meant and client.disconnect(meant[0]):
+        return 0
+    complain(f"there is no connection {fd}{f' of {id}' if id else ''}: `geartrain admin connections` lists them")
+    return 1
+
+
+def _drain(servers: tuple[Address, ...], timeout: float) -> None:
+    AdminClient(servers, timeout=timeout).drain()
+
+
 _FUNCTION = click.Argument(["function"])
 
 _listing(
@@ -266,4 +281,17 @@ _order(
     "letters have ended: `geartrain dead purge` throws them away.",
     _cancel,
     click.Argument(["handles"], nargs=-1, required=True, metavar="HANDLE..."),
+)
+_order(
+    "disconnect",
+    "Close the connection that `geartrain admin connections` shows with this FD, if it calls itself ID. Jobs that it "
+    "ran wait again, and whoever is at its other end may come again.",
+    _disconnect,
+    click.Argument(["fd"], type=_COUNT),
+    click.Argument(["id"], required=False),
+)
+_order(
+    "drain",
+    "Have job servers take no more connections and jobs, let the jobs that run end, and stop: as SIGUSR1 does.",
+    _drain,
 )

@@ -128,6 +128,15 @@ class AdminClient:
                     raise unreadable(address, line) from None
         return peers
 
+    def disconnect(self, peer: ConnectedPeer) -> bool:
+        """Close a connection of ``workers``; False if it has gone. Jobs that it ran wait again."""
+        words = (b"%d" % peer.fd, peer.host.encode(), *peer.id.encode("utf-8", "surrogateescape").split())
+        return self._order_unless("UNKNOWN_CONNECTION", peer.server, b"disconnect", *words)
+
+    def drain(self, server: Address | str | None = None) -> None:
+        """Have job servers take no more connections and jobs, let those that run end, and stop."""
+        self._order(server, b"drain")
+
     def show_jobs(self, server: Address | str | None = None) -> list[KnownJob]:
         """Every job that is queued or running."""
         return [

@@ -28,6 +28,8 @@ from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer, Origin
 from geartrain.jobserver.events import EVENTS
 from geartrain.jobserver.outbox import FEW, take_first, take_ready
+from geartrain.jobserver.rights import OPERATE
+from geartrain.jobserver.rules.answers import OK
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class Daemon:
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
         self.accepted = 0
+        self.server.add_command(b"drain", self._on_drain, OPERATE)
         self.server.tick(clock.monotonic(), clock.time())
         # The transport follows from the loop: see transport.loop_factory.
         self._epoll_loop = cast("EpollLoop", self.loop) if hasattr(self.loop, "open_listener") else None
@@ -148,6 +151,12 @@ class Daemon:
         self.loop.call_later(self.config.drain_timeout, self.stop, "the time limit for running jobs is up")
         if not running:
             self.stop("no job is running")
+
+    def _on_drain(self, peer: Peer, words: list[bytes]) -> None:
+        """The text command."""
+        peer.send(OK)
+        self.server.event("drain_ordered", peer, {})
+        self.drain("the command drain")
 
     async def _leave(self) -> None:
         self._close_listeners()

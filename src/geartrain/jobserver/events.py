@@ -14,6 +14,7 @@ ERROR: Final = "ERROR"
 EVENTS: Final[dict[str, tuple[str, str]]] = {
     "dead_letter_unstored": (ERROR, "the store has not taken a dead letter; it is kept in memory alone"),
     "dead_letters_full": (WARNING, "a function has more dead letters than its policy keeps; the oldest is gone"),
+    "drain_ordered": (INFO, "`drain`: the job server drains, and stops then"),
     "foreign_protocol": (
         WARNING,
         "a connection began with HTTP, TLS, a proxy's header or the like; it is closed, and nothing of it was executed",
@@ -40,6 +41,7 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "memory_full": (WARNING, "there is no room for what a peer sent; it got QUEUE_ERROR"),
     "packet_too_slow": (WARNING, "a half-sent packet did not come whole in time; the connection is closed"),
     "peer_aborted": (WARNING, "a peer does not read what it gets; its connection is dropped with what waited for it"),
+    "peer_disconnected": (INFO, "`disconnect`: a connection was closed; jobs that it ran wait again"),
     "policy_set": (INFO, "`policy set`: the policy of a function, or of those that a pattern means, as it is now"),
     "policy_unreadable": (ERROR, "a policy that was kept can't be read; its functions are without it"),
     "policy_unset": (INFO, "`policy unset`"),

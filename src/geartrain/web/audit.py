@@ -29,11 +29,13 @@ HTTP: Final = "http"
 GEARMAN: Final = "gearman"
 REFUSED: Final = "request_refused"
 OF_EVENTS: Final[Mapping[str, tuple[str, str]]] = {
+    "drain_ordered": ("drain server", ""),
     "function_dropped": ("drop function", "function"),
     "function_paused": ("pause function", "function"),
     "function_resumed": ("resume function", "function"),
     "job_cancelled": ("cancel job", "handle"),
     "limits_set": ("limit function", "function"),
+    "peer_disconnected": ("disconnect", "connection"),
     "policy_set": ("set policy", "name"),
     "policy_unset": ("unset policy", "name"),
 }
@@ -79,7 +81,7 @@ class Audit:
         who, host = as_text(peer.client_id) or "-", peer.host
         if event in OF_EVENTS:
             action, target = OF_EVENTS[event]
-            self._keep(self._done, (who, host, GEARMAN, action, str(fields[target]), DONE), is_known=True)
+            self._keep(self._done, (who, host, GEARMAN, action, str(fields.get(target, "")), DONE), is_known=True)
         elif event == REFUSED:
             request = (who, host, GEARMAN, str(fields["request"]), "", "not-allowed")
             self._keep(self._refused, request, is_known=False)

@@ -35,9 +35,9 @@ _VERSIONS: Final = (
 _LAST_WORDS: Final = {word.encode(): word.partition("/")[0] for word in _VERSIONS}
 _PROTOCOLS: Final = (b"HTTP", b"RTSP", b"SIP")
 TEXT_COMMANDS: Final = frozenset(
-    (b"CANCEL", b"CREATE", b"DEAD", b"DROP", b"GETPID", b"MAXQUEUE", b"PAUSE", b"POLICY", b"PRIORITY",
-     b"PRIORITYSTATUS", b"RESULT", b"RESUME", b"RETRY", b"SCHEDULE", b"SHOW", b"SHUTDOWN", b"STATUS", b"VERBOSE",
-     b"VERSION", b"WHY", b"WORKERS")
+    (b"CANCEL", b"CREATE", b"DEAD", b"DISCONNECT", b"DRAIN", b"DROP", b"GETPID", b"MAXQUEUE", b"PAUSE", b"POLICY",
+     b"PRIORITY", b"PRIORITYSTATUS", b"RESULT", b"RESUME", b"RETRY", b"SCHEDULE", b"SHOW", b"SHUTDOWN", b"STATUS",
+     b"VERBOSE", b"VERSION", b"WHY", b"WORKERS")
 )  # fmt: skip
 """What Gearman's text commands begin with; behind it a name may have any bytes."""
 _TERMINAL: Final = b"\b\t\r\n\x1b"  # control characters that a person at a terminal may send with a line

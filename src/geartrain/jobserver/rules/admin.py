@@ -14,7 +14,7 @@ from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.model import DEAD
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules import job_commands, policy_commands, result_commands
-from geartrain.jobserver.rules.answers import OK, list_lines
+from geartrain.jobserver.rules.answers import OK, list_lines, refuse
 from geartrain.jobserver.rules.departure import hang_up
 from geartrain.jobserver.rules.gating import refit
 from geartrain.jobserver.rules.long_work import begin
@@ -263,6 +263,33 @@ def _cancel(state: State, peer: Peer, arguments: list[bytes]) -> None:
     peer.send(OK)
 
 
+def _disconnect(state: State, peer: Peer, arguments: list[bytes]) -> None:
+    """Close the connection that ``workers`` lists with this fd; a host and an id that are told have to be its own.
+
+    So it is not another one that was made since, and has the number now.
+    """
+    number = arguments[0]
+    fd = int(number) if number.isdigit() and len(number) < 10 else -1
+    found: Peer | None = None
+    state.cost += len(state.peers) // 4
+    if fd >= 0:
+        for other in state.peers:
+            if other.fd == fd and not (other.gone or other.closing):
+                found = other
+                break
+    if found is not None:
+        whole = [found.host.encode(), *found.shown_id.split()]
+        if arguments[1:] not in ([], whole[:1], whole):
+            found = None
+    if found is None:
+        refuse(peer, b"UNKNOWN_CONNECTION", f"There is no connection {as_text(b' '.join(arguments))}: it may have gone")
+        return
+    fields: dict[str, object] = {"connection": f"{found.fd} {as_text(found.shown_name)}"}
+    state.event("peer_disconnected", peer, fields)
+    peer.send(OK)
+    hang_up(state, found)
+
+
 def _incomplete(peer: Peer, command: bytes) -> None:
     peer.send(b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n" % command)
 
@@ -279,11 +306,12 @@ COMMANDS: Final[dict[bytes, tuple[Callable[[State, Peer, list[bytes]], None], in
     b"drop": (_drop, OPERATE, 0),
     b"maxqueue": (_maxqueue, OPERATE, 0),
     b"cancel": (_cancel, OPERATE, 2),
+    b"disconnect": (_disconnect, OPERATE, 1),
     **policy_commands.COMMANDS,
     **job_commands.COMMANDS,
     **result_commands.COMMANDS,
 }
 """Each text command: its rule, the right it needs, and how many arguments make it known."""
 
-WORDY: Final = frozenset((*policy_commands.COMMANDS, *job_commands.COMMANDS, *result_commands.COMMANDS))
+WORDY: Final = frozenset((b"disconnect", *policy_commands.COMMANDS, *job_commands.COMMANDS, *result_commands.COMMANDS))
 """Commands that gearmand does not have, and that may have any number of words."""

@@ -6,13 +6,24 @@ import asyncio
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field
 
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.snapshot import PeerView
-from geartrain.web.api.asking import MAX_PAGE, Model, Reader, face_of, look_now
+from geartrain.web.api.asking import (
+    MAX_PAGE,
+    Done,
+    Model,
+    Operator,
+    Reader,
+    face_of,
+    look_now,
+    order,
+    problems,
+)
 from geartrain.web.names import to_name, to_text
+from geartrain.web.problems import Problem
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ router: Final = APIRouter(tags=["connections"])
 class Connection(BaseModel):
     """A connection: a worker's, a client's or an administrator's."""
 
+    number: int = Field(description="By which it can be disconnected; no other will ever have it")
     id: str = Field(description="What it calls itself; `-`: it does not")
     host: str
     fd: int
@@ -69,6 +81,30 @@ async def list_workers(request: Request, _: Reader, filters: Annotated[WorkerFil
     return await _page(face_of(request), filters, filters.function, workers_only=True)
 
 
+@router.delete(
+    "/connections/{number}",
+    operation_id="disconnect",
+    summary="Close a connection",
+    response_model=Done,
+    responses=problems(404, 409),
+)
+async def disconnect(request: Request, number: Annotated[int, Path(ge=1, lt=2**62)], identity: Operator) -> Done:
+    """Jobs that it ran are handed out again, as when a worker is lost; whoever is at its other end may come again."""
+    face = face_of(request)
+    for view in snapshot.peer_page(face.server, number - 1, 1):
+        if view.place != number:
+            break
+        if view.fd < 0:
+            raise Problem(409, "own-connection", f"Connection {number} is one within the job server itself")
+        whom = (view.host.encode(), *view.shown_id.split())
+        await order(
+            request, "disconnect", f"{view.fd} {as_text(b' '.join(whom))}", b"disconnect", b"%d" % view.fd, *whom
+        )
+        return Done()
+    face.audit.note(identity.name, identity.host, "disconnect", str(number), "unknown-connection")
+    raise Problem(404, "unknown-connection", f"There is no connection {number}: it has gone, or never was")
+
+
 async def _page(face: Face, filters: ConnectionFilters, function: str | None, *, workers_only: bool) -> ConnectionPage:
     look_now(face)
     name = None if function is None else to_name(function)
@@ -88,6 +124,7 @@ async def _page(face: Face, filters: ConnectionFilters, function: str | None, *,
 
 def _connection(face: Face, view: PeerView) -> Connection:
     return Connection(
+        number=view.place,
         id=as_text(view.shown_id),
         host=view.host,
         fd=view.fd,

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from geartrain.jobserver import snapshot
 from geartrain.version import VERSION
-from geartrain.web.api.asking import Reader, face_of, look_now, now
+from geartrain.web.api.asking import Done, Operator, Reader, face_of, look_now, now, order, problems
 
 router: Final = APIRouter(tags=["server"])
 
@@ -71,3 +71,16 @@ async def show_server(request: Request, _: Reader) -> Server:
         max_memory=int(server.max_memory),
         counts=Counts(**{name: getattr(totals, name) for name in Counts.model_fields}),
     )
+
+
+@router.post(
+    "/server/drain",
+    operation_id="drain_server",
+    summary="Drain the job server",
+    response_model=Done,
+    responses=problems(503),
+)
+async def drain_server(request: Request, _: Operator) -> Done:
+    """As SIGUSR1: it takes no more connections and jobs, lets what runs end, and stops. 503: it does so already."""
+    await order(request, "drain server", "", b"drain")
+    return Done()
