@@ -15,6 +15,7 @@ pytest.importorskip("httptools")
 from api_place import Place, place, tokens_file
 
 from geartrain.web.commands import STATUS
+from geartrain.web.problem_kinds import KINDS
 from geartrain.wire.packets import SET_CLIENT_ID, WORK_COMPLETE, WORK_EXCEPTION, pack_request
 from servers import wait_until
 
@@ -371,13 +372,33 @@ def test_the_document_is_complete(at: Place) -> None:
 
 def test_every_kind_of_problem_is_explained() -> None:
     root = Path(__file__).parent.parent.parent
-    page = (root / "docs" / "problems.md").read_text()
-    listed = set(re.findall(r"^### `?([a-z0-9-]+)`?$", page, re.MULTILINE))
+    listed = {name for kinds in KINDS.values() for name in kinds}
     used = set()
     for path in (root / "src" / "geartrain" / "web").rglob("*.py"):
         used |= set(re.findall(r'(?:Problem|_break_off)\(\s*\d{3},\s*"([a-z0-9-]+)"', path.read_text()))
     rules = "".join(path.read_text() for path in (root / "src" / "geartrain" / "jobserver" / "rules").glob("*.py"))
     codes = {*STATUS, *re.findall(r'refuse\(\s*peer,\s*b"([A-Z_]+)"', rules)}
     used |= {code.lower().replace("_", "-") for code in codes}
-    assert used - listed == set(), "docs/problems.md says what to do about each"
-    assert len(listed) == page.count("\n### ")
+    assert used - listed == set(), "web/problem_kinds.py says what to do about each"
+    assert len(listed) == sum(map(len, KINDS.values()))
+
+
+def test_the_type_of_a_problem_leads_to_a_page(guarded: Place) -> None:
+    problem = guarded.api.ask("GET", "/jobs").json
+    http = guarded.api.http
+    answer = http.ask("GET", problem["type"].partition("#")[0])
+    page = answer.body.decode()
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none';")
+    assert f'<dt id="{problem["type"].partition("#")[2]}">' in page
+    for kinds in KINDS.values():
+        for name, (status, _) in kinds.items():
+            assert f'<dt id="{name}"><b>{name}</b> ({status})' in page
+            one = http.ask("GET", f"/problems/{name}").body.decode()
+            assert f"<h1>{name}</h1>" in one
+            assert "](" not in one
+            assert "`" not in one
+    assert "<script" not in page
+    answer = http.ask("GET", "/problems/%3Cscript%3E")
+    assert (answer.status, answer.json["type"]) == (404, "/problems#no-such-path")
+    assert http.ask("POST", "/problems").status == 405

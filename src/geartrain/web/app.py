@@ -37,7 +37,8 @@ class Paths:
 
             async def answer(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    message["headers"] = [*message["headers"], *_SECURITY]
+                    its_own = {name for name, _ in message["headers"]}
+                    message["headers"] = [*message["headers"], *(each for each in _SECURITY if each[0] not in its_own)]
                 await send(message)
 
             await self._ours(scope, receive, answer)

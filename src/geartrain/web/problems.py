@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 MEDIA_TYPE: Final = "application/problem+json"
-TYPES: Final = "/problems#"  # of which each slug is a part; docs/problems.md lists them
+TYPES: Final = "/problems#"  # of which each slug is a part, see ``problem_kinds``
 
 
 class Problem(Exception):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from geartrain.errors import LocalProtocolError
 from geartrain.version import VERSION
+from geartrain.web import problem_pages
 from geartrain.web.api import (
     audit,
     connections,
@@ -48,7 +49,7 @@ def make_api(face: Face) -> FastAPI:
     api.state.face = face
     api.state.started = time.time()
     api.add_middleware(Entrance, face=face)
-    api.routes.extend([*Health(face).routes(), *Metrics(face).routes()])
+    api.routes.extend([*Health(face).routes(), *Metrics(face).routes(), *problem_pages.routes()])
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(RequestValidationError, _invalid)
