@@ -432,3 +432,23 @@ def _at_an_allowed_port() -> Iterator[Receiver]:
         pytest.skip("both ports are in use")
     with receiver:
         yield receiver
+
+
+def test_a_webhook_that_nobody_calls_is_said_when_it_is_set_and_at_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "geartrain.toml"
+    file.write_text('[policies."a*"]\nwebhook = "https://example.org/a"\n[policies.b]\nattempts = 2\n')
+    store = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    with running_geartrain(f"--config={file}", store=store) as server:
+        log = server.log
+        wait_until(lambda: "webhook_not_called policy=a* policies=1 " in log.read_text(), "it is said at the start")
+        assert server.ask("policy set b attempts=3") == ["OK"]
+        assert server.ask("policy set b webhook=https://example.org/b") == ["OK"]
+        wait_until(lambda: "webhook_not_called policy=b policies=1 " in log.read_text(), "it is said when it is set")
+        assert log.read_text().count("webhook_not_called") == 2
+        assert "--http" in log.read_text()
+    with running_geartrain(f"--config={file}", store=store) as server:
+        wait_until(lambda: "webhook_not_called policy=a* policies=2 " in server.log.read_text(), "both are")
+    with running_geartrain(f"--config={file}", "--http=127.0.0.1:0", store=store) as server:
+        assert server.ask("policy set c webhook=https://example.org/c") == ["OK"]
+        wait_until(lambda: "policy_set" in server.log.read_text(), "it is set")
+        assert "webhook_not_called" not in server.log.read_text()

@@ -28,6 +28,7 @@ from geartrain.daemon.notifier import Notifier
 from geartrain.daemon.pid_file import pid_file
 from geartrain.daemon.schedules import Schedules
 from geartrain.daemon.transport import choose, loop_factory
+from geartrain.daemon.uncalled_webhooks import UncalledWebhooks
 from geartrain.daemon.watchdog import Watchdog
 from geartrain.errors import ConfigError
 from geartrain.jobserver import JobServer
@@ -108,6 +109,7 @@ async def _run(
         extensions.append(LoopLag())
         extensions.append(Schedules(config.schedules, config.max_schedules))
         extensions += outer
+        extensions.append(UncalledWebhooks())
         daemon = Daemon(config, server, extensions)
         _install_signals(loop, daemon, log_output)
         await daemon.start(listeners)
