@@ -238,7 +238,13 @@ def _check_results(server: JobServer, jobs: list[Job]) -> None:
 def _check_letters(server: JobServer, jobs: list[Job]) -> None:
     dead = {job.number for job in jobs if job.state == DEAD}
     assert set(server.dead.all) == dead == {number_of(key) for key in server.records.kinds.get("dead", {})}
-    assert dead == {number for numbers in server.dead.of_function.values() for number in numbers}
+    assert list(server.dead.all.values()) == [letter for letter in server.dead.roll.items if letter is not None]
+    for function, roll in server.dead.of_function.items():
+        letters = [letter for letter in server.dead.all.values() if letter.job.function is function]
+        assert letters == [letter for letter in roll.items if letter is not None]
+        assert roll.count == len(letters) > 0
+        assert roll.first() is letters[0]
+    assert {job.function for job in jobs if job.state == DEAD} == set(server.dead.of_function)
     assert server.dead.deadlines.live == len(dead)
     assert {number_of(key) for key in server.records.kinds.get("attempts", {})} <= {job.number for job in jobs}
 

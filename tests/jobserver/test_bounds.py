@@ -348,4 +348,17 @@ def test_a_roll_tells_all_in_order_whoever_leaves_meanwhile() -> None:
     assert seen == sorted(set(seen)), "in order, none twice, and nobody who has come since"
     assert set(range(0, 1000, 5)) <= set(seen), "whoever stayed"
     assert len(seen) < 500
-    assert len(roll.items) <= 2 * (len(roll.items) - roll.empty) + 100
+    assert len(roll.items) <= 2 * roll.count + 100
+    assert roll.first() == 0
+
+
+def test_a_roll_knows_who_has_been_there_longest() -> None:
+    roll: Roll[int] = Roll()
+    assert roll.first() is None
+    places = [roll.enter(number) for number in range(500)]
+    left = set(range(500))
+    for number in (*range(0, 500, 2), *range(1, 500, 2)):
+        roll.leave(places[number])
+        left.remove(number)
+        assert roll.count == len(left)
+        assert roll.first() == min(left, default=None)

@@ -210,12 +210,22 @@ def test_dead_letters() -> None:
             "f", "u", "exception", "boom",
         )  # fmt: skip
         assert [letter["handle"] for letter in api.get("/dead?function=f&limit=1")["letters"]] == [first]
-        assert api.get("/dead?reason=timeout")["letters"] == []
+        assert api.get("/dead?reason=timeout") == {"letters": [], "next": None}
+        for query, expected in (("", [first, second, third]), ("&function=f", [first, third]), ("&reason=timeout", [])):
+            seen = []
+            after = 0
+            while after is not None:
+                page = api.get(f"/dead?limit=1&after={after}{query}")
+                seen += [letter["handle"] for letter in page["letters"]]
+                after = page["next"]
+            assert seen == expected, query
+        assert api.refusal(422, "GET", "/dead?after=x")[0] == "invalid"
         assert [job["handle"] for job in api.get("/jobs?state=dead&function=f")["jobs"]] == [first, third]
         assert api.get(f"/dead/{first}/workload") == {"text": "x"}
         assert api.refusal(409, "DELETE", "/functions/f")[0] == "in-use"
         assert api.do("POST", "/dead/retry", {"handles": [first]}) == {"count": 1}
         assert api.get(f"/jobs/{first}")["state"] == "queued"
+        assert [letter["handle"] for letter in api.get("/dead?after=1")["letters"]] == [second, third], "also then"
         assert api.do("POST", "/dead/retry", {"function": "g", "rate": 10}) == {"count": 1}
         assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 1
         assert api.refusal(404, "POST", "/dead/purge", {"handles": [third]})[0] == "unknown-job"

@@ -11,6 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.deadlines import Deadlines
+from geartrain.jobserver.roll import Roll
 from geartrain.native import i64
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class DeadLetter:
         self.died: float = died if 0 < died < _LATEST else 0.0  # 0: the record does not say
         self.text: bytes = value[_LETTER.size :]
         self.until: float = 0.0  # Unix time; 0: its time is over
+        self.place: i64 = 0  # on the roll of all
+        self.place_of_function: i64 = 0  # and on that of its function
 
 
 @final
@@ -98,7 +101,8 @@ class DeadLetters:
 
     def __init__(self) -> None:
         self.all: OrderedDict[int, DeadLetter] = OrderedDict()
-        self.of_function: dict[Function, OrderedDict[int, None]] = {}
+        self.roll: Roll[DeadLetter] = Roll()  # the same, for those who go through them
+        self.of_function: dict[Function, Roll[DeadLetter]] = {}
         self.deadlines: Deadlines = Deadlines(self._is_live)  # in Unix time
         self.paced: list[Paced] = []
 
@@ -108,11 +112,12 @@ class DeadLetters:
         number = int(job.number)
         letter.until = until
         self.all[number] = letter
-        numbers = self.of_function.get(job.function)
-        if numbers is None:
-            numbers = OrderedDict()
-            self.of_function[job.function] = numbers
-        numbers[number] = None
+        letter.place = self.roll.enter(letter)
+        roll = self.of_function.get(job.function)
+        if roll is None:
+            roll = Roll()
+            self.of_function[job.function] = roll
+        letter.place_of_function = roll.enter(letter)
         self.deadlines.add(until, number, job.assignments)
         return DEAD_COST + len(letter.text)
 
@@ -122,9 +127,10 @@ class DeadLetters:
         letter = self.all.pop(number, None)
         if letter is None:
             return 0
-        numbers = self.of_function[job.function]
-        del numbers[number]
-        if not numbers:
+        self.roll.leave(letter.place)
+        roll = self.of_function[job.function]
+        roll.leave(letter.place_of_function)
+        if roll.count == 0:
             del self.of_function[job.function]
         if letter.until > 0:
             self.deadlines.drop()
@@ -132,17 +138,13 @@ class DeadLetters:
 
     def count(self, function: Function) -> i64:
         """How many there are of a function."""
-        numbers = self.of_function.get(function)
-        return 0 if numbers is None else len(numbers)
+        roll = self.of_function.get(function)
+        return 0 if roll is None else roll.count
 
     def oldest(self, function: Function) -> DeadLetter | None:
         """The longest dead of a function."""
-        numbers = self.of_function.get(function)
-        if numbers is None:
-            return None
-        for number in numbers:
-            return self.all[number]
-        return None
+        roll = self.of_function.get(function)
+        return None if roll is None else roll.first()
 
     def _is_live(self, number: int, assignment: int) -> bool:
         letter = self.all.get(number)

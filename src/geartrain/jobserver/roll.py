@@ -1,4 +1,4 @@
-"""A roll: all functions, or all peers, in the order in which they came, for listings that go through them page by page.
+"""A roll: all functions, peers or dead letters in the order in which they came, for listings that go page by page.
 
 Who goes through a roll has no copy of it, only the place up to which it has come: however many do, and however long one
 stops in the middle, nothing is kept for it.
@@ -26,6 +26,12 @@ class Roll(Generic[Item]):
         self.places: array[int] = array("q")
         self.last_place: i64 = 0  # that anything ever got
         self.empty: i64 = 0
+        self.front: i64 = 0  # before it all are empty
+
+    @property
+    def count(self) -> i64:
+        """How many items stand here."""
+        return len(self.items) - self.empty
 
     def enter(self, item: Item) -> i64:
         """Put an item at the end; the place at which it stands from now on."""
@@ -43,6 +49,16 @@ class Roll(Generic[Item]):
             self.places = array("q", [self.places[at] for at in taken])
             self.items = [self.items[at] for at in taken]
             self.empty = 0
+            self.front = 0
+
+    def first(self) -> Item | None:
+        """The item that has been here longest."""
+        while self.front < len(self.items):
+            item = self.items[self.front]
+            if item is not None:
+                return item
+            self.front += 1
+        return None
 
     def page(self, behind: i64, until: i64, size: int) -> list[Item]:
         """The next items behind one place and up to another, not many; none: there are no more."""

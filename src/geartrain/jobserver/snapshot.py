@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar, final
 from geartrain.jobserver.counters import SUM_COUNT, Counters
 from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import DEAD, RUNNING, STATES, Ability, Function, Job, Peer
+from geartrain.jobserver.policy import reason_name
 from geartrain.native import i64, mypyc_attr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from geartrain.jobserver.letters import DeadLetter
     from geartrain.jobserver.state import State
 
 _PAGE: Final = 100  # functions or peers
@@ -222,6 +224,35 @@ def job_page(state: State, behind: i64, count: i64) -> tuple[list[JobView], int]
     """The jobs behind a number, dead ones too, as far as ``count`` numbers go, and how far these went; -1: no more."""
     jobs, until = state.jobs.page(behind, count)
     return [JobView(state, job) for job in jobs], until
+
+
+@final
+class LetterView:
+    """One dead letter; ``died`` is a Unix time, ``text`` that with which its last attempt failed."""
+
+    def __init__(self, state: State, letter: DeadLetter, place: i64) -> None:
+        job = letter.job
+        self.place: int = int(place)
+        self.handle: bytes = state.handles.make(job.number)
+        self.function: bytes = job.function.name
+        self.unique: bytes = job.unique
+        self.died: float = letter.died
+        self.reason: str = reason_name(letter.reason)
+        self.attempts: int = int(job.attempts)
+        self.size: int = len(job.workload)
+        self.text: bytes = letter.text
+
+
+def letter_page(state: State, function: bytes | None, behind: i64, count: int) -> list[LetterView]:
+    """The dead letters behind a place, of all or of one function, the longest dead first. None: there are no more."""
+    if function is None:
+        roll = state.dead.roll
+        return [LetterView(state, each, each.place) for each in roll.page(behind, roll.last_place, count)]
+    known = state.functions.get(function)
+    its = None if known is None else state.dead.of_function.get(known)
+    if its is None:
+        return []
+    return [LetterView(state, each, each.place_of_function) for each in its.page(behind, its.last_place, count)]
 
 
 def function_page(state: State, behind: i64, count: int) -> list[FunctionView]:

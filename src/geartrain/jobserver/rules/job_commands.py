@@ -310,7 +310,11 @@ def _asked(peer: Peer, words: list[bytes], allowed: tuple[bytes, ...]) -> Asked 
 def _numbers(state: State, asked: Asked) -> list[int]:
     """The numbers of the letters that may be meant, the longest dead first."""
     function = state.functions.get(asked.function)
-    numbers = list(state.dead.all) if function is None else list(state.dead.of_function.get(function, ()))
+    if function is None:
+        numbers = list(state.dead.all)
+    else:
+        roll = state.dead.of_function.get(function)
+        numbers = [] if roll is None else [int(each.job.number) for each in roll.items if each is not None]
     state.cost += len(numbers) // 4
     return numbers
 

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final, Literal, Self
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
 
-from geartrain.client.dead_letter import DeadLetter
+from geartrain.jobserver import snapshot
 from geartrain.jobserver.policy import REASONS
+from geartrain.jobserver.snapshot import LetterView
 from geartrain.web.api.asking import (
     MAX_PAGE,
     Model,
     Operator,
     Reader,
     ask,
+    face_of,
     handle_word,
     order,
     problems,
-    rows_of,
     value_of,
     word,
 )
 from geartrain.web.api.content import Content, content
+from geartrain.web.names import to_name, to_text
 from geartrain.wire.text import as_text
 
 router: Final = APIRouter(tags=["dead letters"])
 
 Reason = Literal["fail", "exception", "timeout", "lost", "retry", "reject", "expired", "dropped"]
 MAX_HANDLES: Final = 100
+AT_ONCE: Final = 500  # letters that are looked at in one go
+SHOWN_TEXT: Final = 200  # bytes of a text
+CONTINUED: Final = bytes(range(0x80, 0xC0))  # what is left of a character of UTF-8 that was cut through
 
 
 class Letter(BaseModel):
@@ -44,10 +50,11 @@ class Letter(BaseModel):
     text: str = Field(description="The end of that with which its last attempt failed")
 
 
-class LetterList(BaseModel):
+class LetterPage(BaseModel):
     """Dead letters, the longest dead first."""
 
     letters: list[Letter]
+    next: int | None = Field(description="`after` of the next page; null: there is none")
 
 
 class LetterFilters(Model):
@@ -55,6 +62,7 @@ class LetterFilters(Model):
 
     function: str | None = Field(None, min_length=1)
     reason: Reason | None = None
+    after: int = Field(0, ge=0, lt=2**62, description="`next` of the page before, with the same function")
     limit: int = Field(100, ge=1, le=MAX_PAGE)
 
 
@@ -104,24 +112,37 @@ class Count(BaseModel):
     count: int
 
 
-@router.get("/dead", operation_id="list_dead_letters", summary="List dead letters", response_model=LetterList)
-async def list_dead_letters(request: Request, _: Reader, filters: Annotated[LetterFilters, Query()]) -> LetterList:
-    """The longest dead first. All of them, page by page: `GET /jobs?state=dead`."""
-    words = [*_words(filters.function, filters.reason), b"count=%d" % filters.limit]
-    command = await ask(request, b"dead", b"list", *words, form="listing")
-    return LetterList(letters=await rows_of(command, DeadLetter.read, _shown))
+@router.get("/dead", operation_id="list_dead_letters", summary="List dead letters", response_model=LetterPage)
+async def list_dead_letters(request: Request, _: Reader, filters: Annotated[LetterFilters, Query()]) -> LetterPage:
+    """The longest dead first, page by page; what dies or is tried again meanwhile is neither doubled nor left out."""
+    face = face_of(request)
+    name = None if filters.function is None else to_name(filters.function)
+    at = filters.after
+    found: list[Letter] = []
+    while page := snapshot.letter_page(face.server, name, at, AT_ONCE):
+        for view in page:
+            if filters.reason in (None, view.reason):
+                if len(found) == filters.limit:
+                    return LetterPage(letters=found, next=at)
+                found.append(_shown(view))
+            at = view.place
+        await asyncio.sleep(0)
+    return LetterPage(letters=found, next=None)
 
 
-def _shown(letter: DeadLetter) -> Letter:
+def _shown(view: LetterView) -> Letter:
+    text = view.text
+    if len(text) > SHOWN_TEXT:  # of a traceback the end says most
+        text = b"..." + text[-SHOWN_TEXT:].lstrip(CONTINUED)
     return Letter(
-        handle=as_text(letter.handle),
-        function=letter.function,
-        unique=letter.unique,
-        died=letter.died,
-        reason=letter.reason,
-        attempts=letter.attempts,
-        size=letter.size,
-        text=letter.text,
+        handle=as_text(view.handle),
+        function=to_text(view.function),
+        unique=to_text(view.unique),
+        died=view.died,
+        reason=view.reason,
+        attempts=view.attempts,
+        size=view.size,
+        text=as_text(text),
     )
 
 
