@@ -12,7 +12,7 @@ from http_client import Answer, Http
 
 pytest.importorskip("httptools")
 
-from geartrain.web.access import FAILURES, digest_of
+from geartrain.web.access import FAILURES, Access, digest_of
 from servers import RunningServer, running_geartrain, wait_until
 
 READER, MAILER, ROOT = "r" * 40, "m" * 40, "o" * 40
@@ -231,3 +231,9 @@ def test_bad_options_are_explained(tmp_path: Path) -> None:
     ):
         file.write_text(f"[tokens.x]\n{line}\n")
         assert fault in serve(f"--config={file}")
+
+
+def test_who_asks_is_not_made_anew_for_each_request() -> None:
+    access = Access({}, [])
+    assert access.identify("", "127.0.0.1") is access.identify("", "127.0.0.1")
+    assert access.identify("", "::1").host == "::1"

@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final
 
 from geartrain.jobserver.rights import EVERYTHING, OPERATE, READ, SUBMIT
@@ -64,6 +65,12 @@ class Identity:
         raise Problem(403, "not-allowed", f"{self.name} has no right to {what}", role=role)
 
 
+@lru_cache(maxsize=1000)
+def identity(name: str, host: str, roles: tuple[str, ...]) -> Identity:
+    """The one of this name at this host, which is not made anew for each request."""
+    return Identity(name, host, roles)
+
+
 class Session:
     """A browser that has shown a token; ``csrf`` is what its pages send with each request that changes something."""
 
@@ -82,8 +89,7 @@ class Access:
     """The tokens, the sessions, and which hosts a browser may mean."""
 
     def __init__(self, tokens: Mapping[str, tuple[str, Sequence[str]]], hosts: Sequence[str]) -> None:
-        self._tokens = {digest: (name, roles) for name, (digest, roles) in tokens.items()}
-        self._anyone = Identity("anyone", "", ROLES)
+        self._tokens = {digest: (name, tuple(roles)) for name, (digest, roles) in tokens.items()}
         self._hosts = {host.lower() for host in (*_LOOPBACK_NAMES, *hosts)}
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, and how many
@@ -104,9 +110,9 @@ class Access:
     def identify(self, authorization: str, host: str) -> Identity:
         """Who has sent this header. Raises Problem for a wrong token, and for too many of them."""
         if not self._tokens:
-            return Identity("anyone", host, ROLES)
+            return identity("anyone", host, ROLES)
         if not authorization:
-            return Identity("nobody", host, ())
+            return identity("nobody", host, ())
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Problem(401, "token-needed", f"Authorization: {scheme} is not understood: write Bearer TOKEN")
@@ -115,7 +121,7 @@ class Access:
     def known(self, authorization: str, host: str) -> Identity | None:
         """Who has sent this header, if it is a good one of a host that has sent no wrong one; nothing is counted."""
         if not self._tokens:
-            return self._anyone
+            return identity("anyone", host, ROLES)
         scheme, _, token = authorization.partition(" ")
         return (
             self._identity_of(token.strip(), host)
@@ -127,7 +133,7 @@ class Access:
         digest = digest_of(token)
         for known, (name, roles) in self._tokens.items():
             if hmac.compare_digest(known, digest):
-                return Identity(name, host, roles)
+                return identity(name, host, roles)
         return None
 
     def _identify_token(self, token: str, host: str) -> Identity:
@@ -137,9 +143,9 @@ class Access:
             wait = str(int(FAILURE_SECONDS - (now - since)) + 1)
             detail = f"Too many wrong tokens from {host}: wait {wait} s"
             raise Problem(429, "too-many-failures", detail, headers={"Retry-After": wait})
-        identity = self._identity_of(token, host)
-        if identity is not None:
-            return identity
+        who = self._identity_of(token, host)
+        if who is not None:
+            return who
         if now - since >= FAILURE_SECONDS:
             since, failures = now, 0
         self._failures[host] = (since, failures + 1)
@@ -152,9 +158,9 @@ class Access:
 
     def open_session(self, token: str, host: str) -> tuple[str, Session]:
         """Open a session with a token; the secret of its cookie, and it. Raises Problem as ``identify``."""
-        identity = self._identify_token(token, host) if self._tokens else Identity("anyone", host, ROLES)
+        who = self._identify_token(token, host) if self._tokens else identity("anyone", host, ROLES)
         secret = secrets.token_urlsafe(32)
-        session = Session(identity, time.monotonic() + SESSION_SECONDS)
+        session = Session(who, time.monotonic() + SESSION_SECONDS)
         self._sessions[digest_of(secret)] = session
         if len(self._sessions) > MAX_SESSIONS:
             self._sessions.popitem(last=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import ClientDisconnect
 
-from geartrain.web.access import COOKIE, Identity
+from geartrain.web.access import COOKIE, Identity, identity
 from geartrain.web.problems import Problem
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def note_refusal(face: Face, problem: Problem, scope: Scope) -> None:
     """Tell the audit if somebody was turned away."""
     if problem.status in (401, 403, 421, 429):
         host = (scope.get("client") or ("unix",))[0]
-        identity: Identity | None = scope.get("identity")
-        who = "nobody" if identity is None else identity.name
-        is_known = identity is not None and bool(identity.roles)
+        known: Identity | None = scope.get("identity")
+        who = "nobody" if known is None else known.name
+        is_known = known is not None and bool(known.roles)
         face.audit.turn_away(who, host, f"{scope['method']} {scope['path']}", problem.slug, is_known=is_known)
 
 
@@ -111,7 +111,7 @@ class Gate:
         if site not in ("", "same-origin", "none") and not is_link:
             raise Problem(403, "other-origin", "A page of another site may not ask this job server")
         if scope["path"] in OPEN:
-            return Identity("nobody", client, ())
+            return identity("nobody", client, ())
         if COOKIE in cookie and not authorization:
             session = access.session(_secret_of(cookie))
             if session is not None:
