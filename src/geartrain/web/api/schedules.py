@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field, model_validator
@@ -30,6 +31,21 @@ from geartrain.web.names import to_name
 
 router: Final = APIRouter(tags=["schedules"])
 Name = Annotated[str, Path(examples=["nightly"])]
+Operation = TypeVar("Operation", bound=Callable[..., Any])
+
+
+def _of_schedule(
+    method: str, action: str, summary: str, model: type[BaseModel], *refusals: int, path: str = ""
+) -> Callable[[Operation], Operation]:
+    """The decorator of an operation on one schedule."""
+    return router.api_route(
+        f"/schedules/{{name}}{path}",
+        methods=[method],
+        operation_id=f"{action}_schedule",
+        summary=summary,
+        response_model=model,
+        responses=problems(*refusals),
+    )
 
 
 class ScheduleRow(BaseModel):
@@ -120,13 +136,7 @@ def _row(schedule: KnownSchedule) -> ScheduleRow:
     )
 
 
-@router.get(
-    "/schedules/{name}",
-    operation_id="show_schedule",
-    summary="Show a schedule",
-    response_model=Schedule,
-    responses=problems(404),
-)
+@_of_schedule("GET", "show", "Show a schedule", Schedule, 404)
 async def show_schedule(request: Request, name: Name, _: Reader) -> Schedule:
     """All about a schedule, and its next runs."""
     command = await ask(request, b"schedule", b"show", word(name, "The schedule"), form="listing")
@@ -146,13 +156,7 @@ async def show_schedule(request: Request, name: Name, _: Reader) -> Schedule:
     )
 
 
-@router.put(
-    "/schedules/{name}",
-    operation_id="set_schedule",
-    summary="Make or replace a schedule",
-    response_model=Done,
-    responses=problems(400, 503),
-)
+@_of_schedule("PUT", "set", "Make or replace a schedule", Done, 400, 503)
 async def set_schedule(request: Request, name: Name, _: Operator, schedule: NewSchedule) -> Done:
     """The keys that are given hold from now on, and no others."""
     encoded = word(name, "The schedule")
@@ -160,52 +164,28 @@ async def set_schedule(request: Request, name: Name, _: Operator, schedule: NewS
     return Done()
 
 
-@router.delete(
-    "/schedules/{name}",
-    operation_id="unset_schedule",
-    summary="Forget a schedule",
-    response_model=Done,
-    responses=problems(404),
-)
+@_of_schedule("DELETE", "unset", "Forget a schedule", Done, 404)
 async def unset_schedule(request: Request, name: Name, _: Operator) -> Done:
     """One of the configuration file counts again."""
     await order(request, "unset schedule", name, b"schedule", b"unset", word(name, "The schedule"))
     return Done()
 
 
-@router.post(
-    "/schedules/{name}/pause",
-    operation_id="pause_schedule",
-    summary="Pause a schedule",
-    response_model=Done,
-    responses=problems(404, 503),
-)
+@_of_schedule("POST", "pause", "Pause a schedule", Done, 404, 503, path="/pause")
 async def pause_schedule(request: Request, name: Name, _: Operator) -> Done:
     """Make no runs until it is resumed."""
     await order(request, "pause schedule", name, b"schedule", b"pause", word(name, "The schedule"))
     return Done()
 
 
-@router.post(
-    "/schedules/{name}/resume",
-    operation_id="resume_schedule",
-    summary="Resume a schedule",
-    response_model=Done,
-    responses=problems(404),
-)
+@_of_schedule("POST", "resume", "Resume a schedule", Done, 404, path="/resume")
 async def resume_schedule(request: Request, name: Name, _: Operator) -> Done:
     """Make its runs again, from now on."""
     await order(request, "resume schedule", name, b"schedule", b"resume", word(name, "The schedule"))
     return Done()
 
 
-@router.post(
-    "/schedules/{name}/run",
-    operation_id="run_schedule",
-    summary="Run a schedule now",
-    response_model=Run,
-    responses=problems(404, 503),
-)
+@_of_schedule("POST", "run", "Run a schedule now", Run, 404, 503, path="/run")
 async def run_schedule(request: Request, name: Name, _: Operator) -> Run:
     """Submit its job now; the answer comes when that is kept."""
     command = await order(request, "run schedule", name, b"schedule", b"run", word(name, "The schedule"))
