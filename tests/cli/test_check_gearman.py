@@ -130,6 +130,11 @@ def test_a_server_that_is_not_there() -> None:
     assert (code, text.startswith("check_gearman CRITICAL - ")) == (2, True)
 
 
+def test_a_fault_is_unknown() -> None:
+    code, text = check("-H", f"127.0.0.1:{free_port()}", "-t", "1" + "0" * 20)
+    assert (code, text.startswith("check_gearman UNKNOWN - OverflowError: ")) == (3, True)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [

@@ -358,7 +358,10 @@ def _count(count: int, what: str) -> str:
 
 
 class Plugin(ThemedCommand):
-    """A command whose errors are the UNKNOWN of a plugin, told on the standard output, where monitors read."""
+    """A command whose errors are the UNKNOWN of a plugin, told on the standard output, where monitors read.
+
+    Else the exit code of click would say CRITICAL, and that of a fault WARNING.
+    """
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
@@ -366,17 +369,22 @@ class Plugin(ThemedCommand):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            self._give_up(error.format_message())
+            self.misused(error.format_message())
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:  # else its exit code would say WARNING
-            self._give_up(f"{type(error).__name__}: {error}")
+        except Exception as error:
+            self.give_up(f"{type(error).__name__}: {error}")
 
-    def _give_up(self, why: str) -> NoReturn:
+    def misused(self, why: str) -> NoReturn:
+        """End for options that are not understood."""
+        self.give_up(why)
+
+    def give_up(self, why: str) -> NoReturn:
+        """End as UNKNOWN."""
         click.echo(f"GEARTRAIN UNKNOWN - {_in_line(redacted(why))}")
         raise click.exceptions.Exit(UNKNOWN)
 

@@ -7,13 +7,13 @@ last one; an answer of any length is read; and Unix sockets may be named.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 import click
 
-from geartrain.cli.check import CRITICAL, OK, STATES, UNKNOWN, WARNING, worst
+from geartrain.cli.check import CRITICAL, OK, STATES, UNKNOWN, WARNING, Plugin, worst
 from geartrain.cli.printable import printable
-from geartrain.cli.themes import ThemedCommand, ThemedOption
+from geartrain.cli.themes import ThemedOption
 from geartrain.client import AdminClient, Client, FunctionStatus
 from geartrain.errors import AddressError, GeartrainError, TimedOutError
 from geartrain.link import Address, parse_addresses
@@ -27,16 +27,14 @@ _JOBS, _WORKERS = (10, 100), (25, 50)  # warning, critical
 _QUEUES, _JOB = "Judging queues", "Sending a test job"
 
 
-class _Getopt(ThemedCommand):
+class _Getopt(Plugin):
     """As a program that reads its options with getopt: what it does not know is told with the usage, and UNKNOWN."""
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        try:
-            return super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            _usage(f"Error - {error.format_message()}")
+    def misused(self, why: str) -> NoReturn:
+        _usage(f"Error - {why}")
+
+    def give_up(self, why: str) -> NoReturn:
+        _end(UNKNOWN, f"{_NAME} UNKNOWN - {_clean(why)}")
 
 
 def _check(
