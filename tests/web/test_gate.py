@@ -94,12 +94,38 @@ def test_what_the_browser_says_of_the_sender(
     assert (answer.status == 200) == is_let_in, answer
 
 
+@pytest.fixture(scope="module")
+def as_gearmand() -> Iterator[RunningServer]:
+    with running_geartrain("--http=127.0.0.1:0", "--http-gearmand") as server:
+        yield server
+
+
 @pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("none", 200)])
 def test_a_link_on_another_site_submits_nothing_where_get_submits(site: str, status: int) -> None:
     with running_geartrain("--http=127.0.0.1:0", "--http-gearmand") as server:
         headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "X-Gearman-Background": "true"}
         assert Http(server.http_port).ask("GET", "/f", b"", headers).status == status
         assert server.jobs_of("f") == (int(status == 200), 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/f", {}, 403),  # a picture, say, in a browser that does not tell
+        ("HEAD", "/f", {}, 403),
+        ("GET", "/gearman/f", {}, 403),
+        ("POST", "/f", {}, 200),
+        ("GET", "/f", {"Sec-Fetch-Site": "none"}, 200),
+        ("GET", "/f", {"Authorization": "Bearer x"}, 200),
+        ("GET", "/f", {"User-Agent": "curl/8.5.0"}, 200),
+        ("GET", "/api/v1/server", {}, 200),
+    ],
+)
+def test_a_browser_that_does_not_say_whose_page_it_shows_submits_nothing_by_get(
+    as_gearmand: RunningServer, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    sent = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)", "X-Gearman-Background": "true", **headers}
+    assert Http(as_gearmand.http_port).ask(method, path, b"", sent).status == status
 
 
 def test_nothing_may_be_shown_within_another_page(open_server: RunningServer) -> None:

@@ -2,7 +2,8 @@
 
 A page of somebody else's site can have a browser send requests to a loopback address, and a name server can let a
 site's own name lead there. So the Host has to be one of ours, an Origin has to be the same as it, and what the browser
-says of the sender (Sec-Fetch-Site) is heeded.
+says of the sender (Sec-Fetch-Site) is heeded. Old browsers do not say it, nor do others over plain HTTP to another
+machine; and a picture on a page comes without Origin. So where GET submits, it does not for such a browser.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("geartrain.web")
 
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
+BROWSERS: Final = ("Mozilla/", "Opera/")  # how the User-Agent of each begins
 OPEN: Final = ("/healthz", "/readyz")  # which tell nobody anything, so that any monitor may ask
 
 
@@ -80,7 +82,7 @@ class Gate:
 
     def _admit(self, scope: Scope) -> Identity:
         """Who asks. Raises Problem."""
-        host = origin = site = mode = authorization = cookie = csrf = ""
+        host = origin = site = mode = agent = authorization = cookie = csrf = ""
         for key, value in scope["headers"]:
             if key == b"host":
                 if host:
@@ -92,6 +94,8 @@ class Gate:
                 site = value.decode("latin-1")
             elif key == b"sec-fetch-mode":
                 mode = value.decode("latin-1")
+            elif key == b"user-agent":
+                agent = value.decode("latin-1")
             elif key == b"authorization":
                 authorization = value.decode("latin-1")
             elif key == b"cookie":
@@ -110,6 +114,10 @@ class Gate:
         is_link = mode == "navigate" and method == "GET" and is_ours(scope["path"])
         if site not in ("", "same-origin", "none") and not is_link:
             raise Problem(403, "other-origin", "A page of another site may not ask this job server")
+        submits = method in ("GET", "HEAD") and self._face.config.http_gearmand and not is_ours(scope["path"])
+        if submits and not (site or authorization) and agent.startswith(BROWSERS):
+            detail = "This browser does not say whose page it shows: send POST, or another User-Agent, or a token"
+            raise Problem(403, "other-origin", detail)
         if scope["path"] in OPEN:
             return identity("nobody", client, ())
         if COOKIE in cookie and not authorization:
