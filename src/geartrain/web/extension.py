@@ -137,6 +137,7 @@ class Web(Extension):
         if self._timer is not None:
             self._timer.cancel()
         self.face.events.stop()
+        self.face.live.stop()
         for task in list(self._state.tasks):
             task.cancel()
         self.plain.stop()

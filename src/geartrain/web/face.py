@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from geartrain.web.access import Access
 from geartrain.web.events import Events
 from geartrain.web.history import History
+from geartrain.web.live import Live
 from geartrain.web.requests import Bodies
 from geartrain.web.submitting import Submitting
 from geartrain.web.webhooks import Webhooks
@@ -34,5 +35,6 @@ class Face:
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
         self.webhooks = Webhooks(self)
         self.history = History(host, config.max_history)
+        self.live = Live(self)
         self.listing = asyncio.Lock()  # so that all long listings together take no more of an iteration than one
         self.refused = 0  # connections beyond their number

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from operator import add, sub
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +49,7 @@ log: Final = logging.getLogger("geartrain.web")
 OTHER: Final = b"(other)"
 
 _PAGE: Final = 100  # functions
+_NEWEST: Final = 10  # seconds of which the sums are at hand
 _ROUND: Final = 60  # seconds in which each series is seen to once
 _SAID_EVERY: Final = 3600  # seconds between lines in the log about functions that are folded
 _LONGEST_TURN: Final = 0.002  # seconds of work between two turns of the loop
@@ -91,6 +93,7 @@ class History:
         self._least = 0.0  # the traffic up to which they were folded last
         self._last = 0  # the second that was looked at last
         self._looks = 0
+        self._newest: deque[tuple[int, list[int]]] = deque(maxlen=_NEWEST)  # seconds, and what happened in them
         self._forgotten = self._forgotten_sums()
         self._round: list[Track] = []
         self._round_at = 0
@@ -160,6 +163,7 @@ class History:
         if is_first or look.found + self._parted < len(tracks):
             yield from self._part(second, gone)
         self._count_forgotten(look.sums, gone)
+        self._newest.append((second, list(look.sums)))
         self._add(self._whole, second, look.sums, (*self._whole.gauges[:2], self._server.workers))
         if any(folded) or self._other.gauges != folded_gauges:
             self._add(self._other, second, folded, self._other.gauges)
@@ -449,6 +453,11 @@ class History:
     def until(self) -> int:
         """The second up to which it is known what has happened."""
         return (self._last or int(self._clock.time()) - 1) + 1
+
+    def rates(self, seconds: int) -> dict[str, float]:
+        """How often a second each of ``SUMS`` has happened, on average over the last so many seconds (10 at most)."""
+        found = [sums for second, sums in self._newest if second > self._last - seconds]
+        return {name: sum(sums[at] for sums in found) / seconds for at, name in enumerate(SUMS)}
 
     def series(
         self, names: Sequence[str], function: bytes | None, seconds: int, points: int, until: int = 0

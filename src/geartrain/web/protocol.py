@@ -66,6 +66,11 @@ class JoinedWrites:
         return getattr(self._transport, name)
 
 
+def framed(data: bytes) -> bytes:
+    """A piece of an answer whose length is not known, as it goes over the connection."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 class Protocol(HttpToolsProtocol):
     """A connection to the HTTP face."""
 
@@ -89,6 +94,15 @@ class Protocol(HttpToolsProtocol):
     def on_lost(self, leave: Callable[[], None]) -> None:
         """Call ``leave`` when the client goes away."""
         self._leave = leave
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the client does not read what it was sent."""
+        return self.flow.write_paused
+
+    def push(self, piece: bytes) -> None:
+        """Send more of an answer that has begun, ``framed``, as it stands and at once."""
+        self.transport.write(piece)
 
     @property
     def unread(self) -> int:

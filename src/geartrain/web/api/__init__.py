@@ -21,6 +21,7 @@ from geartrain.web.api import (
     functions,
     history,
     jobs,
+    live,
     policies,
     schedules,
     server,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from geartrain.web.face import Face
 
 _PARTS: Final = (
-    submission, jobs, events, functions, history, policies, connections, schedules, dead, server, audit, session,
+    submission, jobs, events, functions, live, history, policies, connections, schedules, dead, server, audit, session,
 )  # fmt: skip
 
 

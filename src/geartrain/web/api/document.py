@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from geartrain.web.api.asking import problems
+from geartrain.web.overview import Overview
 from geartrain.web.problems import MEDIA_TYPE
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Every error is a problem (RFC 9457, `application/problem+json`) whose `detail` s
 TAGS: Final = [
     {"name": "jobs", "description": "Jobs: submit, follow, change"},
     {"name": "functions", "description": "Functions, their limits and counters"},
+    {"name": "live", "description": "How everything stands, told each second"},
     {"name": "history", "description": "What has happened over time"},
     {"name": "policies", "description": "Retries, time limits, limits and results, by function or pattern"},
     {"name": "connections", "description": "Workers, and all who are connected"},
@@ -71,6 +73,8 @@ def _complete(document: dict[str, Any]) -> None:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas["Problem"] = _PROBLEM
+    overview = Overview.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(overview.pop("$defs"), Overview=overview)
     components["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer", "description": "A token of the configuration"},
         "session": {
