@@ -35,6 +35,6 @@ class Face:
         self.bodies = Bodies(config.max_packet, config.max_half_sent or 2**62, config.packet_timeout)
         self.webhooks = Webhooks(self)
         self.history = History(host, config.max_history)
-        self.live = Live(self)
+        self.live = Live(host, config, self.history)
         self.listing = asyncio.Lock()  # so that all long listings together take no more of an iteration than one
         self.refused = 0  # connections beyond their number

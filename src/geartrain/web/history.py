@@ -38,6 +38,7 @@ from geartrain.web.series import (
     Block,
     Series,
 )
+from geartrain.web.turns import in_turns
 
 if TYPE_CHECKING:
     from geartrain.daemon.daemon import Clock
@@ -52,7 +53,6 @@ _PAGE: Final = 100  # functions
 _NEWEST: Final = 10  # seconds of which the sums are at hand
 _ROUND: Final = 60  # seconds in which each series is seen to once
 _SAID_EVERY: Final = 3600  # seconds between lines in the log about functions that are folded
-_LONGEST_TURN: Final = 0.002  # seconds of work between two turns of the loop
 _AFTER: Final = 0.02  # seconds behind a whole one at which it is looked at, so that no timer comes before it
 _ENOUGH: Final = 0.9  # of the memory that may be had: folding goes on until then
 _ROOM: Final = 0.75  # of it: below this a folded function gets its own series again
@@ -94,6 +94,7 @@ class History:
         self._last = 0  # the second that was looked at last
         self._looks = 0
         self._newest: deque[tuple[int, list[int]]] = deque(maxlen=_NEWEST)  # seconds, and what happened in them
+        self.counted = 0  # all that has happened since it began
         self._forgotten = self._forgotten_sums()
         self._round: list[Track] = []
         self._round_at = 0
@@ -130,7 +131,7 @@ class History:
         while True:
             await asyncio.sleep(1 + _AFTER - self._clock.time() % 1)
             try:
-                await _in_turns(self.look(int(self._clock.time()) - 1))
+                await in_turns(self.look(int(self._clock.time()) - 1))
             except Exception:  # the next second may be better, and the job server is to go on in any case
                 log.exception("extension_failed", extra={"fields": {"extension": "History", "method": "look"}})
 
@@ -163,6 +164,7 @@ class History:
         if is_first or look.found + self._parted < len(tracks):
             yield from self._part(second, gone)
         self._count_forgotten(look.sums, gone)
+        self.counted += sum(look.sums[: len(SUMS)])
         self._newest.append((second, list(look.sums)))
         self._add(self._whole, second, look.sums, (*self._whole.gauges[:2], self._server.workers))
         if any(folded) or self._other.gauges != folded_gauges:
@@ -432,8 +434,8 @@ class History:
     async def _save_all(self) -> None:
         """Keep everything, since the job server stops."""
         try:
-            await _in_turns(self.look(int(self._clock.time())))
-            await _in_turns(self.save_all())
+            await in_turns(self.look(int(self._clock.time())))
+            await in_turns(self.save_all())
         finally:
             self._host.open_iteration()  # at its end the daemon asks whether all is done
 
@@ -519,15 +521,6 @@ class History:
         assert whole is not None
         self._flush(whole)
         return whole.window(number, first, count, ())[0]
-
-
-async def _in_turns(work: Iterator[None]) -> None:
-    """Do work that may be left alone for a moment, so that the loop gets its turns."""
-    begun = time.perf_counter()
-    for _ in work:
-        if time.perf_counter() - begun > _LONGEST_TURN:
-            await asyncio.sleep(0)
-            begun = time.perf_counter()
 
 
 def _adjusted(together: Gauges, before: Gauges, now: Gauges) -> Gauges:

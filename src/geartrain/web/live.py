@@ -10,22 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from geartrain.jobserver import snapshot
 from geartrain.web.overview import overview_of
-from geartrain.web.protocol import framed
+from geartrain.web.turns import in_turns
+from geartrain.web.wrong import Lookout, oldest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geartrain.web.face import Face
-    from geartrain.web.protocol import Protocol
+    from geartrain.daemon.config import Config
+    from geartrain.daemon.extension import Host
+    from geartrain.web.history import History
 
 log: Final = logging.getLogger("geartrain.web")
 
 MAX_STREAMS: Final = 200
 STUCK_SECONDS: Final = 30.0  # that a client may leave unread what it was sent
 EVERY: Final = 1.0  # seconds
+LOOK_EVERY: Final = 5.0  # seconds between two looks at what is wrong
+PARTING: Final = 30.0  # seconds for which it is remembered what was wrong, for who comes back
 _AFTER: Final = 0.15  # seconds behind a whole one, when the history has looked at the one before
 _PAGE: Final = 200  # functions that are looked at in one go
 _BEGIN: Final = b"retry: 1000\n\n"  # milliseconds after which a browser comes back
@@ -35,11 +40,25 @@ class TooManyError(Exception):
     """There are as many streams as there may be."""
 
 
+class Connection(Protocol):
+    """What a stream goes over."""
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the client does not read."""
+
+    def push(self, data: bytes) -> None:
+        """Send more of the answer."""
+
+    def abort(self) -> None:
+        """Drop it."""
+
+
 class Stream:
     """One who listens; ``ended`` is done when the stream is to end."""
 
-    def __init__(self, protocol: Protocol, ended: asyncio.Future[None]) -> None:
-        self.protocol = protocol
+    def __init__(self, connection: Connection, ended: asyncio.Future[None]) -> None:
+        self.connection = connection
         self.ended = ended
         self.has_begun = False  # its answer
         self.stuck_since = 0.0
@@ -53,26 +72,35 @@ class Stream:
 class Live:
     """All who listen."""
 
-    def __init__(self, face: Face) -> None:
-        self._face = face
+    def __init__(self, host: Host, config: Config, history: History) -> None:
+        self._host = host
+        self._config = config
+        self._history = history
         self._streams: dict[Stream, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._newest = b""  # the last snapshot as an event, while somebody listens
         self._seen: tuple[object, ...] = ()
         self._revision = 0
+        self._oldest = 0.0  # seconds that a job has waited at most
+        self._lookout = Lookout(host)
+        self._looked = -LOOK_EVERY  # the loop's time of its last look
+        self._parting: asyncio.TimerHandle | None = None
 
     @property
     def streams(self) -> int:
         """How many listen."""
         return len(self._streams)
 
-    def enter(self, protocol: Protocol) -> Stream:
+    def enter(self, connection: Connection) -> Stream:
         """One more listens, and is told the newest at once. Raises TooManyError."""
         if len(self._streams) >= MAX_STREAMS:
             raise TooManyError
-        loop = self._face.host.loop
-        stream = Stream(protocol, loop.create_future())
+        loop = self._host.loop
+        stream = Stream(connection, loop.create_future())
         self._streams[stream] = None
+        if self._parting is not None:
+            self._parting.cancel()
+            self._parting = None
         if self._task is None:
             self._task = loop.create_task(self._run())
         return stream
@@ -89,6 +117,7 @@ class Live:
             self._task.cancel()
             self._task = None
             self._newest = b""
+            self._parting = self._host.loop.call_later(PARTING, self._lookout.forget)
 
     def stop(self) -> None:
         """The daemon stops: end all streams."""
@@ -96,6 +125,8 @@ class Live:
             stream.end()
         if self._task is not None:
             self._task.cancel()
+        if self._parting is not None:
+            self._parting.cancel()
 
     async def _run(self) -> None:
         while True:
@@ -108,51 +139,54 @@ class Live:
 
     async def _make(self) -> bytes:
         """The snapshot as an event."""
-        oldest = 0.0
-        for waited in self._oldest_waiting():
-            oldest = waited
-            await asyncio.sleep(0)
-        self._face.host.open_iteration()
-        overview = overview_of(self._face, time.time(), oldest, (), 0, self._look())
+        host, loop = self._host, self._host.loop
+        host.open_iteration()
+        if loop.time() - self._looked >= LOOK_EVERY:
+            self._looked = loop.time()
+            await self._lookout.look()
+        await in_turns(self._find_oldest())
+        host.open_iteration()
+        overview = overview_of(host.server, self._config, self._history, self._oldest, self._lookout, self._revise())
         return b"event: overview\ndata: " + overview.model_dump_json().encode() + b"\n\n"
 
-    def _look(self) -> int:
+    def _revise(self) -> int:
         """The revision, which grows when something is not as it was at the last look."""
-        server = self._face.server
+        server = self._host.server
+        totals = snapshot.totals(server)
         seen = (
-            int(server.next_number),
-            int(server.peer_roll.last_place),
-        )
+            self._history.counted, int(server.next_number), int(server.abilities_registered),
+            int(server.function_roll.last_place), int(server.peer_roll.last_place),
+            totals.functions, totals.connections, totals.workers, totals.busy, totals.idle,
+            totals.queued, totals.blocked, totals.delayed, totals.running, totals.dead,
+        )  # fmt: skip
         if seen != self._seen:
             self._seen = seen
             self._revision += 1
         return self._revision
 
-    def _oldest_waiting(self) -> Iterator[float]:
-        """How long the longest waiting job has waited, of more and more functions."""
-        server = self._face.server
-        at, until = 0, server.function_roll.last_place
-        first = server.now
-        while page := server.function_roll.page(at, until, _PAGE):
-            at = page[-1].place
+    def _find_oldest(self) -> Iterator[None]:
+        """Find out how long the longest waiting job has waited."""
+        server = self._host.server
+        oldest = server.now
+        behind, until = 0, server.function_roll.last_place
+        while page := server.function_roll.page(behind, until, _PAGE):
+            behind = page[-1].place
             for function in page:
-                for queue in (function.high, function.normal, function.low):
-                    if queue.count:
-                        for job in (queue.first, queue.first_lost):
-                            if job is not None and job.queued_at < first:
-                                first = job.queued_at
-            yield max(server.now - first, 0.0)
+                if function.queued:
+                    oldest = min(oldest, oldest_of(function, oldest))
+            yield
+        self._oldest = server.now - oldest
 
     def _tell(self) -> None:
-        piece = framed(self._newest)
-        now = self._face.host.loop.time()
+        newest = self._newest
+        now = self._host.loop.time()
         for stream in list(self._streams):
-            protocol = stream.protocol
-            if not protocol.is_stuck:
+            connection = stream.connection
+            if not connection.is_stuck:
                 stream.stuck_since = 0.0
                 if stream.has_begun:
-                    protocol.push(piece)
+                    connection.push(newest)
             elif not stream.stuck_since:
                 stream.stuck_since = now
             elif now - stream.stuck_since > STUCK_SECONDS:
-                protocol.transport.abort()
+                connection.abort()

@@ -10,13 +10,13 @@ from geartrain.daemon.machine import node_name
 from geartrain.jobserver import snapshot
 from geartrain.redaction import HIDDEN
 from geartrain.version import VERSION
-from geartrain.web.health import Health
-from geartrain.web.wrong import Wrong
+from geartrain.web.health import troubles_of
+from geartrain.web.wrong import Lookout, Wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from geartrain.web.face import Face
+    from geartrain.daemon.config import Config
+    from geartrain.jobserver import JobServer
+    from geartrain.web.history import History
 
 RATE_SECONDS: Final = 5  # over which rates are taken
 
@@ -91,25 +91,24 @@ def kind_of(url: str) -> str:
 
 
 def overview_of(
-    face: Face, time: float, oldest_waiting: float, wrong: Sequence[Wrong], more: int, revision: int
+    server: JobServer, config: Config, history: History, oldest_waiting: float, lookout: Lookout, revision: int
 ) -> Overview:
     """What is true now; what takes longer to find out is given."""
-    server = face.server
     totals = snapshot.totals(server)
-    troubles = Health(face).troubles()
+    troubles = troubles_of(server)
     return Overview(
-        time=round(time, 3),
+        time=round(server.wall, 3),
         name=node_name(),
         version=VERSION,
         ready=not troubles,
         reason="; ".join(troubles),
         draining=server.draining,
         store=Store(
-            kind=kind_of(face.config.store),
+            kind=kind_of(config.store),
             state="up" if not server.durable or not server.store.trouble else "late" if server.store.late else "down",
         ),
         memory=Memory(used=totals.memory, limit=int(server.max_memory)),
-        rates=Rates(**face.history.rates(RATE_SECONDS)),
+        rates=Rates(**history.rates(RATE_SECONDS)),
         running=totals.running,
         waiting=totals.queued + totals.blocked,
         delayed=totals.delayed,
@@ -118,7 +117,7 @@ def overview_of(
         connections=totals.connections,
         functions=totals.functions,
         dead=totals.dead,
-        wrong=list(wrong),
-        more=more,
+        wrong=lookout.found,
+        more=lookout.more,
         revision=revision,
     )

@@ -66,11 +66,6 @@ class JoinedWrites:
         return getattr(self._transport, name)
 
 
-def framed(data: bytes) -> bytes:
-    """A piece of an answer whose length is not known, as it goes over the connection."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 class Protocol(HttpToolsProtocol):
     """A connection to the HTTP face."""
 
@@ -100,9 +95,13 @@ class Protocol(HttpToolsProtocol):
         """Whether the client does not read what it was sent."""
         return self.flow.write_paused
 
-    def push(self, piece: bytes) -> None:
-        """Send more of an answer that has begun, ``framed``, as it stands and at once."""
-        self.transport.write(piece)
+    def push(self, data: bytes) -> None:
+        """Send more of an answer that has begun and whose length was not told, at once, from outside of its task."""
+        self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        self.transport.abort()
 
     @property
     def unread(self) -> int:
