@@ -143,7 +143,7 @@ class Live:
         host.open_iteration()
         if loop.time() - self._looked >= LOOK_EVERY:
             self._looked = loop.time()
-            await self._lookout.look()
+            await in_turns(self._lookout.look())
         await in_turns(self._find_oldest())
         host.open_iteration()
         overview = overview_of(host.server, self._config, self._history, self._oldest, self._lookout, self._revise())

@@ -31,7 +31,6 @@ from geartrain.jobserver.histogram import quantile
 from geartrain.jobserver.rules.explaining import span
 from geartrain.jobserver.shown import show_name
 from geartrain.web.names import to_text
-from geartrain.web.turns import in_turns
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -159,12 +158,9 @@ class Lookout:
         self._began = {}
         self._before = self._latest = _Count(0.0)
 
-    async def look(self) -> None:
-        """Look at everything once."""
+    def look(self) -> Iterator[None]:
+        """Look at everything once; a generator, which may be left alone for a moment."""
         self._host.open_iteration()
-        await in_turns(self._look())
-
-    def _look(self) -> Iterator[None]:
         self._best = {kind: [] for kind in KINDS}
         self._seen = {}
         self._counted = 0
