@@ -12,10 +12,11 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
@@ -35,6 +36,7 @@ from geartrain.redaction import learn, redacted
 from geartrain.store.default import SYSTEM_FOLDER, default_url
 from geartrain.wire.parser import DEFAULT_MAX_BODY, DEFAULT_MAX_LINE
 
+Source = Literal["default", "file", "environment", "flag"]
 Level = Literal["FATAL", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]
 
 _LARGEST = 2**32 - 2**16  # what is passed on grows by a handle and some names, and 32 bits must still tell its length
@@ -88,6 +90,25 @@ _FOR_THE_RULES = (
     "max_memory", "max_unsent", "max_half_sent", "packet_timeout",
 )  # fmt: skip
 """Options that the job server's settings have by the same name and in the same form."""
+
+
+class Given(NamedTuple):
+    """Who has given an option its value, and where that stands; nowhere for a default."""
+
+    source: Source
+    where: str
+
+
+class _Layer(NamedTuple):
+    """Options that stand in one place; ``where`` says where one of them does."""
+
+    source: Source
+    where: Callable[[str], str]
+    values: dict[str, Any]
+
+
+_LAYERS: ContextVar[list[_Layer]] = ContextVar("layers")
+"""What the configuration that was made last has found beside its flags, the strongest first."""
 
 
 class Config(HttpOptions):
@@ -270,6 +291,7 @@ class Config(HttpOptions):
     )
 
     _remarks: list[tuple[str, dict[str, object]]] = PrivateAttr(default_factory=list)
+    _given: dict[str, Given] = PrivateAttr(default_factory=dict)
     _unix_sockets: list[str] = PrivateAttr(default_factory=list)  # the files of those that we have opened
 
     @field_validator("transport")
@@ -336,11 +358,15 @@ class Config(HttpOptions):
         """Flags before the environment before the file before gearmand's own variable."""
         environment = {name: value for name, value in env_settings().items() if not _is_kubernetes(value)}
         path = init_settings().get("config") or environment.get("config")
-        layers = [environment, _read_file(path) if path else {}]
+        layers = [
+            _Layer("environment", lambda name: f"GEARTRAIN_{name.upper()}", environment),
+            _Layer("file", lambda name: f"{_as_in_file(name)} in {path}", _read_file(path) if path else {}),
+        ]
         gearmand_port = os.environ.get("GEARMAND_PORT", "")
         if gearmand_port and not _is_kubernetes(gearmand_port):
-            layers.append({"port": gearmand_port})
-        return (init_settings, *(InitSettingsSource(settings_cls, init_kwargs=layer) for layer in layers))
+            layers.append(_Layer("environment", lambda _: "GEARMAND_PORT", {"port": gearmand_port}))
+        _LAYERS.set(layers)
+        return (init_settings, *(InitSettingsSource(settings_cls, init_kwargs=layer.values) for layer in layers))
 
     @classmethod
     def load(cls, flags: Mapping[str, Any], places: Mapping[str, str] | None = None) -> Config:
@@ -357,6 +383,13 @@ class Config(HttpOptions):
             path = flags.get("config") or os.environ.get("GEARTRAIN_CONFIG")
             lines = [_explain(problem, flags, path, places or {}) for problem in error.errors()]
             raise ConfigError("\n".join(lines)) from None
+        layers = [
+            _Layer("file", lambda name: (places or {})[name], dict.fromkeys(places or {})),
+            _Layer("flag", lambda name: f"--{name.replace('_', '-')}", dict(flags)),
+            *_LAYERS.get(),
+        ]
+        for layer in reversed(layers):
+            config._given |= {name: Given(layer.source, layer.where(name)) for name in layer.values}
         for name in ("GEARMAND_PORT", "GEARTRAIN_PORT"):
             if _is_kubernetes(os.environ.get(name)):
                 why = "Kubernetes sets it for a service of that name"
@@ -376,6 +409,10 @@ class Config(HttpOptions):
             if name.startswith("GEARTRAIN_") and (meant := _alike(name, known)):
                 config.remark("variable_unknown", name=name, meant=meant)
         return config
+
+    def given(self, name: str) -> Given:
+        """Who has given the option with this name the value that it has."""
+        return self._given.get(name, Given("default", ""))
 
     @classmethod
     def fields(cls) -> list[str]:
@@ -441,6 +478,10 @@ class Config(HttpOptions):
 def flag_of(name: str) -> Flag:
     """How the option with this name is written as a flag; a table of the file has none that is used."""
     return next((item for item in Config.model_fields[name].metadata if isinstance(item, Flag)), Flag(_JOBS))
+
+
+def _as_in_file(name: str) -> str:
+    return name if name in Config.fields() else f"[{name}]"
 
 
 def _is_kubernetes(value: object) -> bool:

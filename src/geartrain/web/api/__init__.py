@@ -15,6 +15,7 @@ from geartrain.version import VERSION
 from geartrain.web import problem_pages
 from geartrain.web.api import (
     audit,
+    configuration,
     connections,
     dead,
     events,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 _PARTS: Final = (
     submission, jobs, events, functions, live, history, policies, connections, schedules, dead, server, audit, session,
+    submission, jobs, events, functions, live, history, policies, connections, schedules, dead, server, configuration,
+    session,
 )  # fmt: skip
 
 
