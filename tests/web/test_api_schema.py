@@ -27,7 +27,12 @@ CHECKS = [content_type_conformance, response_headers_conformance, response_schem
 EXAMPLES = 20  # of each operation
 
 
-schema = schemathesis.openapi.from_dict(describe().openapi()).exclude(operation_id="drain_server")
+# An answer that does not end is not for it.
+schema = (
+    schemathesis.openapi.from_dict(describe().openapi())
+    .exclude(operation_id="drain_server")
+    .exclude(path="/api/v1/live")
+)
 
 
 @pytest.fixture(scope="module")

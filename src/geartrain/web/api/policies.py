@@ -8,7 +8,9 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field
 
 from geartrain.client.policy import FunctionPolicy, policy_word
+from geartrain.jobserver.policy import KEYS
 from geartrain.web.api.asking import Done, Model, Operator, Reader, ask, order, problems, rows_of, word
+from geartrain.web.policy_keys import EXAMPLES, PAGE_OF, explained
 from geartrain.web.problems import Problem
 from geartrain.wire.text import as_text
 
@@ -30,6 +32,23 @@ class PolicyList(BaseModel):
     policies: list[Policy]
 
 
+class PolicyKey(BaseModel):
+    """One key that a policy may have."""
+
+    key: str = Field(examples=["timeout"])
+    form: str = Field(description="What may stand there", examples=["time"])
+    example: str = Field(description="A value", examples=["30s"])
+    default: str = Field(description="What counts where it is not set; empty: there is no such limit or rule")
+    meaning: str
+    page: str = Field(description="The page of the documentation, below policies/", examples=["timeout"])
+
+
+class PolicyKeys(BaseModel):
+    """All keys."""
+
+    keys: list[PolicyKey]
+
+
 class NewPolicy(Model):
     """All keys of a policy with their values."""
 
@@ -40,6 +59,27 @@ class NewPolicy(Model):
 async def list_policies(request: Request, _: Reader) -> PolicyList:
     """All policies, with patterns."""
     return PolicyList(policies=await _policies(request))
+
+
+@router.get(
+    "/policy-keys", operation_id="list_policy_keys", summary="List the keys of policies", response_model=PolicyKeys
+)
+async def list_policy_keys(_: Reader) -> PolicyKeys:
+    """What may stand in a policy, and what it means."""
+    return PolicyKeys(
+        keys=[
+            PolicyKey(
+                key=key,
+                form=form,
+                example=EXAMPLES[key],
+                default=default,
+                meaning=meaning,
+                page=PAGE_OF[key],
+            )
+            for key, (form, _) in KEYS.items()
+            for meaning, default in [explained(key)]
+        ]
+    )
 
 
 @router.get(
