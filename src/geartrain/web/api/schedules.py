@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from datetime import tzinfo
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, Field, model_validator
 
 from geartrain.client.schedule import KnownSchedule, ScheduleDetails, schedule_word
+from geartrain.daemon.schedule import in_zone, read_keys, read_schedule
+from geartrain.daemon.schedules import SHOWN_RUNS
 from geartrain.web.api.asking import (
     HERE,
     Done,
@@ -18,6 +23,7 @@ from geartrain.web.api.asking import (
     Operator,
     Reader,
     ask,
+    face_of,
     order,
     problems,
     rows_of,
@@ -28,6 +34,7 @@ from geartrain.web.api.asking import (
 from geartrain.web.api.content import Content, content
 from geartrain.web.api.jobs import Priority
 from geartrain.web.names import to_name
+from geartrain.web.turns import in_turns
 
 router: Final = APIRouter(tags=["schedules"])
 Name = Annotated[str, Path(examples=["nightly"])]
@@ -48,12 +55,18 @@ def _of_schedule(
     )
 
 
+_NEXT_RUNS: Final = (
+    f"The next {SHOWN_RUNS} runs, without jitter, as the clocks of its time zone show them; none while it is paused"
+)
+
+
 class ScheduleRow(BaseModel):
     """A schedule in a listing."""
 
     name: str
     paused: bool
     next_run: float | None
+    next_runs: list[str] = Field(description=_NEXT_RUNS)
     last_run: float | None
     function: str
     keys: dict[str, str] = Field(description="As they were set, without the workload")
@@ -75,7 +88,7 @@ class Schedule(BaseModel):
     job: str | None = Field(description="The handle of the last job")
     keys: dict[str, str]
     workload: Content
-    next_runs: list[str] = Field(description="The next runs as the clocks of its time zone show them")
+    next_runs: list[str] = Field(description=_NEXT_RUNS)
 
 
 class NewSchedule(Model):
@@ -122,7 +135,29 @@ class Run(BaseModel):
 async def list_schedules(request: Request, _: Reader) -> ScheduleList:
     """All schedules, by name."""
     command = await ask(request, b"schedule", b"list", form="listing")
-    return ScheduleList(schedules=await rows_of(command, KnownSchedule.read, _row))
+    rows = await rows_of(command, KnownSchedule.read, _row)
+    await in_turns(_add_runs(rows, face_of(request).server.settings.zone))
+    return ScheduleList(schedules=rows)
+
+
+def _add_runs(rows: list[ScheduleRow], zone: tzinfo) -> Iterator[None]:
+    for row in rows:
+        if row.next_run is not None and not row.paused:
+            keys = row.keys
+            row.next_runs = _runs(keys.get("cron", ""), keys.get("every", ""), keys.get("zone", ""), zone, row.next_run)
+        yield
+
+
+@lru_cache(maxsize=10_000)  # it may take a millisecond, and is the same until its next run
+def _runs(cron: str, every: str, own_zone: str, zone: tzinfo, run: float) -> list[str]:
+    """The runs from this one on."""
+    keys = {"cron": cron, "every": every, "zone": own_zone, "function": "any"}
+    schedule = read_schedule(b"any", read_keys(keys), zone)
+    runs: list[str] = []
+    while len(runs) < SHOWN_RUNS and run < math.inf:
+        runs.append(in_zone(run, schedule.zone))
+        run = schedule.next_after(run)
+    return runs
 
 
 def _row(schedule: KnownSchedule) -> ScheduleRow:
@@ -130,6 +165,7 @@ def _row(schedule: KnownSchedule) -> ScheduleRow:
         name=schedule.name,
         paused=schedule.is_paused,
         next_run=schedule.next_run,
+        next_runs=[],
         last_run=schedule.last_run,
         function=schedule.function,
         keys=schedule.keys,
@@ -152,7 +188,7 @@ async def show_schedule(request: Request, name: Name, _: Reader) -> Schedule:
         job=details.job,
         keys=details.keys,
         workload=content(details.workload),
-        next_runs=[run.isoformat() for run in details.next_runs],
+        next_runs=[] if details.is_paused else [run.isoformat() for run in details.next_runs],
     )
 
 
