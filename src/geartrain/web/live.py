@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from geartrain.jobserver import snapshot
 from geartrain.web.overview import overview_of
 from geartrain.web.turns import in_turns
-from geartrain.web.wrong import Lookout, oldest_of
+from geartrain.web.wrong import LOOK_EVERY, Lookout, oldest_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,6 @@ log: Final = logging.getLogger("geartrain.web")
 MAX_STREAMS: Final = 200
 STUCK_SECONDS: Final = 30.0  # that a client may leave unread what it was sent
 EVERY: Final = 1.0  # seconds
-LOOK_EVERY: Final = 5.0  # seconds between two looks at what is wrong
 PARTING: Final = 30.0  # seconds for which it is remembered what was wrong, for who comes back
 _AFTER: Final = 0.15  # seconds behind a whole one, when the history has looked at the one before
 _PAGE: Final = 200  # functions that are looked at in one go

@@ -52,6 +52,7 @@ Kind = Literal[
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)  # the worst first
 
+LOOK_EVERY: Final = 5.0  # seconds
 MOST: Final = 50  # that are told
 GRACE: Final = 5.0  # seconds that a job may wait without a worker: one may be about to come
 MEMORY: Final = 0.8  # the share of --max-memory above which it is short
