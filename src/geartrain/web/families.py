@@ -138,6 +138,7 @@ WEBHOOKS_PENDING: Final = _of_server(
     "gauge", "webhooks_pending", "Calls at the ends of jobs that have still to arrive."
 )
 EVENT_READERS: Final = _of_server("gauge", "event_readers", "Readers of the events of jobs over HTTP.")
+LIVE_STREAMS: Final = _of_server("gauge", "live_streams", "Streams of the live overview over HTTP.")
 HTTP_REFUSED: Final = _of_server(
     "counter", "http_connections_refused", "HTTP connections closed at once (--http-max-connections)."
 )
@@ -148,7 +149,7 @@ RESIDENT: Final = Family("process_resident_memory_bytes", "gauge", "Memory of th
 SERVER_WIDE: Final = (
     BUILD, CONNECTIONS, CONNECTIONS_LIMIT, CONNECTED_WORKERS, FUNCTIONS, JOBS, MEMORY, MEMORY_LIMIT, DRAINING, STORE_UP,
     STORE_COMMITS, STORE_REFUSALS, STORE_BATCH, STORE_COMMIT_SECONDS, LOOP_LAG, ITERATIONS, WEBHOOKS, WEBHOOKS_PENDING,
-    EVENT_READERS, HTTP_REFUSED, START_TIME, CPU, RESIDENT,
+    EVENT_READERS, LIVE_STREAMS, HTTP_REFUSED, START_TIME, CPU, RESIDENT,
 )  # fmt: skip
 OF_FUNCTIONS: Final = (*COUNTERS.values(), *HISTOGRAMS.values(), WAITING, *GAUGES.values())
 FAMILIES: Final = (*SERVER_WIDE, *OF_FUNCTIONS)

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from geartrain.jobserver import snapshot
+from geartrain.web.access import SESSION_SECONDS
 from geartrain.web.overview import overview_of
 from geartrain.web.turns import in_turns
 from geartrain.web.wrong import LOOK_EVERY, Lookout, oldest_of
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("geartrain.web")
 
 MAX_STREAMS: Final = 200
+LONGEST: Final = SESSION_SECONDS  # that a stream lasts: who comes back shows anew that it may read
 STUCK_SECONDS: Final = 30.0  # that a client may leave unread what it was sent
 EVERY: Final = 1.0  # seconds
 PARTING: Final = 30.0  # seconds for which it is remembered what was wrong, for who comes back
@@ -61,6 +63,7 @@ class Stream:
         self.ended = ended
         self.has_begun = False  # its answer
         self.stuck_since = 0.0
+        self.until = ended.get_loop().time() + LONGEST
 
     def end(self) -> None:
         """Let go of it."""
@@ -185,6 +188,8 @@ class Live:
                 stream.stuck_since = 0.0
                 if stream.has_begun:
                     connection.push(newest)
+                if now > stream.until:
+                    stream.end()
             elif not stream.stuck_since:
                 stream.stuck_since = now
             elif now - stream.stuck_since > STUCK_SECONDS:

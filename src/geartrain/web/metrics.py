@@ -152,6 +152,7 @@ class Metrics:
             families.ITERATIONS: int(server.iterations),
             families.WEBHOOKS_PENDING: face.webhooks.pending,
             families.EVENT_READERS: face.events.readers,
+            families.LIVE_STREAMS: face.live.streams,
             families.HTTP_REFUSED: face.refused,
             families.START_TIME: self._started,
             families.CPU: time.process_time(),

@@ -80,6 +80,7 @@ class Protocol(HttpToolsProtocol):
         self._ended = 0  # requests
         self._is_in_head = True
         self._leave: Callable[[], None] = _nothing
+        self._is_lost = False
 
     @property
     def has_answered(self) -> bool:
@@ -87,8 +88,10 @@ class Protocol(HttpToolsProtocol):
         return self.cycle.response_started
 
     def on_lost(self, leave: Callable[[], None]) -> None:
-        """Call ``leave`` when the client goes away."""
+        """Call ``leave`` when the client goes away, at once if it has gone."""
         self._leave = leave
+        if self._is_lost:
+            leave()
 
     @property
     def is_stuck(self) -> bool:
@@ -127,6 +130,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.head_since = 0.0
         self.face.host.unread.forget(self)
+        self._is_lost = True
         self._leave()
         super().connection_lost(exc)
 

@@ -63,5 +63,10 @@ class _Stream(Response):
             stream.has_begun = True
             await stream.ended
         finally:
+            protocol.on_lost(_nothing)
             self._live.leave(stream)
         await send({"type": "http.response.body", "body": b""})
+
+
+def _nothing() -> None:
+    pass
