@@ -34,7 +34,7 @@ from geartrain.web.names import to_text
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from geartrain.daemon.extension import Host
     from geartrain.jobserver.model import Function, Gate, Job
@@ -50,6 +50,7 @@ Kind = Literal[
     "dead_growing",
     "paused_with_jobs",
 ]
+_Began = dict[Kind, dict[bytes, float | None]]  # by function; b"" for the job server
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)  # the worst first
 
 LOOK_EVERY: Final = 5.0  # seconds
@@ -91,14 +92,21 @@ class Wrong(BaseModel):
     remedy: Remedy
 
 
+class _Words(NamedTuple):
+    """What is told of something: a sentence, and what can be done on which page."""
+
+    text: str
+    remedy: str
+    path: str
+
+
 class _Sight(NamedTuple):
     """Something that was seen; of one kind those with the most jobs count most."""
 
     jobs: int
     name: bytes  # of the function
     since: float | None
-    text: str
-    remedy: tuple[str, str]
+    words: _Words
 
 
 class _Suspect:
@@ -143,9 +151,9 @@ class Lookout:
         self._suspects: dict[int, _Suspect] = {}  # by the job's number
         self._before = self._latest = _Count(0.0)
         # Of the look before: since when what was seen is so.
-        self._began: dict[tuple[Kind, bytes], float | None] = {}
+        self._began: _Began = {kind: {} for kind in KINDS}
         # Of the look that is under way.
-        self._seen: dict[tuple[Kind, bytes], float | None] = {}
+        self._seen: _Began = {kind: {} for kind in KINDS}
         self._best: dict[Kind, list[_Sight]] = {}
         self._counted = 0
 
@@ -156,14 +164,14 @@ class Lookout:
             self._drop(number)
         self.found = []
         self.more = self._looks = 0
-        self._began = {}
+        self._began = {kind: {} for kind in KINDS}
         self._before = self._latest = _Count(0.0)
 
     def look(self) -> Iterator[None]:
         """Look at everything once; a generator, which may be left alone for a moment."""
         self._host.open_iteration()
         self._best = {kind: [] for kind in KINDS}
-        self._seen = {}
+        self._seen = {kind: {} for kind in KINDS}
         self._counted = 0
         self._looks += 1
         self._look_at_server()
@@ -180,20 +188,29 @@ class Lookout:
         self.more = self._counted - len(chosen)
 
     def _see(
-        self, kind: Kind, count: int, text: str, remedy: tuple[str, str], name: bytes = b"", since: float | None = None
+        self,
+        kind: Kind,
+        count: int,
+        words: _Words | Callable[[], _Words],
+        name: bytes = b"",
+        since: float | None = None,
     ) -> None:
-        """Something is wrong; ``since``, a Unix time, where it is known when it began."""
-        key = (kind, name)
+        """Something is wrong; ``since``, a Unix time, where it is known when it began.
+
+        Of that of which there may be very much the words are only made where they are told.
+        """
         if since is None:
-            since = self._began.get(key, None if self._looks == 1 else self._server.wall)
-            self._seen[key] = since
+            since = self._began[kind].get(name, None if self._looks == 1 else self._server.wall)
+            self._seen[kind][name] = since
         self._counted += 1
-        sight = _Sight(int(count), name, since, text, remedy)
         best = self._best[kind]
+        if len(best) == MOST and count <= best[0].jobs:
+            return
+        sight = _Sight(count, name, since, words if isinstance(words, _Words) else words())
         if len(best) < MOST:
             heapq.heappush(best, sight)
         else:
-            heapq.heappushpop(best, sight)
+            heapq.heapreplace(best, sight)
 
     # ── the job server ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -201,20 +218,22 @@ class Lookout:
         server = self._server
         if server.durable and server.store.trouble:
             text = "The store takes nothing at the moment, and background jobs are refused; the log says why."
-            self._see("store_down", 0, text, ("Look at the settings", "/dashboard/settings"))
+            store = _Words(text, "Look at the settings", "/dashboard/settings")
+            self._see("store_down", 0, store)
         memory, most = int(server.memory), int(server.max_memory)
         if most and memory > MEMORY * most:
             text = (
                 f"Jobs and functions take {100 * memory // most} % of the memory that they may have (--max-memory); "
                 "when all is taken, jobs are refused."
             )
-            remedy = ("Look at the functions with the most jobs", "/dashboard/functions?sort=total")
-            self._see("memory_short", len(server.jobs), text, remedy)
+            short = _Words(text, "Look at the functions with the most jobs", "/dashboard/functions?sort=total")
+            self._see("memory_short", len(server.jobs), short)
         if server.draining:
             running = int(server.running)
             still = "None of its jobs runs any more" if not running else f"It waits for {_jobs(running)} to end"
             text = f"The job server is about to stop, and takes no jobs. {still}."
-            self._see("draining", running, text, ("Look at what still runs", "/dashboard/jobs?state=running"))
+            draining = _Words(text, "Look at what still runs", "/dashboard/jobs?state=running")
+            self._see("draining", running, draining)
 
     # ── functions ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,24 +262,27 @@ class Lookout:
     def _look_at_waiting(self, function: Function) -> None:
         server = self._server
         waiting = int(function.queued + function.blocked)
-        name = to_text(function.name)
         gate = function.gate
         if gate is not None and gate.paused:
-            since = gate.paused_since
-            text = f"{name} is paused since {span(server.wall - since)} by {_who(gate)}, and {_wait(waiting)}."
-            self._see("paused_with_jobs", waiting, text, ("Resume it", _page(function)), function.name, since)
+            paused = span(server.wall - gate.paused_since)
+            self._see(
+                "paused_with_jobs",
+                waiting,
+                lambda: _Words(
+                    f"{_name(function)} is paused since {paused} by {_who(gate)}, and {_wait(waiting)}.",
+                    "Resume it",
+                    _page(function),
+                ),
+                function.name,
+                gate.paused_since,
+            )
         elif function.workers == 0 and not server.draining:
             waited = server.now - oldest_of(function, server.now)
             if waited >= GRACE:
-                text = (
-                    f"A job of {name} has waited {span(waited)}, and no worker can do it."
-                    if waiting == 1
-                    else f"{waiting} jobs of {name} wait, the longest for {span(waited)}, and no worker can do them."
-                )
-                self._see("no_worker", waiting, text, ("See how to start a worker", _page(function)), function.name)
+                self._see("no_worker", waiting, lambda: _no_worker(function, waiting, waited), function.name)
 
     def _look_at_queue(self, function: Function) -> None:
-        total = function.total
+        total = int(function.total)
         policy = function.policy
         limits = [
             (limit, f"new ones of {priority} priority are refused")
@@ -275,32 +297,33 @@ class Lookout:
             limits.append((policy.queue, "the oldest make room" if policy.drops_oldest else "new ones are refused"))
         if limits:
             limit, what = max(limits)
-            text = f"{to_text(function.name)} has {_jobs(int(total))} where {limit} may be: {what}."
-            remedy = ("Look at its workers and its limits", _page(function))
-            self._see("queue_full", int(total), text, remedy, function.name)
+            text = f"{_name(function)} has {_jobs(total)} where {limit} may be: {what}."
+            words = _Words(text, "Look at its workers and its limits", _page(function))
+            self._see("queue_full", total, words, function.name)
 
     def _look_at_outcomes(self, function: Function, tally: _Tally, now: float) -> None:
         if self._looks == 1:
             return
         # What had none then is not there; that it had started none makes it no storm too early.
         before = self._before.tallies.get(int(function.place), _Tally(0, 0, 0))
-        name = to_text(function.name)
-        seconds = span(now - self._before.at)
         again = tally.again - before.again
         started = max(tally.started - before.started, again)
         if again >= STORM_COUNT and again >= STORM * started:
             text = (
-                f"{again} of the {started} starts of {name} in the last {seconds} "
+                f"{again} of the {started} starts of {_name(function)} in the last {span(now - self._before.at)} "
                 f"{_failed(function)}, and the jobs are tried again."
             )
-            remedy = ("Look at its errors", _page(function))
-            self._see("retry_storm", again, text, remedy, function.name)
+            storm = _Words(text, "Look at its errors", _page(function))
+            self._see("retry_storm", again, storm, function.name)
         buried = tally.buried - before.buried
         kept = int(self._server.dead.count(function))
         if buried > 0 and kept:
-            text = f"{_jobs(buried)} of {name} became dead letters in the last {seconds}; {kept} are kept."
-            remedy = ("Look at the dead letters", f"/dashboard/dead?function={_quoted(function)}")
-            self._see("dead_growing", buried, text, remedy, function.name)
+            text = (
+                f"{_jobs(buried)} of {_name(function)} became dead letters in the last {span(now - self._before.at)}; "
+                f"{kept} are kept."
+            )
+            dead = _Words(text, "Look at the dead letters", f"/dashboard/dead?function={_quoted(function)}")
+            self._see("dead_growing", buried, dead, function.name)
 
     # ── jobs that run ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -330,19 +353,22 @@ class Lookout:
             self._drop(number)
         ago = server.wall - server.now
         for function, (count, job) in stuck.items():
-            name, handle = to_text(function.name), as_text(server.handles.make(job.number))
-            usually = span(max(usual[int(function.place)] or 0.0, 0.1))
-            which = f"A job of {name} runs" if count == 1 else f"{count} jobs of {name} run, the longest"
-            text = (
-                f"{which} for {span(server.now - job.started_at)}, where 99 % took {usually} "
-                "at most, and tells nothing."
-            )
-            remedy = (
-                ("Look at the job", f"/dashboard/jobs/{quote(handle, safe='')}")
+            handle = as_text(server.handles.make(job.number))
+            which = (
+                f"A job of {_name(function)} runs"
                 if count == 1
-                else ("Look at the jobs", f"/dashboard/jobs?state=running&function={_quoted(function)}")
+                else f"{count} jobs of {_name(function)} run, the longest"
             )
-            self._see("stuck", count, text, remedy, function.name, job.started_at + ago)
+            text = (
+                f"{which} for {span(server.now - job.started_at)}, where 99 % took "
+                f"{span(max(usual[int(function.place)] or 0.0, 0.1))} at most, and tells nothing."
+            )
+            words = (
+                _Words(text, "Look at the job", f"/dashboard/jobs/{quote(handle, safe='')}")
+                if count == 1
+                else _Words(text, "Look at the jobs", f"/dashboard/jobs?state=running&function={_quoted(function)}")
+            )
+            self._see("stuck", count, words, function.name, job.started_at + ago)
 
     def _is_stuck(self, job: Job, longest: float) -> bool:
         server = self._server
@@ -412,15 +438,24 @@ def _usual_of(function: Function) -> float | None:
 
 
 def _told(kind: Kind, sight: _Sight) -> Wrong:
-    text, path = sight.remedy
+    words = sight.words
     return Wrong(
         kind=kind,
         function=to_text(sight.name) if sight.name else None,
         count=sight.jobs,
         since=None if sight.since is None else round(sight.since, 3),
-        text=sight.text,
-        remedy=Remedy(text=text, path=path),
+        text=words.text,
+        remedy=Remedy(text=words.remedy, path=words.path),
     )
+
+
+def _no_worker(function: Function, waiting: int, waited: float) -> _Words:
+    text = (
+        f"A job of {_name(function)} has waited {span(waited)}, and no worker can do it."
+        if waiting == 1
+        else f"{waiting} jobs of {_name(function)} wait, the longest for {span(waited)}, and no worker can do them."
+    )
+    return _Words(text, "See how to start a worker", _page(function))
 
 
 def _started(job: Job) -> float:
@@ -434,6 +469,10 @@ def _failed(function: Function) -> str:
 
 def _who(gate: Gate) -> str:
     return as_text(show_name(gate.paused_by)) or "somebody"
+
+
+def _name(function: Function) -> str:
+    return to_text(function.name)
 
 
 def _jobs(count: int) -> str:
