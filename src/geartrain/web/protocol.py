@@ -102,10 +102,6 @@ class Protocol(HttpToolsProtocol):
         """Send more of an answer that has begun and whose length was not told, at once, from outside of its task."""
         self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def abort(self) -> None:
-        """Drop the connection."""
-        self.transport.abort()
-
     @property
     def unread(self) -> int:
         """Bytes of answers that the client has not read."""
