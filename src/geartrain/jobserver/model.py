@@ -302,6 +302,8 @@ class Function:
         self.idle_since: float = 0.0  # monotonic: since when it has no jobs, workers and limits; 0: it has some
         self.forgotten: bool = False  # the server knows it no more
         self.said_limit: bool = False  # the log has been told of an odd time limit
+        self.ends_noted: i64 = 0  # see ``ended``
+        self.failures_noted: i64 = 0
         self.counters: Counters = Counters()  # of normal jobs
         self.high_counters: Counters | None = None  # from the first such submission on: see State.tally
         self.low_counters: Counters | None = None

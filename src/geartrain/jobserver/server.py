@@ -29,6 +29,7 @@ and for whoever has small things to keep over a restart:
     server.hold(number), let_go(number)  give a new job to no worker before the store has it
     server.watch(number, watcher)     be told what happens to a job; unwatch(number, watcher)
     server.watch_ends(watcher)        be told of the end of each job whose policy names a webhook
+    server.want_ends()                have jobs that end noted, to be found in server.ended; call it each second
     server.add_command(name, ...)     a text command that an extension answers
     server.acknowledge(peer, answer)  its answer, once the store has what it has changed
 
@@ -49,7 +50,7 @@ from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_FRESH, MAX_UNREAD_OUTPUT, SMALL_ANSWER
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
-from geartrain.jobserver.rules import holding, keeping, storage, watching
+from geartrain.jobserver.rules import ends, holding, keeping, storage, watching
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.answers import acknowledge
 from geartrain.jobserver.rules.assignment import grab
@@ -304,6 +305,10 @@ class JobServer(State):
     def watch_ends(self, watcher: Watcher) -> None:
         """Have ``watcher.tell`` called for the last event of each job whose policy names a webhook, none but that."""
         self.end_watcher = watcher
+
+    def want_ends(self) -> None:
+        """Have some of the jobs of each function that end from now on noted in ``ended``; to be called each second."""
+        ends.want_ends(self)
 
     # ── small things to keep ────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,6 +15,7 @@ from geartrain.jobserver.changes import Changes
 from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
+from geartrain.jobserver.ended import EndedJobs
 from geartrain.jobserver.gate_timers import GateTimers
 from geartrain.jobserver.gates import fit_gate, has_memory
 from geartrain.jobserver.handles import Handles
@@ -117,6 +118,9 @@ class State:
         self.watches: i64 = 0  # pairs of a job and one of its watchers
         self.traces: dict[int, bytes] = {}  # the traceparent of jobs, by number
         self.end_watcher: Watcher | None = None  # of all jobs whose policy names a webhook
+        self.ended: EndedJobs = EndedJobs()
+        self.ends_wanted: i64 = 0  # how many of each function may have been noted by now; 0: none are
+        self.failures_wanted: i64 = 0
         self.half_sent: dict[Peer, None] = {}  # peers with a half-sent packet
         self.half_sent_checked_at: float = 0.0
         self.half_sent_size: i64 = 0  # bytes of half-sent packets, all peers together

@@ -17,6 +17,7 @@ from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, RE
 from geartrain.jobserver.policy import DROPPED, EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
 from geartrain.jobserver.records import ATTEMPTS_KIND, Record, number_key
 from geartrain.jobserver.rules.dead_letters import bury
+from geartrain.jobserver.rules.ends import note_failure
 from geartrain.jobserver.rules.keeping import put, put_in_memory
 from geartrain.jobserver.rules.outcome import (
     ABANDONED,
@@ -75,7 +76,7 @@ def end_attempt(state: State, job: Job, reason: i64, text: bytes = b"", after: f
         else:
             finish(state, job, ABANDONED)
     else:
-        _end(state, job, reason, text)
+        _end(state, job, worker, reason, text)
 
 
 def end_waiting(state: State, job: Job, reason: i64) -> None:
@@ -85,7 +86,7 @@ def end_waiting(state: State, job: Job, reason: i64) -> None:
     job.state = ENDED
     if was_delayed:
         state.delayed.drop()
-    _end(state, job, reason, b"")
+    _end(state, job, None, reason, b"")
 
 
 def _is_tried_again(state: State, job: Job, reason: i64) -> bool:
@@ -146,7 +147,7 @@ def _try_again(state: State, job: Job, worker: Peer | None, reason: i64, after: 
         enqueue(state, job)
 
 
-def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
+def _end(state: State, job: Job, worker: Peer | None, reason: i64, text: bytes) -> None:
     """The job, which stands nowhere, has not succeeded: its clients hear of it, and its policy may have it kept."""
     function = job.function
     policy = function.policy
@@ -166,6 +167,7 @@ def _end(state: State, job: Job, reason: i64, text: bytes) -> None:
             tell_policy(state, job, event, kept)
     if reason == TIMEOUT:
         function.tally(i64(job.priority)).timed_out += 1
+    note_failure(state, job, worker, reason, text)
     if policy is not None and policy.dead > 0:
         bury(state, job, reason, text, policy)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from geartrain.jobserver import watching
+from geartrain.jobserver import ended, watching
 from geartrain.jobserver.gates import unmark
 from geartrain.jobserver.links import take_job, unsubscribe
 from geartrain.jobserver.model import (
@@ -26,6 +26,7 @@ from geartrain.jobserver.model import (
 )
 from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, number_key
 from geartrain.jobserver.results import FAILED as NOT_COMPLETED
+from geartrain.jobserver.rules import ends
 from geartrain.jobserver.rules.gating import note_end
 from geartrain.jobserver.rules.keeping import forget
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, leave_queue
@@ -179,20 +180,27 @@ def stop_expiring(state: State, job: Job) -> None:
 
 
 def _count(state: State, job: Job, outcome: i64, size: i64) -> None:
-    counters = job.function.tally(i64(job.priority))
+    function = job.function
+    counters = function.tally(i64(job.priority))
     if job.state == RUNNING:
         counters.running.add(state.now - job.started_at)
     if outcome == COMPLETED:
         counters.completed += 1
         counters.bytes_out += size
         counters.total.add(max(state.wall - job.created, 0.0))
+        if function.ends_noted < state.ends_wanted:
+            ends.note_end(state, job, ended.COMPLETED)
     elif outcome == FAILED:
         counters.failed += 1
         counters.total.add(max(state.wall - job.created, 0.0))
     elif outcome == CANCELLED:
         counters.cancelled += 1
+        if function.ends_noted < state.ends_wanted:
+            ends.note_end(state, job, ended.CANCELLED)
     elif outcome == ABANDONED:
         counters.abandoned += 1
+        if function.ends_noted < state.ends_wanted:
+            ends.note_end(state, job, ended.ABANDONED)
     elif outcome == REFUSED:
         counters.unstored += 1
 

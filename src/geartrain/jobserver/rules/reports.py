@@ -9,6 +9,7 @@ from geartrain.jobserver.model import WATCHED
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import EXCEPTION, FAIL, REJECT, RETRY
 from geartrain.jobserver.rules.attempts import AT_POLICY, end_attempt
+from geartrain.jobserver.rules.ends import note_failure
 from geartrain.jobserver.rules.outcome import COMPLETED, FAILED, finish, forward, tell_exception, tell_failure
 from geartrain.jobserver.rules.results import keep_result, tell_result
 from geartrain.jobserver.rules.watching import tell, tell_end, tell_policy
@@ -84,6 +85,7 @@ def report(state: State, peer: Peer, type: i64) -> None:
             _judge(state, peer, job, parser.last_argument(cut + 1) if whole else b"")
         else:
             tell_failure(state, job)
+            note_failure(state, job, peer, FAIL, b"")
             finish(state, job, FAILED)
     elif type == WORK_EXCEPTION:
         if job.function.policy is not None:
@@ -93,6 +95,8 @@ def report(state: State, peer: Peer, type: i64) -> None:
                 tell_result(state, job, results.FAILED, parser.last_argument(cut + 1) if whole else b"")
             if job.flags & WATCHED:
                 tell_end(state, job, watching.FAILED, parser.last_argument(cut + 1) if whole else b"")
+            if job.function.failures_noted < state.failures_wanted:
+                note_failure(state, job, peer, EXCEPTION, parser.last_argument(cut + 1) if whole else b"")
             state.revoke(peer, number)  # Perl workers send WORK_FAIL after it and die of an ERROR
             finish(state, job, FAILED)
 
@@ -194,6 +198,7 @@ def report_too_large(state: State, peer: Peer) -> bool:
                 tell_result(state, job, results.FAILED, text)
             if job.flags & WATCHED:
                 tell_end(state, job, watching.FAILED, text)
+            note_failure(state, job, peer, EXCEPTION, text)
             state.revoke(peer, number)
             finish(state, job, FAILED)
     parser.skip()

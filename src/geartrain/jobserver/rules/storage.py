@@ -20,9 +20,11 @@ from geartrain.jobserver.model import (
     WATCHED,
     Job,
 )
+from geartrain.jobserver.policy import FAIL
 from geartrain.jobserver.records import POSITION_BITS
 from geartrain.jobserver.rules.answers import not_stored, refusal
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
+from geartrain.jobserver.rules.ends import note_failure
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
 from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
@@ -39,6 +41,7 @@ RESERVE: Final = 100_000  # numbers that may be given out before the store hears
 READ_AGAIN_AFTER: Final = 5.0  # seconds until a job whose workload could not be read is offered again
 _ASLEEP: Final = 1.0  # seconds behind its time at which an iteration has been held up itself
 _AT_ONCE: Final = 500  # jobs in one slice
+_UNREADABLE: Final = b"The store could not read the workload"
 
 
 def take_batch(state: State) -> Batch | None:
@@ -276,6 +279,7 @@ def _put_back(state: State, read: Read, lost_for_good: bool = False) -> None:
             state.event("workload_unreadable", None, {"handle": state.shown_handle(job)})
             job.stored = UNSTORED  # the store has set it aside; it is not to be removed there
             tell_failure(state, job)
+            note_failure(state, job, job.worker, FAIL, _UNREADABLE)
             policy = job.function.policy
             if policy is not None and policy.webhook:
                 tell_policy(state, job, watching.FAILED, b"")
