@@ -62,6 +62,7 @@ def test_a_job_that_has_completed(desk: Desk) -> None:
     job = desk.server.ended.by_number[number(handle)]
     assert list(of(desk).jobs) == [job]
     assert (job.function, job.unique, job.how, job.attempts, job.text) == (b"f", b"u", "completed", 0, b"")
+    assert (job.priority, job.background, job.size) == (1, True, 1)
     assert [job.created, job.queued, job.started, job.ended] == pytest.approx([begun, begun, begun + 2, begun + 5])
     assert job.worker == b"- 127.0.0.1"
 
@@ -194,14 +195,14 @@ def test_memory_is_bounded_and_the_functions_go_that_have_moved_longest_ago() ->
     while jobs.bytes < ended.MOST_BYTES - 10_000:
         at += 1
         text = b"%d " % at + b"x" * 2000
-        job = EndedJob(at, b"u" * 1000, "exception", 1.0, 1.0, 1.0, 1.0, b"w" * 1000, 0, text, b"h" * 4096)
+        job = EndedJob(at, b"u" * 1000, 1, True, 0, "exception", 1.0, 1.0, 1.0, 1.0, b"w" * 1000, 0, text, b"h" * 4096)
         jobs.note(b"f%d" % (at % 300), job, True, text)
     assert jobs.bytes == counted(jobs)
     assert max(map(len, (job.text for job in jobs.by_number.values()))) == LONGEST_TEXT
     first = next(iter(jobs.functions))
-    jobs.note(first, EndedJob(at + 1, b"", "completed", 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b""), False, b"")
+    jobs.note(first, EndedJob(at + 1, b"", 1, True, 0, "completed", 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b""), False, b"")
     for more in range(3):
-        job = EndedJob(at + 2 + more, b"", "completed", 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b"h" * 4096)
+        job = EndedJob(at + 2 + more, b"", 1, True, 0, "completed", 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b"h" * 4096)
         jobs.note(b"new", job, False, b"")
     assert jobs.bytes == counted(jobs) <= ended.MOST_BYTES
     assert list(jobs.functions)[-2:] == [first, b"new"]
@@ -230,7 +231,8 @@ def test_a_dead_letter_that_is_tried_again_and_dies_again(desk: Desk) -> None:
         (b"Traceback (most recent call last):\n  File x, line 1, in f\n    1 / 0\nZeroDivisionError: by zero\n",
          b"ZeroDivisionError: by zero"),
         (b"Traceback (most recent call last):\n  File x\nKeyError: 1\n\nDuring handling of the above exception, "
-         b"another exception occurred:\n\nTraceback (most recent call last):\n  File x\nm.Error: a\nb\n", b"m.Error: a"),
+         b"another exception occurred:\n\nTraceback (most recent call last):\n  File x\nm.Error: a\nb\n",
+         b"m.Error: a"),
         (b"Traceback (most recent call last):", b"Traceback (most recent call last):"),
         (b"x" * 1000, b"x" * LONGEST_LINE),
         (b"x" * (LONGEST_LINE - 1) + "ß".encode() + b"y", b"x" * (LONGEST_LINE - 1)),

@@ -92,7 +92,8 @@ def test_cancel_retry_priority_and_why(at: Place) -> None:
     assert api.get(f"/jobs/{later}")["state"] == "queued"
     for each in (handle, later):
         api.do("DELETE", f"/jobs/{each}")
-        assert api.refusal(404, "GET", f"/jobs/{each}")[0] == "unknown-job"
+        assert api.get(f"/jobs/{each}")["outcome"] == "cancelled"
+        assert api.refusal(404, "GET", f"/jobs/{each}/why")[0] == "unknown-job"
 
 
 @pytest.mark.parametrize("handle", ["H:nowhere:1", "x", "a b", "a%2Fb", "%FF", "%00", "%C3%9F"])

@@ -47,6 +47,9 @@ class EndedJob:
         self,
         number: int,
         unique: bytes,
+        priority: int,
+        background: bool,
+        size: int,
         how: str,
         created: float,
         queued: float,
@@ -60,6 +63,9 @@ class EndedJob:
         self.number: int = number
         self.function: bytes = b""
         self.unique: bytes = unique[:LONGEST_UNIQUE]
+        self.priority: int = priority
+        self.background: bool = background
+        self.size: int = size  # bytes of the workload; 0 of one that was in the store alone
         self.how: str = how
         self.created: float = created
         self.queued: float = queued  # when it came into its queue last

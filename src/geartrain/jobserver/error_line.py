@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 LONGEST_LINE: Final = 200  # bytes
 
 _TRACEBACK: Final = b"Traceback (most recent call last):"
-_NOT_INDENTED: Final = re.compile(rb"\n([^\s][^\r\n]*)")  # its frames are
+_INDENTED: Final = (b"", b" ", b"\t", b"\r", b"\n")
 _CONTINUED: Final = bytes(range(0x80, 0xC0))  # the later bytes of a character of UTF-8
 
 
 def error_line(text: bytes) -> bytes:
     """That line of the text with which a job has failed."""
-    line = text
-    at = text.rfind(_TRACEBACK)  # of those that led to one another the last has come to the worker
-    if at >= 0:
-        found = _NOT_INDENTED.search(text, at)
-        if found is not None:
-            line = found[1]
-    line = line.lstrip()
+    start = text.rfind(_TRACEBACK)  # of those that led to one another the last has come to the worker
+    if start < 0:
+        line = text.lstrip()
+    else:
+        at = text.find(b"\n", start)
+        while at >= 0 and text[at + 1 : at + 2] in _INDENTED:  # as its frames are
+            at = text.find(b"\n", at + 1)
+        line = text[start:] if at < 0 else text[at + 1 :]
     end = line.find(b"\n")
     if end >= 0:
         line = line[:end]

@@ -102,7 +102,7 @@ class Web(Extension):
             log.info("http_listening", extra={"fields": fields})
 
     def _each_second(self) -> None:
-        """The date of the next answers; more ended jobs are noted; connections whose requests do not come are closed."""
+        """The date of the next answers; more jobs that end are noted; connections without requests are closed."""
         self._timer = self.host.loop.call_later(1, self._each_second)
         self.host.server.want_ends()
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]

@@ -69,6 +69,9 @@ def _as_ended(state: State, job: Job, worker: Peer | None, how: str, text: bytes
     return EndedJob(
         int(job.number),
         job.unique,
+        int(job.priority),
+        job.background,
+        len(job.workload),
         how,
         job.created,
         job.queued_at + ago if job.queued_at > 0 else 0.0,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
 from geartrain.jobserver import snapshot
+from geartrain.jobserver.ended import FAILURES_A_SECOND, KEPT, LONGEST_TEXT, LONGEST_UNIQUE, MOST_A_SECOND
 from geartrain.jobserver.snapshot import FunctionView
 from geartrain.web.api.asking import (
     MAX_PAGE,
@@ -19,14 +20,17 @@ from geartrain.web.api.asking import (
     Reader,
     face_of,
     look_now,
+    moment,
     order,
     problems,
     word,
 )
 from geartrain.web.names import to_name, to_text
 from geartrain.web.problems import Problem
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
+    from geartrain.jobserver.ended import EndedJob, ErrorKind
     from geartrain.web.face import Face
 
 AT_ONCE: Final = 200  # functions that are looked at in one go
@@ -65,6 +69,52 @@ class FunctionPage(BaseModel):
 
     functions: list[FunctionRow]
     next: str | None = Field(description="`after` of the next page; null: there is none")
+
+
+class EndedRow(BaseModel):
+    """A job that has ended, or is a dead letter."""
+
+    handle: str = Field(examples=["H:here:7"])
+    unique: str = Field(description=f"Its first {LONGEST_UNIQUE} bytes")
+    state: str = Field(
+        description="completed, cancelled, abandoned (no client waited for it any more), failed (its worker said no "
+        "more than that), or the reason of the failure: exception, timeout, lost, retry, reject, expired, dropped"
+    )
+    submitted: float
+    queued: float | None = Field(description="When it came into its queue last")
+    started: float | None = Field(description="When its last attempt began; null: it never ran")
+    ended: float
+    worker: str | None = Field(description="What its last worker calls itself (`-`: it does not), and its host")
+    attempts: int = Field(description="Those that did not succeed")
+    error: str = Field(description=f"With what it failed, the first {LONGEST_TEXT} bytes")
+
+
+class ErrorRow(BaseModel):
+    """Failures that are told by the same words."""
+
+    state: str = Field(description="As of a job")
+    error: str = Field(description="The first line of the error; of a traceback that of the exception")
+    count: int = Field(description="Of the failures that were looked at")
+    first: float
+    last: float
+    handle: str = Field(description="The job that failed so last", examples=["H:here:7"])
+
+
+class Latest(BaseModel):
+    """Jobs of a function that have ended, as far as they were looked at."""
+
+    jobs: list[EndedRow] = Field(description="The newest first")
+    errors: list[ErrorRow] = Field(description="The most frequent first")
+    failures: int = Field(
+        description="How many failures were looked at since the function is kept here: "
+        f"{FAILURES_A_SECOND} a second at most, {MOST_A_SECOND} of all functions"
+    )
+
+
+class LatestFilters(Model):
+    """How many are meant."""
+
+    limit: int = Field(2 * KEPT, ge=1, le=2 * KEPT)
 
 
 class MaxQueue(Model):
@@ -190,6 +240,57 @@ async def show_function(request: Request, name: str, _: Reader) -> FunctionRow:
     if function is None:
         raise _unknown(name)
     return _row(FunctionView(face.server, function))
+
+
+@router.get(
+    "/functions/{name}/latest",
+    operation_id="latest_jobs",
+    summary="Show the latest jobs that have ended",
+    response_model=Latest,
+    responses=problems(404),
+)
+async def latest_jobs(request: Request, name: str, _: Reader, filters: Annotated[LatestFilters, Query()]) -> Latest:
+    """Of the jobs that end some are kept in memory for a while, and the kinds of errors with which they failed."""
+    face = face_of(request)
+    function = to_name(name)
+    found = face.server.ended.functions.get(function)
+    if found is None:
+        if function not in face.server.functions:
+            raise _unknown(name)
+        return Latest(jobs=[], errors=[], failures=0)
+    jobs = sorted((*found.jobs, *found.failures), key=lambda job: job.ended, reverse=True)
+    errors = sorted(found.errors.values(), key=lambda kind: (-kind.count, -kind.last))
+    return Latest(
+        jobs=[_ended(face, job) for job in jobs[: filters.limit]],
+        errors=[_error(face, kind) for kind in errors],
+        failures=found.failure_count,
+    )
+
+
+def _ended(face: Face, job: EndedJob) -> EndedRow:
+    return EndedRow(
+        handle=as_text(face.server.handles.make(job.number)),
+        unique=to_text(job.unique),
+        state=job.how,
+        submitted=round(job.created, 3),
+        queued=moment(job.queued),
+        started=moment(job.started),
+        ended=round(job.ended, 3),
+        worker=as_text(job.worker) or None,
+        attempts=job.attempts,
+        error=as_text(job.text),
+    )
+
+
+def _error(face: Face, kind: ErrorKind) -> ErrorRow:
+    return ErrorRow(
+        state=kind.how,
+        error=as_text(kind.line),
+        count=kind.count,
+        first=round(kind.since, 3),
+        last=round(kind.last, 3),
+        handle=as_text(face.server.handles.make(kind.newest)),
+    )
 
 
 @router.patch(

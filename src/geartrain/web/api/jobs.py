@@ -12,7 +12,11 @@ from starlette.responses import Response
 
 from geartrain.client.command import Command
 from geartrain.client.job_details import JobDetails
+from geartrain.client.submission import JobHandle
 from geartrain.jobserver import snapshot
+from geartrain.jobserver.ended import ABANDONED, CANCELLED, COMPLETED, FAILED
+from geartrain.jobserver.letters import unpack_attempts
+from geartrain.jobserver.policy import reason_name
 from geartrain.jobserver.snapshot import JobView
 from geartrain.web.api.asking import (
     HERE,
@@ -40,7 +44,7 @@ from geartrain.web.requests import header
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
-    from geartrain.web.face import Face
+    from geartrain.jobserver.ended import EndedJob
 
 AT_ONCE: Final = 1000  # jobs that are looked at in one go
 SHARE: Final = 1  # how much longer than looking at so many takes the next have to wait
@@ -99,7 +103,8 @@ class Attempt(BaseModel):
 class Job(BaseModel):
     """All that is known of a job; null is not known, or not the case.
 
-    Of one that has ended only the result is known, if that is kept: its `outcome` is `completed` or `failed`.
+    Of one that has ended the result is known if that is kept; and its times, worker, attempts and error for a while, if
+    it is one of the latest of its function (`GET /functions/{name}/latest`).
     """
 
     handle: str = Field(examples=["H:here:7"])
@@ -116,11 +121,14 @@ class Job(BaseModel):
     clients: int
     worker: str | None
     running_since: float | None
+    queued: float | None = Field(description="When it came into its queue last")
+    started: float | None = Field(description="When its last attempt began")
+    ended: float | None
     progress: Progress | None
     died: float | None
-    reason: str | None = Field(description="Why it is dead")
+    reason: str | None = Field(description="Why it is dead, or has failed")
     text: str | None = Field(description="With what its last attempt failed")
-    outcome: str | None
+    outcome: str | None = Field(description="Of one that has ended: completed, failed, cancelled or abandoned")
     result_size: int | None
     kept_until: float | None
     why: str | None = Field(description="Why it is not handed out, if that is known at once")
@@ -247,25 +255,78 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
 )
 async def show_job(request: Request, handle: str, _: Reader) -> Job:
     """All that is known of a job, with its attempts; of one that has ended, whether its result is kept."""
-    command = await ask(request, b"show", b"job", handle_word(handle), form="listing")
-    return _job(face_of(request), handle, command)
-
-
-def _job(face: Face, handle: str, command: Command) -> Job:
+    server = face_of(request).server
+    number = server.handles.number(handle_word(handle))
     try:
-        details = JobDetails.read(to_name(handle), HERE, command.lines())
-    except (ValueError, KeyError):
-        raise unreadable(command) from None
-    values: dict[str, Any] = {name: getattr(details, name, None) for name in Job.model_fields}
+        command = await ask(request, b"show", b"job", handle_word(handle), form="listing")
+        details = _details(handle, command)
+    except Problem as problem:
+        if problem.slug != "unknown-job" or number not in server.ended.by_number:
+            raise
+        details = JobDetails(JobHandle(handle_word(handle), HERE), state="ended")
     history = [
         Attempt(**{name: getattr(attempt, name) for name in Attempt.model_fields}) for attempt in details.history
     ]
+    values: dict[str, Any] = {name: getattr(details, name, None) for name in Job.model_fields}
     values |= {"handle": handle, "history": history}
-    job = face.server.jobs.get(face.server.handles.number(to_name(handle)))
+    job = server.jobs.get(number)
     if job is not None:
-        view = JobView(face.server, job)
-        values |= {"function": to_text(view.function), "unique": to_text(view.unique), "progress": _progress(view)}
+        view = JobView(server, job)
+        values |= {
+            "function": to_text(view.function),
+            "unique": to_text(view.unique),
+            "progress": _progress(view),
+            "queued": moment(view.queued_at),
+            "started": moment(view.started_at),
+        }
+    ended = server.ended.by_number.get(number)
+    if ended is not None and details.state in ("ended", "dead"):
+        values |= _of_ended(ended, details)
     return Job(**values)
+
+
+def _details(handle: str, command: Command) -> JobDetails:
+    try:
+        return JobDetails.read(to_name(handle), HERE, command.lines())
+    except (ValueError, KeyError):
+        raise unreadable(command) from None
+
+
+def _of_ended(ended: EndedJob, details: JobDetails) -> dict[str, Any]:
+    """What is known of a job that has ended lately; a dead letter knows the most of it itself."""
+    values: dict[str, Any] = {
+        "queued": moment(ended.queued),
+        "started": moment(ended.started),
+        "ended": moment(ended.ended),
+        "worker": as_text(ended.worker) or None,
+    }
+    if details.state == "dead":
+        return values
+    is_failure = ended.how not in (COMPLETED, CANCELLED, ABANDONED)
+    history = [
+        Attempt(
+            number=attempt.number,
+            started=round(attempt.started, 3),
+            ended=round(attempt.ended, 3),
+            reason=reason_name(attempt.reason),
+            worker=as_text(attempt.worker),
+            text=as_text(attempt.text),
+        )
+        for attempt in unpack_attempts(ended.history)
+    ]
+    return values | {
+        "function": to_text(ended.function),
+        "unique": to_text(ended.unique),
+        "priority": PRIORITIES[ended.priority],
+        "background": ended.background,
+        "size": ended.size,
+        "created": moment(ended.created),
+        "attempts": ended.attempts,
+        "outcome": details.outcome or ("failed" if is_failure else ended.how),
+        "reason": ("fail" if ended.how == FAILED else ended.how) if is_failure else None,
+        "text": as_text(ended.text) if is_failure else None,
+        "history": history,
+    }
 
 
 @router.get(
