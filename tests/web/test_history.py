@@ -85,6 +85,35 @@ def test_percentiles_are_those_of_all_jobs_of_an_interval() -> None:
     assert hour["values"]["started"][-1:] == [100]
 
 
+def test_a_heat_map_has_the_jobs_of_each_interval_by_how_long_they_ran() -> None:
+    site = Site()
+    site.passes()
+    site.submit(b"f", 5)
+    site.submit(b"g", 1)
+    site.work(b"f", 2)
+    site.work(b"g", 1)
+    site.send("f", GRAB_JOB)
+    handle = site.take("f")[12:].split(b"\0")[0]
+    site.passes(4)
+    site.send("f", WORK_COMPLETE, handle, b"")
+    site.passes()
+    heat = site.history.heat("running_time", b"f", 900, 900)
+    assert (heat["step"], heat["times"][-1]) == (1, site.wall - 1)
+    assert heat["counts"][:-6] == [None] * 894
+    assert [bucket_counts(counts) for counts in heat["counts"][-6:]] == [{}, None, None, None, {0: 2}, {11: 1}]
+    whole = site.history.heat("running_time", None, 900, 900)["counts"]
+    assert bucket_counts(whole[-2]) == {0: 3}
+    minutes = site.history.heat("running_time", b"f", 900, 15, until=int(site.wall) // 60 * 60 + 60)
+    assert minutes["step"] == 60
+    assert bucket_counts(minutes["counts"][-1]) == {0: 2, 11: 1}
+    assert bucket_counts(site.history.heat("waiting_time", b"f", 900, 900)["counts"][-2]) == {0: 3}
+    assert site.history.heat("running_time", b"unknown", 900, 900)["counts"][-1] == [0] * 18
+
+
+def bucket_counts(counts: list[int] | None) -> dict[int, int] | None:
+    return None if counts is None else {place: count for place, count in enumerate(counts) if count}
+
+
 def test_the_level_follows_from_the_span_and_the_points_from_the_level() -> None:
     site = Site()
     for _ in range(120):
@@ -392,6 +421,7 @@ def test_beyond_its_limit_those_with_the_least_traffic_are_folded() -> None:
             assert [total(each) for each in zip(*of_each, strict=True)] == [total([value]) for value in whole]
         assert total([each[-1] for each in of_each]) == whole[-1]
     assert site.told("submitted", function=min(folded))["values"]["submitted"] == [None] * 900
+    assert site.history.heat("running_time", min(folded), 900, 900)["counts"] == [None] * 900
     kept = {record.key.split(b" ", 2)[2].removeprefix(b"f") for record in site.server.kept_of(KIND)}
     assert not kept & folded
 

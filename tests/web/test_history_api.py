@@ -61,6 +61,29 @@ def test_what_has_happened_is_told_a_second_later() -> None:
         assert some["step"] == 2160
 
 
+def test_a_heat_map_of_running_times() -> None:
+    with running_geartrain(HTTP) as server, Caller(server) as peer:
+        peer.can_do(b"f/1")
+        for _ in range(3):
+            peer.submit(b"f/1", b"x")
+            peer.complete(peer.await_job())
+        peer.fence()
+
+        def heat() -> dict[str, Any]:
+            query = f"?points=1000&function={quote('f/1', safe='')}"
+            answer = Http(server.http_port).ask("GET", f"/api/v1/history/heat{query}")
+            assert answer.status == 200, answer.body
+            found: dict[str, Any] = answer.json
+            return found
+
+        wait_until(lambda: sum(sum(counts or ()) for counts in heat()["counts"]) == 3, "all runs are told")
+        found = heat()
+        assert (found["function"], found["folded"], found["step"]) == ("f/1", False, 1)
+        assert len(found["counts"]) == len(found["times"])
+        assert {len(counts) for counts in found["counts"] if counts is not None} == {len(found["bounds"]) + 1}
+
+
+@pytest.mark.parametrize("path", ["/history", "/history/heat"])
 @pytest.mark.parametrize(
     ("query", "status", "slug"),
     [
@@ -71,9 +94,9 @@ def test_what_has_happened_is_told_a_second_later() -> None:
         ("?points=1001", 422, "invalid"),
     ],
 )
-def test_what_can_not_be_told_is_refused_with_a_word(query: str, status: int, slug: str) -> None:
+def test_what_can_not_be_told_is_refused_with_a_word(path: str, query: str, status: int, slug: str) -> None:
     with running_geartrain(HTTP) as server:
-        answer = Http(server.http_port).ask("GET", f"/api/v1/history{query}")
+        answer = Http(server.http_port).ask("GET", f"/api/v1{path}{query}")
         assert answer.status == status
         assert answer.json["type"].endswith(f"#{slug}")
 

@@ -29,6 +29,8 @@ from geartrain.web.archive import FUNCTION, WHOLE, Archive
 from geartrain.web.archive import OTHER as FOLDED
 from geartrain.web.chart import columns_of, last_known, longer, of_known, percentiles, share_of
 from geartrain.web.series import (
+    BUCKETS,
+    FIRST_BUCKET,
     FIRST_GAUGE,
     GAUGES,
     LEVELS,
@@ -471,17 +473,8 @@ class History:
         interval, ``times``, the Unix times at which they begin, and ``values`` by name; None: nothing is known, or
         there was no job whose time would be a percentile. ``until``: not in the seconds up to now, but up to this one.
         """
-        number = next((at for at, level in enumerate(LEVELS) if seconds <= level.kept), len(LEVELS) - 1)
-        level = LEVELS[number]
-        seconds = min(seconds, level.kept)
-        every = max(-(-seconds // (level.step * max(points, 1))), 1)  # intervals of the level in one of the answer
-        step = level.step * every
-        end = (until or self.until) // step * step
-        count = seconds // step
-        first = end - count * step
-        track = self._whole if function is None else self._tracks.get(function)
-        if track is None and function == OTHER:
-            track = self._other
+        number, every, step, first, count = self._intervals(seconds, points, until)
+        track = self._track(function)
         columns = {name: columns_of(name) for name in names}
         needed = sorted({column for of_name in columns.values() for column in of_name})
         found = self._window(track, number, first, count * every, needed)
@@ -499,6 +492,43 @@ class History:
                 buckets = [sums.get(column) for column in columns[name]]
                 values[name] = percentiles(buckets, count, share_of(name))
         return {"step": step, "times": [first + at * step for at in range(count)], "values": values}
+
+    def heat(self, time: str, function: bytes | None, seconds: int, points: int, until: int = 0) -> dict[str, Any]:
+        """How many jobs have had which of ``series.TIMES``, by the buckets of a histogram.
+
+        As ``series``, but for ``counts``: for each interval a number for each bucket; None: nothing is known.
+        """
+        number, every, step, first, count = self._intervals(seconds, points, until)
+        track = self._track(function)
+        columns = range(FIRST_BUCKET[time], FIRST_BUCKET[time] + BUCKETS)
+        found = self._window(track, number, first, count * every, columns)
+        none = [0] * count
+        rows = zip(*[longer(found[column], every) if column in found else none for column in columns], strict=True)
+        known = self._known(number, first, count * every)
+        is_folded = track is not None and track.folded
+        counts = [
+            list(row) if any(known[at * every : (at + 1) * every]) and not is_folded else None
+            for at, row in enumerate(rows)
+        ]
+        return {"step": step, "times": [first + at * step for at in range(count)], "counts": counts}
+
+    def _intervals(self, seconds: int, points: int, until: int) -> tuple[int, int, int, int, int]:
+        """The level that tells of so many seconds, and how many of its intervals are one of the answer.
+
+        Of these the seconds, when the first one begins, and how many there are.
+        """
+        number = next((at for at, level in enumerate(LEVELS) if seconds <= level.kept), len(LEVELS) - 1)
+        level = LEVELS[number]
+        seconds = min(seconds, level.kept)
+        every = max(-(-seconds // (level.step * max(points, 1))), 1)
+        step = level.step * every
+        count = seconds // step
+        return number, every, step, (until or self.until) // step * step - count * step, count
+
+    def _track(self, function: bytes | None) -> Track | None:
+        if function is None:
+            return self._whole
+        return self._tracks.get(function, self._other if function == OTHER else None)
 
     def _window(
         self, track: Track | None, number: int, first: int, count: int, columns: Sequence[int]

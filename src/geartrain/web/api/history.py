@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 
+from geartrain.jobserver.histogram import BOUNDS
 from geartrain.web.api.asking import Model, Reader, face_of, problems
 from geartrain.web.names import to_name
 from geartrain.web.problems import Problem
 from geartrain.web.series import NAMES
+
+if TYPE_CHECKING:
+    from geartrain.web.history import History as Numbers
 
 MAX_POINTS: Final = 1000
 router: Final = APIRouter(tags=["history"])
@@ -32,11 +36,37 @@ class History(BaseModel):
     )
 
 
-class HistoryFilters(Model):
-    """What is meant."""
+class HeatMap(BaseModel):
+    """How long jobs have run: how many of each interval by the buckets of their times."""
 
+    function: str | None = Field(description="Of which function it is; null: of all together")
+    folded: bool = Field(description="Whether the function has no history of its own: `(other)` has its numbers")
+    step: int = Field(description="Seconds of an interval", examples=[60])
+    times: list[int] = Field(description="When the intervals begin")
+    bounds: list[float] = Field(
+        description="Seconds: the longest time of each bucket; a last bucket has all that took longer",
+        examples=[list(BOUNDS)],
+    )
+    counts: list[list[int] | None] = Field(
+        description="For each interval the number of attempts that ended in it, by bucket, one more than `bounds`; "
+        "null: it is not known. Older ones are rounded to four bits"
+    )
+
+
+class _Filters(Model):
     function: str | None = Field(None, description="A function, or `(other)`; without it all together")
     span: Literal["15m", "6h", "30d"] = Field("15m", description="How far back")
+
+
+class HeatFilters(_Filters):
+    """What is meant."""
+
+    points: int = Field(100, ge=1, le=MAX_POINTS, description="The most intervals that are wanted")
+
+
+class HistoryFilters(_Filters):
+    """What is meant."""
+
     series: list[str] = Field([], description=f"Some of {', '.join(NAMES)}; with commas between, or each on its own")
     points: int = Field(300, ge=1, le=MAX_POINTS, description="The most values that are wanted of each series")
 
@@ -55,9 +85,7 @@ async def show_history(request: Request, _: Reader, filters: Annotated[HistoryFi
     for name in names:
         if name not in NAMES:
             raise Problem(422, "invalid", f"series has {name!r}: there are {', '.join(NAMES)}")
-    function = None if filters.function is None else to_name(filters.function)
-    if function is not None and not history.knows(function):
-        raise Problem(404, "unknown-function", f"Nothing is known of a function {filters.function!r}")
+    function = _function(history, filters)
     until = history.until
     series: dict[str, list[float | None]] = {}
     for name in dict.fromkeys(names):
@@ -66,3 +94,27 @@ async def show_history(request: Request, _: Reader, filters: Annotated[HistoryFi
         await asyncio.sleep(0)  # a month takes some milliseconds
     folded = function is not None and history.is_folded(function)
     return History(function=filters.function, folded=folded, step=told["step"], times=told["times"], series=series)
+
+
+@router.get(
+    "/history/heat",
+    operation_id="show_heat_map",
+    summary="Show how long jobs have run over time",
+    response_model=HeatMap,
+    responses=problems(404),
+)
+async def show_heat_map(request: Request, _: Reader, filters: Annotated[HeatFilters, Query()]) -> HeatMap:
+    """A heat map of the running times of a function, or of all together: attempts by interval and bucket."""
+    history = face_of(request).history
+    function = _function(history, filters)
+    told = history.heat("running_time", function, _SPANS[filters.span], filters.points)
+    folded = function is not None and history.is_folded(function)
+    return HeatMap(function=filters.function, folded=folded, bounds=list(BOUNDS), **told)
+
+
+def _function(history: Numbers, filters: _Filters) -> bytes | None:
+    """The function that is meant. Raises Problem."""
+    function = None if filters.function is None else to_name(filters.function)
+    if function is not None and not history.knows(function):
+        raise Problem(404, "unknown-function", f"Nothing is known of a function {filters.function!r}")
+    return function
