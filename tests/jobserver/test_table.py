@@ -87,6 +87,35 @@ def test_pages_are_all_jobs_behind_a_number_in_order(
     assert found == sorted(number for number in numbers if number > behind)
 
 
+@given(
+    st.lists(st.integers(0, 5 * SHELF), unique=True),
+    st.lists(st.integers(0, 1000)),
+    st.integers(0, 6 * SHELF),
+    st.integers(1, 3 * SHELF),
+)
+def test_pages_back_are_all_jobs_before_a_number_the_last_first(
+    numbers: list[int], gone: list[int], before: int, count: int
+) -> None:
+    table = JobTable()
+    for number in numbers:
+        table.add(job(number))
+    for at in gone:
+        if numbers:
+            table.remove(numbers.pop(at % len(numbers)))
+    found: list[int] = []
+    until = before
+    pages = 0
+    while until >= 0 or pages == 0:
+        page, after = table.page_back(until, count)
+        assert len(page) <= count
+        assert after < until, "it goes on"
+        found += [each.number for each in page]
+        until = after
+        pages += 1
+        assert pages <= 7 * SHELF
+    assert found == sorted((number for number in numbers if number < before), reverse=True)
+
+
 def test_a_page_looks_at_no_more_places_than_it_is_told() -> None:
     table = JobTable()
     for number in range(1, 1000):

@@ -12,8 +12,9 @@ pytest.importorskip("httptools")
 
 from api_place import Place, place
 
-from geartrain.wire.packets import SUBMIT_JOB_BG, WORK_EXCEPTION, WORK_STATUS, pack_request
+from geartrain.wire.packets import SET_CLIENT_ID, SUBMIT_JOB, SUBMIT_JOB_BG, WORK_EXCEPTION, WORK_STATUS, pack_request
 from servers import wait_until
+from wire_caller import Caller
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,12 @@ def test_jobs_are_filtered() -> None:
             (f"handle={quote(first[:-1])}", [first, second, third]),
             (f"handle={quote(second)}", [second]),
             ("handle=x", []),
+            ("attempt=0", [first, second, third]),
+            ("attempt=1", []),
+            ("worker=127", []),
+            ("client=127", []),
+            ("order=newest", [third, second, first]),
+            ("order=newest&state=queued", [third, first]),
         ):
             page = api.get(f"/jobs?{query}")
             assert [job["handle"] for job in page["jobs"]] == found, query
@@ -158,6 +165,34 @@ def test_jobs_are_filtered() -> None:
             kind, detail = api.refusal(422, "GET", f"/jobs?{query}")
             assert kind == "invalid"
             assert all(word in detail for word in words), detail
+
+
+def test_jobs_are_filtered_by_their_attempts_worker_and_client() -> None:
+    with place() as at, Caller(at.server) as client:
+        api = at.api
+        api.do("PUT", "/functions/f/policy", {"keys": {"attempts": 5, "delay": "0", "jitter": 0}})
+        client.send(pack_request(SET_CLIENT_ID, b"shop/1"))
+        handles = [client.submit(b"f", b"", type=SUBMIT_JOB).decode(), api.submit("f")]
+        at.worker.send(pack_request(SET_CLIENT_ID, b"mill/2"))
+        first = at.worker.await_job()
+        at.worker.send(pack_request(WORK_EXCEPTION, first.arguments[0], b"no"))
+        second = at.worker.await_job()
+        assert [first.arguments[0].decode(), second.arguments[0].decode()] == handles
+        for query, found in (
+            ("attempt=1", handles[:1]),
+            ("attempt=2", []),
+            ("worker=mill", handles[1:]),
+            ("worker=127.0.0.1", handles[1:]),
+            ("worker=press", []),
+            ("client=shop", handles[:1]),
+            ("client=127.0.0.1", handles[:1]),
+            ("client=mill", []),
+        ):
+            assert [job["handle"] for job in api.get(f"/jobs?{query}")["jobs"]] == found, query
+        (running,) = api.get("/jobs?state=running")["jobs"]
+        assert running["worker"] == "mill/2 127.0.0.1"
+        assert api.get(f"/jobs/{handles[1]}")["connection"] == running["connection"] > 0
+        assert api.get(f"/jobs/{handles[0]}")["connection"] is None
 
 
 def test_many_jobs_are_paged_through() -> None:
@@ -178,3 +213,13 @@ def test_many_jobs_are_paged_through() -> None:
             after = page["next"]
         assert seen == list(range(1, count + 1))
         assert len(api.get("/jobs?function=few&limit=1000")["jobs"]) == count // 1000
+        seen = []
+        after = 0
+        while after is not None:
+            page = api.get(f"/jobs?order=newest&limit=1000&after={after}")
+            seen += [int(job["handle"].rpartition(":")[2]) for job in page["jobs"]]
+            after = page["next"]
+        assert seen == list(range(count, 0, -1))
+        few = api.get("/jobs?function=few&limit=7&order=newest")
+        assert [int(job["handle"].rpartition(":")[2]) for job in few["jobs"]][-1] == few["next"] == count - 6999
+        assert api.get(f"/jobs?function=few&limit=1&order=newest&after={few['next']}")["next"] == count - 7999

@@ -27,6 +27,7 @@ and for whoever has small things to keep over a restart:
     server.keep(record)               put one, or remove it; kept(kind, key), kept_of(kind) give them
     server.keep_with(number, record)  the same, in one commit with a new job
     server.hold(number), let_go(number)  give a new job to no worker before the store has it
+    server.cancel(number)             and change_priority(number, priority), retry(number): what the text commands do
     server.watch(number, watcher)     be told what happens to a job; unwatch(number, watcher)
     server.watch_ends(watcher)        be told of the end of each job whose policy names a webhook
     server.want_ends()                have jobs that end noted, to be found in server.ended; call it each second
@@ -45,12 +46,12 @@ from geartrain.jobserver.changes import Read
 from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 from geartrain.jobserver.dispatch import dispatch
 from geartrain.jobserver.half_sent import watch_half_sent
-from geartrain.jobserver.model import Peer
+from geartrain.jobserver.model import DEAD, RUNNING, Peer
 from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_FRESH, MAX_UNREAD_OUTPUT, SMALL_ANSWER
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
-from geartrain.jobserver.rules import ends, holding, keeping, storage, watching
+from geartrain.jobserver.rules import ends, holding, job_commands, keeping, outcome, storage, watching
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.answers import acknowledge
 from geartrain.jobserver.rules.assignment import grab
@@ -287,6 +288,29 @@ class JobServer(State):
         if events:
             self.events = []
         return events
+
+    # ── single jobs ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self, number: int) -> bool:
+        """Cancel a job that waits or runs, as the text command does; whether there is one of this number."""
+        job = self.jobs.get(number)
+        if job is None or job.state == DEAD:
+            return False
+        outcome.cancel(self, job)
+        return True
+
+    def change_priority(self, number: int, priority: int) -> bool:
+        """Have a job that waits do so with another priority, ``model.HIGH`` or so; whether there is one."""
+        job = self.jobs.get(number)
+        if job is None or job.state in (RUNNING, DEAD) or job.priority == priority:
+            return False
+        job_commands.change_priority(self, job, priority)
+        return True
+
+    def retry(self, number: int) -> bool:
+        """Have a dead letter tried again, or a job that is delayed be due; whether there is one."""
+        job = self.jobs.get(number)
+        return job is not None and job_commands.retry_now(self, job)
 
     # ── watching jobs ───────────────────────────────────────────────────────────────────────────────────────────
 

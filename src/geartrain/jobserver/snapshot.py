@@ -27,6 +27,7 @@ _SLEEPERS: Final = 200  # that are looked at
 _NO_SUMS: Final = [0] * SUM_COUNT
 
 Gauges = tuple[int, int, int]  # jobs that wait whose time has come, jobs that run, workers
+_CLIENTS: Final = 100
 
 
 @final
@@ -144,6 +145,25 @@ class JobView:
         self.queued_at: float = job.queued_at + ago if job.queued_at else 0.0
         self.started_at: float = job.started_at + ago if job.state == RUNNING else 0.0
         self.is_unwanted: bool = job.state == RUNNING and not job.background and job.subscribers is None
+        self.number: int = int(job.number)
+        self.job: Job = job
+
+    @property
+    def worker(self) -> PeerView | None:
+        """Where it runs now."""
+        worker = self.job.worker
+        return None if worker is None else PeerView(worker)
+
+    def is_wanted_by(self, who: bytes) -> bool:
+        """Whether one of its clients has this in its id or host; of very many the last ones are asked."""
+        left = _CLIENTS
+        subscriber = self.job.subscribers
+        while subscriber is not None and left > 0:
+            if who in subscriber.peer.shown_name:
+                return True
+            subscriber = subscriber.next_of_job
+            left -= 1
+        return False
 
 
 @final
@@ -158,6 +178,11 @@ class PeerView:
         self.ability_count: int = peer.ability_count
         self.sleeping: bool = peer.sleeping
         self.peer: Peer = peer
+
+    @property
+    def shown_name(self) -> bytes:
+        """What it calls itself, and its host."""
+        return self.peer.shown_name
 
     def can_do(self, function: bytes) -> bool:
         """Whether it has registered a function."""
@@ -253,6 +278,10 @@ def letter_page(state: State, function: bytes | None, behind: i64, count: int) -
     if its is None:
         return []
     return [LetterView(state, each, each.place_of_function) for each in its.page(behind, its.last_place, count)]
+def job_page_back(state: State, before: i64, count: i64) -> tuple[list[JobView], int]:
+    """The same from the newest one to the oldest: those before a number."""
+    jobs, until = state.jobs.page_back(before, count)
+    return [JobView(state, job) for job in jobs], until
 
 
 def function_page(state: State, behind: i64, count: int) -> list[FunctionView]:

@@ -7,7 +7,7 @@ shelf goes when its last job goes.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.native import i64
@@ -114,6 +114,36 @@ class JobTable:
             at += 1
             if left <= 0 and at < len(self.keys):
                 return found, int(start + SHELF - 1)
+        return found, -1
+
+    def page_back(self, before: i64, count: i64) -> tuple[list[Job], int]:
+        """The jobs before a number, the newest first, and how far the places went; -1: to the first."""
+        if not self.is_ordered:
+            self.is_ordered = True
+            self._tidy()
+        found: list[Job] = []
+        last: i64 = before - 1
+        left: i64 = count
+        at: i64 = bisect_right(self.keys, int(last >> SHELF_BITS)) - 1
+        while at >= 0:
+            key: i64 = self.keys[at]
+            start: i64 = key << SHELF_BITS
+            shelf = self.shelves.get(key)
+            if shelf is None:
+                left -= 1
+            else:
+                place: i64 = last - start if last - start < SHELF else SHELF - 1
+                while place >= 0 and left > 0:
+                    job = shelf.places[place]
+                    if job is not None:
+                        found.append(job)
+                    place -= 1
+                    left -= 1
+                if place >= 0:
+                    return found, int(start + place + 1)
+            at -= 1
+            if left <= 0 and at >= 0:
+                return found, int(start)
         return found, -1
 
     def _note(self, key: i64) -> None:

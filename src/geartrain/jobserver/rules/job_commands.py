@@ -32,7 +32,7 @@ from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.queueing import enqueue, leave_queue
 from geartrain.jobserver.shown import show_name, show_value
 from geartrain.jobserver.snapshot import FunctionView
-from geartrain.native import u8
+from geartrain.native import i64, u8
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -189,6 +189,15 @@ def _retry(state: State, peer: Peer, arguments: list[bytes]) -> None:
     job = _job(state, peer, arguments[0])
     if job is None:
         return
+    if not retry_now(state, job):
+        refuse(peer, b"NOT_WAITING", f"The job {as_text(arguments[0])} is {STATES[job.state]}, not dead or delayed")
+        return
+    state.event("job_retried", peer, {"handle": state.shown_handle(job), "function": as_text(job.function.shown)})
+    acknowledge(state, peer)
+
+
+def retry_now(state: State, job: Job) -> bool:
+    """Have a dead job wait again, and a delayed one now; whether it is one of these."""
     if job.state == DEAD:
         revive(state, job)
     elif job.state == DELAYED:
@@ -200,10 +209,8 @@ def _retry(state: State, peer: Peer, arguments: list[bytes]) -> None:
             state.changes.move_behind(job, state.next_number)
         enqueue(state, job)
     else:
-        refuse(peer, b"NOT_WAITING", f"The job {as_text(arguments[0])} is {STATES[job.state]}, not dead or delayed")
-        return
-    state.event("job_retried", peer, {"handle": state.shown_handle(job), "function": as_text(job.function.shown)})
-    acknowledge(state, peer)
+        return False
+    return True
 
 
 def _priority(state: State, peer: Peer, arguments: list[bytes]) -> None:
@@ -218,17 +225,23 @@ def _priority(state: State, peer: Peer, arguments: list[bytes]) -> None:
     if job.state == RUNNING:
         refuse(peer, b"NOT_WAITING", f"The job {as_text(arguments[0])} runs already")
         return
-    if job.priority != priority:
-        is_queued = job.state in (QUEUED, BLOCKED)
-        if is_queued:
-            leave_queue(state, job)
-        job.priority = u8(priority)
-        state.tally(job.function, priority)
-        if job.stored != UNSTORED:
-            state.changes.move_behind(job, state.next_number)
-        if is_queued:
-            enqueue(state, job)
+    change_priority(state, job, priority)
     acknowledge(state, peer)
+
+
+def change_priority(state: State, job: Job, priority: i64) -> None:
+    """Have a job that does not run wait with another priority, behind the others."""
+    if job.priority == priority:
+        return
+    is_queued = job.state in (QUEUED, BLOCKED)
+    if is_queued:
+        leave_queue(state, job)
+    job.priority = u8(priority)
+    state.tally(job.function, priority)
+    if job.stored != UNSTORED:
+        state.changes.move_behind(job, state.next_number)
+    if is_queued:
+        enqueue(state, job)
 
 
 def _dead(state: State, peer: Peer, arguments: list[bytes]) -> None:

@@ -23,6 +23,7 @@ from geartrain.web.api import (
     history,
     jobs,
     live,
+    many_jobs,
     policies,
     schedules,
     server,
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
     from geartrain.web.face import Face
 
 _PARTS: Final = (
-    submission, jobs, events, functions, live, history, policies, connections, schedules, dead, server, audit, session,
-    submission, jobs, events, functions, live, history, policies, connections, schedules, dead, server, configuration,
-    session,
+    submission, jobs, many_jobs, events, functions, live, history, policies, connections, schedules, dead, server,
+    configuration, audit, session,
 )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from geartrain.web.api.asking import (
     value_of,
 )
 from geartrain.web.api.content import BYTES, Content, answer
+from geartrain.web.api.job_selection import PRIORITIES, JobSelection, Priority
 from geartrain.web.names import to_name, to_text
 from geartrain.web.problems import Problem
 from geartrain.web.requests import header
@@ -49,11 +50,7 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 1000  # jobs that are looked at in one go
 SHARE: Final = 1  # how much longer than looking at so many takes the next have to wait
 MOST_LOOKED_AT: Final = 100_000  # for one request
-PRIORITIES: Final = ("high", "normal", "low")
 router: Final = APIRouter(tags=["jobs"])
-
-Priority = Literal["high", "normal", "low"]
-State = Literal["queued", "blocked", "delayed", "running", "dead"]
 
 
 class Progress(BaseModel):
@@ -80,10 +77,12 @@ class JobRow(BaseModel):
     due: float | None
     queued_at: float | None
     started_at: float | None
+    worker: str | None = Field(description="Where it runs: the worker's id (`-`: it has none) and its host")
+    connection: int | None = Field(description="The number of its worker's connection")
 
 
 class JobPage(BaseModel):
-    """Some jobs, by their number."""
+    """Some jobs."""
 
     jobs: list[JobRow]
     next: int | None = Field(description="`after` of the next page; null: there is none")
@@ -120,6 +119,7 @@ class Job(BaseModel):
     max_attempts: int | None
     clients: int
     worker: str | None
+    connection: int | None = Field(description="The number of its worker's connection, while it runs")
     running_since: float | None
     queued: float | None = Field(description="When it came into its queue last")
     started: float | None = Field(description="When its last attempt began")
@@ -157,44 +157,16 @@ class NewPriority(Model):
     priority: Priority
 
 
-class JobFilters(Model):
+class JobFilters(JobSelection):
     """Which jobs are meant."""
 
-    state: State | None = None
-    function: str | None = None
-    unique: str | None = None
-    priority: Priority | None = None
-    older_than: float | None = Field(None, ge=0, description="Seconds since it was created")
-    handle: str | None = Field(None, description="How the handle begins")
+    order: Literal["oldest", "newest"] = Field("oldest", description="Which come first")
     after: int = Field(0, ge=0, lt=2**62, description="`next` of the page before")
     limit: int = Field(100, ge=1, le=MAX_PAGE)
 
-    def chosen(self, wall: float) -> _Chosen:
-        """What is compared with each job."""
-        return _Chosen(self, wall)
-
-
-class _Chosen:
-    def __init__(self, filters: JobFilters, wall: float) -> None:
-        self.state = filters.state
-        self.function = None if filters.function is None else to_name(filters.function)
-        self.unique = None if filters.unique is None else to_name(filters.unique)
-        self.priority = None if filters.priority is None else PRIORITIES.index(filters.priority)
-        self.until = None if filters.older_than is None else wall - filters.older_than
-        self.handle = to_name(filters.handle or "")
-
-    def means(self, view: JobView) -> bool:
-        return (
-            (self.state is None or view.state == self.state)
-            and (self.function is None or view.function == self.function)
-            and (self.unique is None or view.unique == self.unique)
-            and (self.priority is None or view.priority == self.priority)
-            and (self.until is None or view.created <= self.until)
-            and view.handle.startswith(self.handle)
-        )
-
 
 def _row(view: JobView) -> JobRow:
+    worker = view.worker
     return JobRow(
         handle=as_text(view.handle),
         function=to_text(view.function),
@@ -210,6 +182,8 @@ def _row(view: JobView) -> JobRow:
         due=moment(view.due),
         queued_at=moment(view.queued_at),
         started_at=moment(view.started_at),
+        worker=None if worker is None else as_text(worker.shown_name),
+        connection=None if worker is None else worker.place,
     )
 
 
@@ -221,12 +195,17 @@ def _progress(view: JobView) -> Progress | None:
 
 @router.get("/jobs", operation_id="list_jobs", summary="List jobs", response_model=JobPage)
 async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, Query()]) -> JobPage:
-    """Jobs that wait, run or are dead, by number. A page ends when it is full, or when very many were looked at."""
+    """Jobs that wait, run or are dead, in the order of their submission, or the other way round.
+
+    A page ends when it is full, or when very many were looked at.
+    """
     face = face_of(request)
     look_now(face)
     chosen = filters.chosen(face.server.wall)
     found: list[JobRow] = []
-    at = filters.after
+    is_newest_first = filters.order == "newest"
+    page = snapshot.job_page_back if is_newest_first else snapshot.job_page
+    at = filters.after or (int(face.server.next_number) if is_newest_first else 0)
     looked_at = 0
     spent = 0.0
     while len(found) < filters.limit and looked_at < MOST_LOOKED_AT:
@@ -235,12 +214,12 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
                 await asyncio.sleep(SHARE * spent)
             before = time.perf_counter()
             count = AT_ONCE if looked_at else filters.limit  # mostly they all fit
-            views, until = snapshot.job_page(face.server, at, count)
+            views, until = page(face.server, at, count)
             for view in views:
                 if chosen.means(view):
                     found.append(_row(view))
                     if len(found) == filters.limit:
-                        until = int(face.server.handles.number(view.handle))
+                        until = view.number
                         break
             spent = time.perf_counter() - before
         if until < 0:
@@ -278,6 +257,7 @@ async def show_job(request: Request, handle: str, _: Reader) -> Job:
             "progress": _progress(view),
             "queued": moment(view.queued_at),
             "started": moment(view.started_at),
+            "connection": None if view.worker is None else view.worker.place,
         }
     ended = server.ended.by_number.get(number)
     if ended is not None and details.state in ("ended", "dead"):

@@ -32,7 +32,7 @@ from geartrain.web.api.asking import (
     word,
 )
 from geartrain.web.api.content import Content, content
-from geartrain.web.api.jobs import Priority
+from geartrain.web.api.job_selection import Priority
 from geartrain.web.names import to_name
 from geartrain.web.turns import in_turns
 

@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, Response
 from geartrain.web.api.asking import Model, face_of, identity_of, now, problems
 from geartrain.web.api.content import BYTES, JSON, Content, answer, content
 from geartrain.web.api.entrance import PREFIX, is_json
-from geartrain.web.api.jobs import Priority, wants_bytes
+from geartrain.web.api.job_selection import Priority
+from geartrain.web.api.jobs import wants_bytes
 from geartrain.web.names import to_name
 from geartrain.web.problems import Problem
 from geartrain.web.submitting import Outcome, RefusedError
