@@ -9,7 +9,7 @@ import pytest
 from desk import Desk
 
 from geartrain.jobserver.model import TALLY_COST
-from geartrain.jobserver.snapshot import FunctionView, totals
+from geartrain.jobserver.snapshot import FunctionView, peer_page, totals
 
 
 def test_what_is_measured_of_jobs() -> None:
@@ -99,3 +99,21 @@ def test_totals_of_a_job_server() -> None:
     assert (found.connections, found.workers, found.busy, found.idle) == (3, 2, 1, 1)
     assert (found.queued, found.running, found.delayed, found.blocked, found.dead) == (2, 1, 0, 0, 0)
     assert found.memory == desk.server.memory
+
+
+def test_what_is_known_of_a_connection() -> None:
+    desk = Desk()
+    desk.wait(5)
+    desk.works("worker", b"f")
+    desk.wait(10)
+    for packet in ("WORK_COMPLETE", "WORK_FAIL", "WORK_COMPLETE"):
+        handle = desk.submit(b"f")
+        assert desk.grab("worker") == handle
+        desk.wait(1)
+        desk.send("worker", packet, handle)
+    handle = desk.submit(b"f")
+    assert desk.grab("worker") == handle
+    desk.wait(7)
+    (worker, client) = peer_page(desk.server, 0, 10)
+    assert (worker.since, worker.heard_at, worker.runs_ended) == pytest.approx((1005, 1018, 3))
+    assert (client.since, client.heard_at, client.runs_ended) == pytest.approx((1015, 1018, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
@@ -158,6 +159,18 @@ def test_workers_and_connections_are_paged() -> None:
         assert len(worker["functions"]) == 20
         assert at.api.get("/workers?function=g1")["connections"][0]["id"] == "w1"
         assert at.api.get("/workers?function=nobody")["connections"] == []
+        assert abs(worker["since"] - time.time()) < 60
+        assert 0 <= worker["silent"] < 60
+        assert worker["jobs_done"] == 0
+        at.api.submit("f")
+        at.worker.complete(at.worker.await_job())
+        at.worker.fence()
+        assert at.api.get("/workers")["connections"][0]["jobs_done"] == 1
+        place_of = at.api.get("/connections?limit=1")["next"]
+        assert at.api.get(f"/connections/{place_of}")["id"] == "w1"
+        kind, detail = at.api.refusal(404, "GET", f"/connections/{place_of + 1000}")
+        assert kind == "unknown-connection"
+        assert str(place_of + 1000) in detail
         at.api.submit("f")  # leaves a connection of the HTTP face
         page = at.api.get("/connections?limit=1")
         assert page["connections"][0]["id"] == "w1"
@@ -314,7 +327,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for path, operations in document["paths"].items():
         for method in operations:
-            yield method.upper(), path.removeprefix("/api/v1").replace("{handle}", "H:x:1").replace("{name}", "x")
+            yield (
+                method.upper(),
+                path.removeprefix("/api/v1")
+                .replace("{handle}", "H:x:1")
+                .replace("{name}", "x")
+                .replace("{number}", "9"),
+            )
 
 
 def test_nobody_may_do_anything_without_a_token(guarded: Place) -> None:

@@ -404,11 +404,14 @@ class Peer(Outbox):
         self.shown_id: bytes = b"-"  # as it stands in listings
         self.place: i64 = 0  # on the roll of peers
         self.parser: Parser = parser
+        self.since: float = 0.0  # monotonic seconds: when it came
+        self.heard_at: float = 0.0  # monotonic seconds: when it last sent something
 
         # As worker.
         self.first_ability: Ability | None = None  # the one whose turn it is
         self.last_ability: Ability | None = None
         self.ability_count: i64 = 0
+        self.runs_ended: i64 = 0  # jobs that it has run, well or not
         self.turns: i64 = 0  # jobs in a row that the function at the front has given it, see Policy.weight
         self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a few
         self.running: Job | None = None

@@ -140,6 +140,8 @@ class JobServer(State):
         settings = self.settings
         parser = Parser(min(settings.max_body, LARGEST_BODY), settings.max_line)
         peer = Peer(self.output, origin, parser, settings.exceptions)
+        peer.since = self.now
+        peer.heard_at = self.now
         self.peers[peer] = None
         peer.place = self.peer_roll.enter(peer)
         return peer
@@ -155,6 +157,7 @@ class JobServer(State):
             return 0
         parser = peer.parser
         if data:
+            peer.heard_at = self.now
             if not peer.greeted and parser.size == 0:
                 peer.greeted = data[0] == 0
             parser.feed(data)

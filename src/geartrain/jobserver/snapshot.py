@@ -177,6 +177,9 @@ class PeerView:
         self.place: int = int(peer.place)
         self.ability_count: int = peer.ability_count
         self.sleeping: bool = peer.sleeping
+        self.since: float = peer.since  # monotonic seconds, as all times here
+        self.heard_at: float = peer.heard_at
+        self.runs_ended: int = int(peer.runs_ended)
         self.peer: Peer = peer
 
     @property

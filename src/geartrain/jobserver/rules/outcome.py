@@ -223,6 +223,9 @@ def forget_key(function: Function, job: Job) -> None:
 
 def release(state: State, job: Job) -> None:
     """Take a running job from its worker; it stands nowhere then."""
+    worker = job.worker
+    if worker is not None:
+        worker.runs_ended += 1
     if take_job(job):
         state.busy -= 1
     function = job.function

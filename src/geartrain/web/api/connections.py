@@ -45,6 +45,9 @@ class Connection(BaseModel):
     function_count: int
     running: list[str] = Field(description=f"Handles of its jobs; {SHOWN} at most")
     sleeping: bool = Field(description="Whether it waits to be woken")
+    since: float
+    silent: float = Field(description="Seconds since it last sent something; a worker that sleeps or runs a job may be")
+    jobs_done: int = Field(description="Jobs that it has run, well or not")
 
 
 class ConnectionPage(BaseModel):
@@ -79,6 +82,23 @@ async def list_connections(
 async def list_workers(request: Request, _: Reader, filters: Annotated[WorkerFilters, Query()]) -> ConnectionPage:
     """Connections that can do something."""
     return await _page(face_of(request), filters, filters.function, workers_only=True)
+
+
+@router.get(
+    "/connections/{number}",
+    operation_id="show_connection",
+    summary="Show a connection",
+    response_model=Connection,
+    responses=problems(404),
+)
+async def show_connection(request: Request, number: Annotated[int, Path(ge=1, lt=2**62)], _: Reader) -> Connection:
+    """One connection, by its number."""
+    face = face_of(request)
+    look_now(face)
+    for view in snapshot.peer_page(face.server, number - 1, 1):
+        if view.place == number:
+            return _connection(face, view)
+    raise Problem(404, "unknown-connection", f"There is no connection {number}: it has gone, or never was")
 
 
 @router.delete(
@@ -123,13 +143,17 @@ async def _page(face: Face, filters: ConnectionFilters, function: str | None, *,
 
 
 def _connection(face: Face, view: PeerView) -> Connection:
+    server = face.server
     return Connection(
         number=view.place,
         id=as_text(view.shown_id),
         host=view.host,
         fd=view.fd,
-        functions=[to_text(name) for name in islice(snapshot.abilities(face.server, view), SHOWN)],
+        functions=[to_text(name) for name in islice(snapshot.abilities(server, view), SHOWN)],
         function_count=view.ability_count,
-        running=[as_text(handle) for handle in islice(snapshot.running(face.server, view), SHOWN)],
+        running=[as_text(handle) for handle in islice(snapshot.running(server, view), SHOWN)],
         sleeping=view.sleeping,
+        since=round(view.since + server.wall - server.now, 3),
+        silent=round(max(server.now - view.heard_at, 0.0), 3),
+        jobs_done=view.runs_ended,
     )
