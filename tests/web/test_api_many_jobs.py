@@ -117,8 +117,8 @@ def test_only_operators_order_and_the_audit_log_is_told(tmp_path: Any) -> None:
         chief.do("POST", "/jobs/cancel", {"function": "a b", "dry_run": True})
         chief.do("POST", "/jobs/cancel", {"function": "a b", "state": "queued"})
         chief.do("POST", "/jobs/priority", {"all": True, "new_priority": "low"})
-        last = 'action="change priority to low" target=all outcome=done count=0'
+        last = 'action="change priority to low" target="all: 0 jobs" outcome=done'
         wait_until(lambda: last in at.server.log.read_text(), "the log is written")
         log = at.server.log.read_text()
         assert log.count('action="cancel jobs"') == 1
-        assert 'action="cancel jobs" target="state=queued function=a b" outcome=done count=0' in log
+        assert 'action="cancel jobs" target="state=queued function=a b: 0 jobs" outcome=done' in log

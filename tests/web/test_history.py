@@ -16,7 +16,7 @@ from geartrain.jobserver.records import Record
 from geartrain.web.archive import KIND
 from geartrain.web.history import OTHER
 from geartrain.web.series import LEVELS, NAMES
-from geartrain.wire.packets import CAN_DO, CANT_DO, WORK_FAIL
+from geartrain.wire.packets import CAN_DO, CANT_DO, GRAB_JOB, WORK_COMPLETE, WORK_FAIL
 
 Values = list[float | None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_the_day_before_is_rounded_where_that_harms_no_percentile() -> None:
 @given(st.integers(0, 2**32 - 1))
 def test_a_rounded_count_is_within_a_sixteenth(count: int) -> None:
     block = Block(1)
-    block.columns[len(SUMS)] = [count]
+    block.columns[len(SUMS)] = array("Q", [count])
     block.round()
     assert abs(block.columns[len(SUMS)][0] - count) <= count / 16
     before = block.columns[len(SUMS)]

@@ -281,6 +281,8 @@ def letter_page(state: State, function: bytes | None, behind: i64, count: int) -
     if its is None:
         return []
     return [LetterView(state, each, each.place_of_function) for each in its.page(behind, its.last_place, count)]
+
+
 def job_page_back(state: State, before: i64, count: i64) -> tuple[list[JobView], int]:
     """The same from the newest one to the oldest: those before a number."""
     jobs, until = state.jobs.page_back(before, count)

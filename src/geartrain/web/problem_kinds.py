@@ -35,8 +35,9 @@ KINDS: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
         ),
         "too-many-streams": (
             503,
-            "As many [event streams](live-page.md) are open as there may be, or there is no room to follow "
-            "another job. Come again after the seconds of `Retry-After`, or ask for the job's state instead.",
+            "As many [event streams](live-page.md) or [live streams](http.md#live) are open as there may be, or there "
+            "is no room to follow another job. Come again after the seconds of `Retry-After`, or ask for the job's "
+            "state instead.",
         ),
         "result-too-large": (
             502,

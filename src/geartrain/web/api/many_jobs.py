@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from geartrain.jobserver import snapshot
-from geartrain.web import audit
 from geartrain.web.api.asking import Operator, face_of
 from geartrain.web.api.job_selection import PRIORITIES, JobSelection, Priority
 
@@ -147,4 +146,4 @@ async def _do(
         return ManyDone(count=count, next=at)
     finally:
         if not selection.dry_run:
-            audit.note(identity.name, identity.host, action, str(selection), count=count)
+            face.audit.note(identity.name, identity.host, action, f"{selection}: {count} jobs")
