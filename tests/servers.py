@@ -8,6 +8,9 @@ skips the test with one clear line, in CI (``CI=true``) it is a failure.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import functools
+import itertools
 import os
 import re
 import shutil
@@ -28,6 +31,9 @@ KnownDifference = Callable[[str, str], None]
 
 PATIENCE = float(os.environ.get("GEARTRAIN_TEST_PATIENCE", "10"))
 """Seconds that a test waits for what should come at once. To shorten where it is known not to come."""
+
+PORTS = range(10_000, 32_768)
+"""Below those that the system gives out: whoever connects, or listens on any port, takes none of these."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,30 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIEN
         time.sleep(0.01)
 
 
+def _own_order() -> Iterator[int]:
+    """All ports again and again, from one on that differs from process to process."""
+    start = os.getpid() * 7919 % len(PORTS)
+    return itertools.cycle((*PORTS[start:], *PORTS[:start]))
+
+
+_ports = _own_order()
+
+
+@functools.cache
+def _taken_ports() -> int:
+    """An open file in which each process locks the bytes whose numbers are those of its ports."""
+    path = Path(tempfile.gettempdir(), f"geartrain-test-ports-{os.getuid()}")
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on, and that no other process of tests is given while this one lives."""
+    for port in itertools.islice(_ports, len(PORTS)):
+        with contextlib.suppress(OSError), socket.socket() as probe:  # another process has it
+            fcntl.lockf(_taken_ports(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @contextlib.contextmanager
