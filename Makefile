@@ -51,7 +51,7 @@ coverage: $(VENV)/.dev services ## how much of the sources the interpreted tests
 	$(VENV)/bin/python -m coverage report --skip-covered --sort=cover | tail -40
 
 lint: $(VENV)/.dev ## ruff over everything: rules and format
-	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff check --no-cache . # sorting the imports depends on other files
 	$(VENV)/bin/ruff format --check .
 
 format: $(VENV)/.dev ## bring every file into the formatter's form
