@@ -12,6 +12,9 @@ JOBS ?= 6000000
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
 TESTS ?= tests
+# Most tests wait for something: two processes for each CPU run them.
+PROCESSES ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+PYTEST := -m pytest -n $(PROCESSES) --dist worksteal
 # gearmand plays the stories once: it stays the same. What runs a second time with the newest Python, and what does with the rules interpreted: all that is made of them.
 CORE := tests/wire tests/jobserver tests/client tests/worker tests/test_conversations.py
 RULES := tests/wire tests/jobserver tests/test_vectors.py tests/test_conversations.py \
@@ -34,17 +37,17 @@ test: test-compiled test-interpreted test-newest ## install what the tests need,
 
 test-compiled: $(NATIVE)/.installed services
 	$(NATIVE)/bin/geartrain version
-	$(NATIVE)/bin/python -m pytest $(TESTS)
-	GEARTRAIN_TRANSPORT=asyncio $(NATIVE)/bin/python -m pytest $(TRANSPORT) -k 'not gearmand_plays and not rules_play'
+	$(NATIVE)/bin/python $(PYTEST) $(TESTS)
+	GEARTRAIN_TRANSPORT=asyncio $(NATIVE)/bin/python $(PYTEST) $(TRANSPORT) -k 'not gearmand_plays and not rules_play'
 
 test-interpreted: $(VENV)/.dev services
-	$(VENV)/bin/python -m pytest $(RULES) -k 'not gearmand_plays'
+	$(VENV)/bin/python $(PYTEST) $(RULES) -k 'not gearmand_plays'
 
 # The newest Python that is installed here, beside the one that all else uses.
 test-newest: services ## the tests of the core, clients and workers, compiled, with the newest Python installed here
 	@newest=$$(tools/newest-python); if [ -z "$$newest" ]; then echo 'only one Python is installed here: not tested with a newer one'; \
 	else $(MAKE) --no-print-directory NATIVE=.venv-newest PYTHON=$$newest .venv-newest/.installed && \
-	.venv-newest/bin/geartrain version && .venv-newest/bin/python -m pytest $(CORE) -k 'not gearmand_plays'; fi
+	.venv-newest/bin/geartrain version && .venv-newest/bin/python $(PYTEST) $(CORE) -k 'not gearmand_plays'; fi
 
 coverage: $(VENV)/.dev services ## how much of the sources the interpreted tests run through
 	$(VENV)/bin/python -m coverage run --source=src/geartrain -m pytest $(TESTS)

@@ -16,7 +16,7 @@ from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 from geartrain.jobserver.model import ABILITY_COST
 
 READ = 64 * 1024
-PATIENCE = 2.0  # seconds for a call, on the slowest machine, without a compiler; it should take a hundredth of that
+PATIENCE = 2.0  # CPU seconds for a call, on the slowest machine, without a compiler; it should take a hundredth of that
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def flood(server: JobServer, peer: Peer, message: bytes) -> int:
     calls = 0
     data = message * (READ // len(message))
     while True:
-        began = time.perf_counter()
+        began = time.thread_time()
         server.tick(server.now, server.wall)
         server.receive(peer, data)
-        assert time.perf_counter() - began < PATIENCE
+        assert time.thread_time() - began < PATIENCE
         calls += 1
         server.touched.clear()
         assert server.cost < ITERATION_COST + 110_000
