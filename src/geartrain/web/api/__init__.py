@@ -36,6 +36,7 @@ from geartrain.web.api.entrance import PREFIX, Entrance
 from geartrain.web.gate import fault, note_refusal
 from geartrain.web.health import Health
 from geartrain.web.metrics import Metrics
+from geartrain.web.pages import Pages
 from geartrain.web.problems import Problem
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def make_api(face: Face) -> FastAPI:
     api.state.started = time.time()
     api.add_middleware(Entrance, face=face)
     api.routes.extend([*Health(face.server).routes(), *Metrics(face).routes(), *problem_pages.routes()])
+    api.routes.extend([*Health(face).routes(), *Metrics(face).routes(), *Pages().routes()])
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(RequestValidationError, _invalid)
