@@ -1,0 +1,228 @@
+/** The first screen: how the job server is, what it does, and what somebody should look at. */
+import { BigNumber, coloured, EmptyState, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
+import { Chart, type Crosshair, useCrosshair } from "../components/chart";
+import { Icon } from "../components/icons";
+import { useCurves } from "../fetching";
+import { count, duration, percent, rate, time } from "../format";
+import { type Curves, SPANS, type Span, type Values } from "../history";
+import { type Overview, overview, type Wrong } from "../live";
+import { fromQuery, setQuery } from "../router";
+
+const SPAN_NAMES = Object.keys(SPANS) as Span[];
+
+export default function OverviewScreen() {
+  const span = fromQuery("span", "15m", SPAN_NAMES);
+  const { curves, problem } = useCurves(span);
+  const told = overview.value;
+  const isNew = told !== null && !told.functions && !told.workers.able;
+  return (
+    <>
+      <PageHead title="Overview">
+        <Tabs
+          label="How far back"
+          options={SPAN_NAMES.map((name) => [name, SPANS[name].label] as const)}
+          picked={span}
+          pick={(name) => setQuery({ span: name === "15m" ? "" : name })}
+        />
+      </PageHead>
+      <ProblemNote problem={problem} />
+      <div class="overview fresh">
+        <Numbers told={told} curves={curves} />
+        <WrongNow told={told} />
+        {isNew ? (
+          <section class="card charts-none">
+            <EmptyState icon="workers" title="No workers and no jobs yet" command="geartrain work reverse -- rev">
+              A worker says what it can do, and jobs come to it. This one reverses lines; submit a job to it with{" "}
+              <code>geartrain submit reverse hello</code>.
+            </EmptyState>
+          </section>
+        ) : (
+          <div class="charts">
+            <Charts curves={curves} />
+          </div>
+        )}
+      </div>
+    </>
+  );
+}
+
+function Numbers({ told, curves }: { told: Overview | null; curves: Curves | undefined }) {
+  const series = curves?.series ?? {};
+  const out = sum(series["completed"], series["failed"]);
+  const rates = told?.rates;
+  const ended = rates ? rates.completed + rates.failed : 0;
+  const failing = rates ? (ended ? rates.failed / ended : 0) : null;
+  const busy = told?.workers.able ? told.workers.busy / told.workers.able : null;
+  return (
+    <section class="numbers" aria-label="Numbers">
+      <BigNumber
+        label="Jobs in"
+        value={rate(rates?.submitted)}
+        beside="a second"
+        state="queued"
+        values={series["submitted"]}
+      />
+      <BigNumber label="Jobs out" value={rate(rates && ended)} beside="a second" state="completed" values={out} />
+      <BigNumber
+        label="Failing"
+        value={percent(failing)}
+        beside="of jobs out"
+        state="failed"
+        values={share(series["failed"], out)}
+        alarming={Boolean(failing && failing >= 0.05)}
+      />
+      <BigNumber
+        label="Running"
+        value={count(told?.running)}
+        beside={told?.delayed ? `${count(told.delayed)} delayed` : undefined}
+        state="running"
+        values={series["running"]}
+      />
+      <BigNumber label="Waiting" value={count(told?.waiting)} beside="jobs" state="queued" values={series["waiting"]} />
+      <BigNumber
+        label="Oldest waiting"
+        value={told ? duration(told.oldest_waiting) : duration(null)}
+        state="delayed"
+        values={series["waiting_time_p99"]}
+      />
+      <BigNumber
+        label="Workers busy"
+        value={count(told?.workers.busy)}
+        beside={told ? `of ${count(told.workers.able)}${busy === null ? "" : `, ${percent(busy)}`}` : undefined}
+        state="running"
+        values={series["workers"]}
+      />
+      <BigNumber
+        label="Dead letters"
+        value={count(told?.dead)}
+        state="dead"
+        values={series["dead"]}
+        alarming={Boolean(told?.dead)}
+      />
+    </section>
+  );
+}
+
+function sum(...columns: (Values | undefined)[]): Values | undefined {
+  const [first, ...others] = columns;
+  return first?.map((value, at) =>
+    others.reduce<number | null>((total, values) => (total === null ? null : total + (values?.[at] ?? 0)), value),
+  );
+}
+
+function share(part: Values | undefined, whole: Values | undefined): Values | undefined {
+  return whole?.map((all, at) => (all === null ? null : all ? (part?.[at] ?? 0) / all : 0));
+}
+
+/** The charts of a function, or of all together. */
+export function Charts({ curves, crosshair: given }: { curves: Curves | undefined; crosshair?: Crosshair }) {
+  const own = useCrosshair();
+  const crosshair = given ?? own;
+  const series = curves?.series ?? {};
+  const shared = { times: curves?.times, crosshair };
+  const percentiles = (name: string, state: State) =>
+    (["p99", "p95", "p50"] as const).map((percentile, at) => ({
+      label: percentile,
+      state,
+      kind: "line" as const,
+      values: series[`${name}_${percentile}`],
+      strength: [0.45, 0.7, 1][at] ?? 1,
+    }));
+  return (
+    <>
+      <Chart
+        {...shared}
+        title="Throughput"
+        isWide
+        height="13rem"
+        format={(value) => (value === null || value === undefined ? rate(value) : `${rate(value)}/s`)}
+        lines={[
+          { label: "completed", state: "completed", kind: "area", values: series["completed"] },
+          { label: "retried", state: "retried", kind: "area", values: series["retried"] },
+          { label: "failed", state: "failed", kind: "area", values: series["failed"] },
+          { label: "submitted", state: "queued", kind: "line", values: series["submitted"], dash: [4, 3] },
+        ]}
+      />
+      <Chart
+        {...shared}
+        title="Depth"
+        format={count}
+        lines={[
+          { label: "running", state: "running", kind: "area", values: series["running"] },
+          { label: "waiting", state: "queued", kind: "area", values: series["waiting"] },
+        ]}
+      />
+      <Chart
+        {...shared}
+        title="Workers"
+        format={count}
+        lines={[
+          { label: "jobs running", state: "running", kind: "area", values: series["running"] },
+          { label: "workers", state: "muted", kind: "line", values: series["workers"] },
+        ]}
+      />
+      <Chart
+        {...shared}
+        title="Waiting time"
+        format={duration}
+        logarithmic
+        lines={percentiles("waiting_time", "delayed")}
+      />
+      <Chart
+        {...shared}
+        title="Running time"
+        format={duration}
+        logarithmic
+        lines={percentiles("running_time", "running")}
+      />
+    </>
+  );
+}
+
+const KINDS: Record<Wrong["kind"], [string, State]> = {
+  store_down: ["Store down", "failed"],
+  memory_short: ["Memory short", "failed"],
+  draining: ["About to stop", "retried"],
+  no_worker: ["No worker", "failed"],
+  queue_full: ["Queue full", "failed"],
+  stuck: ["Perhaps stuck", "retried"],
+  retry_storm: ["Many retries", "retried"],
+  dead_growing: ["Dead letters grow", "dead"],
+  paused_with_jobs: ["Paused", "paused"],
+};
+
+function WrongNow({ told }: { told: Overview | null }) {
+  return (
+    <section class="card wrongs" aria-labelledby="wrong">
+      <div class="card-head">
+        <h2 id="wrong">What is wrong now</h2>
+      </div>
+      {told && !told.wrong.length ? (
+        <p class="all-well">
+          <Icon name="check" /> Nothing that somebody should look at
+        </p>
+      ) : (
+        <ul>
+          {told?.wrong.map((wrong) => (
+            <Item key={`${wrong.kind} ${wrong.function}`} wrong={wrong} />
+          ))}
+        </ul>
+      )}
+      {told && told.more > 0 && <p class="card-body muted">and {count(told.more)} more</p>}
+    </section>
+  );
+}
+
+function Item({ wrong }: { wrong: Wrong }) {
+  const [title, state] = KINDS[wrong.kind];
+  return (
+    <li style={coloured(state)}>
+      <div class="kind">
+        <span class="badge">{title}</span>
+        <span class="muted">{wrong.since ? `since ${time(wrong.since)}` : ""}</span>
+      </div>
+      <p class="text">{wrong.text}</p>
+      <a href={wrong.remedy.path}>{wrong.remedy.text}</a>
+    </li>
+  );
+}
