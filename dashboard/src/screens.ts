@@ -1,0 +1,44 @@
+/** All screens: a screen is one line here, and a module of its own that is loaded when it is opened. */
+import type { ComponentType } from "preact";
+import type { State } from "./components/basics";
+import type { IconName } from "./components/icons";
+import type { Overview } from "./live";
+
+/** What a screen is given: what its pattern names. */
+export type Shown = Record<string, string>;
+
+export interface Screen {
+  /** The path below /dashboard; ":name" stands for any part. */
+  pattern: string;
+  load: () => Promise<{ default: ComponentType<Shown> }>;
+  /** How the navigation shows it; a screen without it is reached from another one. */
+  nav?: {
+    title: string;
+    icon: IconName;
+    /** Whether it has a place in the bar of a phone; there is room for four. */
+    isFirst?: boolean;
+    /** A number beside the title, if it is not 0. */
+    tally?: (told: Overview) => { count: number; state: State };
+  };
+}
+
+const load = (loaded: Promise<{ default: unknown }>) => loaded as Promise<{ default: ComponentType<Shown> }>;
+
+export const SCREENS: readonly Screen[] = [
+  {
+    pattern: "/",
+    load: () => load(import("./screens/overview")),
+    nav: {
+      title: "Overview",
+      icon: "overview",
+      isFirst: true,
+      tally: (told) => ({ count: told.wrong.length + told.more, state: "failed" }),
+    },
+  },
+  {
+    pattern: "/functions",
+    load: () => load(import("./screens/functions")),
+    nav: { title: "Functions", icon: "functions", isFirst: true },
+  },
+  { pattern: "/functions/:name", load: () => load(import("./screens/function")) },
+];

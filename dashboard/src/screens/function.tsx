@@ -1,0 +1,373 @@
+/** One function: its curves, how long its jobs run, with what they fail, its workers and its latest jobs. */
+import { useState } from "preact/hooks";
+import { get, type Schemas } from "../api/client";
+import { Badge, BigNumber, EmptyState, KeyValue, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
+import { HeatMap } from "../components/heat";
+import { Icon } from "../components/icons";
+import { PolicyDialog, policyOf } from "../components/policy";
+import { Purge } from "../components/purge";
+import { useCurves, useFetched } from "../fetching";
+import { count, duration, exactTime, percent, plural, rate, time } from "../format";
+import { SPANS, type Span } from "../history";
+import { timeToDrain, usePaces } from "../rates";
+import { fromQuery, setQuery, to } from "../router";
+import { may } from "../session";
+import { Marks, PauseButton, waitingOf } from "./functions";
+import { Charts } from "./overview";
+
+type Policy = Schemas["Policy"];
+type Row = Schemas["FunctionRow"];
+type Ended = Schemas["EndedRow"];
+type Told = Schemas["Latest"];
+
+const NO_POLICY = Promise.resolve(null);
+const SPAN_NAMES = Object.keys(SPANS) as Span[];
+
+export default function FunctionScreen({ name = "" }: { name?: string }) {
+  const span = fromQuery("span", "15m", SPAN_NAMES);
+  const path = { name };
+  const { data: row, problem, again } = useFetched(name, (signal) => get("/api/v1/functions/{name}", { path, signal }));
+  const { curves } = useCurves(span, name);
+  const [opened, setOpened] = useState<"purge" | { policy: Policy | null } | null>(null);
+  const isPlain = row && !row.policy;
+  const policy = useFetched(
+    `${name} ${row?.policy}`,
+    (signal) => (isPlain ? NO_POLICY : policyOf(name, signal)),
+    60_000,
+  );
+  const { data: latest } = useFetched(`latest ${name}`, (signal) =>
+    get("/api/v1/functions/{name}/latest", { path, signal }),
+  );
+  const close = (isDone: boolean) => {
+    setOpened(null);
+    if (!isDone) return;
+    again();
+    policy.again();
+  };
+  if (!row && problem?.status === 404) return <Unknown name={name} />;
+  return (
+    <>
+      <nav class="crumbs small" aria-label="Where this is">
+        <a href={to(["functions"])}>Functions</a>
+      </nav>
+      <PageHead title={name} beside={row && <Marks row={row} />}>
+        {row && may("operate") && (
+          <>
+            <PauseButton row={row} again={again} />
+            <button type="button" class="button" onClick={() => setOpened({ policy: policy.data ?? null })}>
+              <Icon name="edit" />
+              Policy
+            </button>
+            <button type="button" class="button danger" onClick={() => setOpened("purge")}>
+              <Icon name="trash" />
+              Purge
+            </button>
+          </>
+        )}
+      </PageHead>
+      <ProblemNote problem={problem} />
+      <div class="stack fresh">
+        <Numbers row={row} curves={curves?.series} />
+        <div class="bar">
+          <Tabs
+            label="How far back"
+            options={SPAN_NAMES.map((each) => [each, SPANS[each].label] as const)}
+            picked={span}
+            pick={(each) => setQuery({ span: each === "15m" ? "" : each })}
+          />
+        </div>
+        <div class="charts">
+          <Charts curves={curves} />
+        </div>
+        <Heat name={name} span={span} />
+        <div class="charts">
+          <Errors told={latest} />
+          <section class="card">
+            <div class="card-head">
+              <h2>Policy</h2>
+            </div>
+            <div class="card-body">
+              {policy.data ? (
+                <>
+                  {policy.data.name !== name && (
+                    <p class="muted small">
+                      By <code>{policy.data.name}</code>
+                    </p>
+                  )}
+                  <KeyValue
+                    rows={Object.entries(policy.data.keys).map(([key, value]) => [key, <code>{value}</code>])}
+                  />
+                </>
+              ) : (
+                <p class="muted">No policy: a job that fails has failed, and nothing limits how many run.</p>
+              )}
+            </div>
+          </section>
+        </div>
+        <Latest told={latest} />
+        <Workers name={name} row={row} />
+      </div>
+      {opened === "purge" && <Purge name={name} close={close} />}
+      {opened !== null && opened !== "purge" && <PolicyDialog name={name} policy={opened.policy} close={close} />}
+    </>
+  );
+}
+
+function Unknown({ name }: { name: string }) {
+  return (
+    <>
+      <PageHead title={name} />
+      <div class="card">
+        <EmptyState
+          icon="functions"
+          title="This function is not known"
+          command={`geartrain work ${quoted(name)} -- cat`}
+        >
+          It becomes known when a worker can do it, or a job of it is submitted. The job server forgets functions that
+          nobody has used for long. <a href={to(["functions"])}>All functions</a>
+        </EmptyState>
+      </div>
+    </>
+  );
+}
+
+/** A name as a shell takes it. */
+function quoted(name: string): string {
+  return /^[\w.:/-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+}
+
+function Numbers({
+  row,
+  curves = {},
+}: {
+  row: Row | undefined;
+  curves?: Record<string, (number | null)[]> | undefined;
+}) {
+  const pace = usePaces(row && [row]).get(row?.name ?? "");
+  const waiting = row && waitingOf(row);
+  const drain = row ? timeToDrain(waitingOf(row), pace) : null;
+  const counters = row?.counters ?? {};
+  const ended = (counters["completed"] ?? 0) + (counters["failed"] ?? 0);
+  return (
+    <section class="numbers" aria-label="Numbers">
+      <BigNumber
+        label="Jobs in"
+        value={rate(pace?.into)}
+        beside="a second"
+        state="queued"
+        values={curves["submitted"]}
+      />
+      <BigNumber label="Jobs out" value={rate(pace?.out)} beside="a second" state="completed" values={pace?.curve} />
+      <BigNumber
+        label="Failed"
+        value={count(row && (counters["failed"] ?? 0))}
+        beside={ended ? `${percent((counters["failed"] ?? 0) / ended)} since start` : undefined}
+        state="failed"
+        values={curves["failed"]}
+      />
+      <BigNumber label="Running" value={count(row?.running)} state="running" values={curves["running"]} />
+      <BigNumber
+        label="Waiting"
+        value={count(waiting)}
+        beside={row?.delayed ? `${count(row.delayed)} delayed` : undefined}
+        state="queued"
+        values={curves["waiting"]}
+      />
+      <BigNumber
+        label="Oldest waiting"
+        value={duration(row?.oldest_waiting)}
+        beside={
+          drain === null || drain === 0
+            ? undefined
+            : Number.isFinite(drain)
+              ? `drained in ${duration(drain)}`
+              : "growing"
+        }
+        state="delayed"
+        values={curves["waiting_time_p99"]}
+      />
+      <BigNumber
+        label="Workers"
+        value={count(row?.workers)}
+        beside={row ? `${count(row.idle)} idle` : undefined}
+        state="running"
+        values={curves["workers"]}
+        alarming={Boolean(row && !row.workers && waiting)}
+      />
+      <BigNumber
+        label="Dead letters"
+        value={count(row?.dead)}
+        state="dead"
+        values={curves["dead"]}
+        alarming={Boolean(row?.dead)}
+      />
+    </section>
+  );
+}
+
+function Heat({ name, span }: { name: string; span: Span }) {
+  const query = { function: name, span, points: 120 };
+  const { data } = useFetched(
+    JSON.stringify(query),
+    (signal) => get("/api/v1/history/heat", { query, signal }),
+    10_000,
+  );
+  return <HeatMap title="How long jobs run" told={data} />;
+}
+
+const OUTCOMES: Record<string, State> = {
+  completed: "completed",
+  cancelled: "paused",
+  abandoned: "paused",
+  dropped: "paused",
+  expired: "retried",
+  retry: "retried",
+};
+
+function Outcome({ state }: { state: string }) {
+  return <Badge state={OUTCOMES[state] ?? "failed"}>{state}</Badge>;
+}
+
+function Errors({ told }: { told: Told | undefined }) {
+  return (
+    <section class="card">
+      <div class="card-head">
+        <h2>Errors</h2>
+        {told && told.failures > 0 && (
+          <span class="muted small end">of {plural(told.failures, "failure")} looked at</span>
+        )}
+      </div>
+      {told && !told.errors.length ? (
+        <p class="all-well">
+          <Icon name="check" /> No job has failed lately
+        </p>
+      ) : (
+        <ul class="rows">
+          {told?.errors.map((error) => (
+            <li key={`${error.state} ${error.error}`}>
+              <div class="bar">
+                <Outcome state={error.state} />
+                <strong>{count(error.count)}</strong>
+                <span class="muted small end" title={exactTime(error.last)}>
+                  last {time(error.last)}
+                </span>
+              </div>
+              <a class="mono" href={to(["jobs", error.handle])}>
+                {error.error || "The worker said nothing"}
+              </a>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
+
+function Latest({ told }: { told: Told | undefined }) {
+  if (told && !told.jobs.length) return null;
+  const ran = (job: Ended) => (job.started === null ? null : job.ended - job.started);
+  return (
+    <section class="card">
+      <div class="card-head">
+        <h2>Latest jobs</h2>
+        <span class="muted small end">a sample of each second</span>
+      </div>
+      <div class="table-wrap">
+        <table aria-label="Latest jobs">
+          <thead>
+            <tr>
+              <th scope="col">Job</th>
+              <th scope="col">State</th>
+              <th scope="col" class="number-cell">
+                Ended
+              </th>
+              <th scope="col" class="number-cell second">
+                Waited
+              </th>
+              <th scope="col" class="number-cell">
+                Ran
+              </th>
+              <th scope="col" class="second">
+                Worker
+              </th>
+              <th scope="col" class="third">
+                Error
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {told?.jobs.slice(0, 15).map((job) => (
+              <tr key={job.handle}>
+                <td class="main">
+                  <a href={to(["jobs", job.handle])}>{job.handle}</a>
+                </td>
+                <td>
+                  <Outcome state={job.state} />
+                </td>
+                <td class="number-cell">{time(job.ended)}</td>
+                <td class="number-cell second">
+                  {duration(job.started !== null && job.queued !== null ? job.started - job.queued : null)}
+                </td>
+                <td class="number-cell">{duration(ran(job))}</td>
+                <td class="second">{job.worker ?? ""}</td>
+                <td class="third cut">{job.error.split("\n", 1)[0]}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
+function Workers({ name, row }: { name: string; row: Row | undefined }) {
+  const query = { function: name, limit: 10 };
+  const { data } = useFetched(JSON.stringify(query), (signal) => get("/api/v1/workers", { query, signal }));
+  if (!data) return null;
+  if (!data.connections.length) {
+    return (
+      <section class="card">
+        <EmptyState icon="workers" title="No worker can do this now" command={`geartrain work ${quoted(name)} -- cat`}>
+          Jobs wait until one comes. In Python a worker registers <code>{name}</code> with <code>@worker.function</code>
+          .
+        </EmptyState>
+      </section>
+    );
+  }
+  return (
+    <section class="card">
+      <div class="card-head">
+        <h2>Workers</h2>
+        <span class="muted small end">
+          {count(data.connections.length)} of {count(row?.workers)}
+        </span>
+      </div>
+      <div class="table-wrap">
+        <table aria-label="Workers">
+          <thead>
+            <tr>
+              <th scope="col">Worker</th>
+              <th scope="col">Host</th>
+              <th scope="col" class="number-cell">
+                Running
+              </th>
+              <th scope="col" class="second">
+                Can do
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {data.connections.map((worker) => (
+              <tr key={worker.fd}>
+                <td class="main">{worker.id === "-" ? <span class="muted">without a name</span> : worker.id}</td>
+                <td>{worker.host}</td>
+                <td class="number-cell">{count(worker.running.length)}</td>
+                <td class="second cut muted">{worker.functions.join(", ")}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
