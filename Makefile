@@ -6,6 +6,9 @@ NATIVE := .venv-native
 TASKS := build/bench-tasks-venv
 PIP := -m pip install --quiet --disable-pip-version-check
 
+# What the dashboard is made of, and what is made of it.
+DASHBOARD := src/geartrain/web/dashboard/index.html
+DASHBOARD_SOURCES := $(shell find dashboard -name node_modules -prune -o -type f ! -name openapi.json ! -name schema.d.ts -print)
 SOURCES := $(shell find src -name '*.py' -o -name '*.c') setup.py pyproject.toml
 BENCH ?=
 JOBS ?= 6000000
@@ -24,18 +27,18 @@ TRANSPORT := tests/test_conversations.py $(filter-out %_store.py,$(wildcard test
 	$(addprefix tests/daemon/test_,in_process.py limits.py transport.py unread_output.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check bench bench-day bench-latency bench-policies bench-http bench-batch bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check dashboard dashboard-check bench bench-day bench-latency bench-policies bench-http bench-batch bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.demo ## count the words of Python's library: a job server, two workers, a shell command
+demo: $(VENV)/.demo $(if $(shell command -v npm),dashboard) ## count the words of Python's library: a job server, two workers, a shell command
 	@$(VENV)/bin/python demo/demo.py
 
 test: test-compiled test-interpreted test-newest ## install what the tests need, and run them: compiled, interpreted, with a newer Python
 
-test-compiled: $(NATIVE)/.installed services
+test-compiled: services $(NATIVE)/.installed $(DASHBOARD)
 	$(NATIVE)/bin/geartrain version
 	$(NATIVE)/bin/python $(PYTEST) $(TESTS)
 	GEARTRAIN_TRANSPORT=asyncio $(NATIVE)/bin/python $(PYTEST) $(TRANSPORT) -k 'not gearmand_plays and not rules_play'
@@ -53,6 +56,12 @@ coverage: $(VENV)/.dev services ## how much of the sources the interpreted tests
 	$(VENV)/bin/python -m coverage run --source=src/geartrain -m pytest $(TESTS)
 	$(VENV)/bin/python -m coverage report --skip-covered --sort=cover | tail -40
 
+dashboard: $(DASHBOARD) ## build the dashboard, which the job server serves with --http; needs Node.js and npm
+
+dashboard-check: $(VENV)/.dev dashboard/node_modules/.installed ## the dashboard's types against the API, its lint and its tests
+	$(VENV)/bin/python tools/write-openapi > dashboard/openapi.json
+	cd dashboard && npm run --silent types && npm run --silent check
+
 lint: $(VENV)/.dev ## ruff over everything: rules and format
 	$(VENV)/bin/ruff check --no-cache . # sorting the imports depends on other files
 	$(VENV)/bin/ruff format --check .
@@ -64,7 +73,7 @@ types: $(VENV)/.dev ## mypy, strict
 	$(VENV)/bin/mypy
 	tools/type-check-tests $(VENV)/bin/mypy
 
-check: lint types test ## what CI runs: lint, types, tests
+check: lint types dashboard-check test ## what CI runs: lint, types, tests
 
 bench: $(NATIVE)/.installed ## our job server beside gearmand, with each transport, and Python workers; BENCH="--only drain" narrows it
 	mkdir -p build
@@ -123,7 +132,7 @@ crash: $(NATIVE)/.installed services ## kill job servers and stores under load, 
 	$(NATIVE)/bin/python crash/run.py --traffic both $(CRASH)
 
 clean: ## remove what was made here, the environments included
-	rm -rf build dist $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info .coverage
+	rm -rf build dist dashboard/node_modules $(dir $(DASHBOARD)) $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ── environments ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,8 +161,16 @@ $(TASKS)/.installed: bench/tasks/requirements.txt
 	$(TASKS)/bin/python $(PIP) -r bench/tasks/requirements.txt
 	@touch $@
 
-# A package installed as users have it, compiled where there is a C compiler.
-$(NATIVE)/.installed: $(SOURCES)
+# What builds the dashboard, and judges it.
+dashboard/node_modules/.installed: dashboard/package-lock.json
+	cd dashboard && npm ci --no-progress --loglevel=error
+	@touch $@
+
+$(DASHBOARD): $(DASHBOARD_SOURCES) | dashboard/node_modules/.installed
+	cd dashboard && npm run --silent build -- --logLevel warn
+
+# A package installed as users have it, compiled where there is a C compiler, with the dashboard where there is npm.
+$(NATIVE)/.installed: $(SOURCES) $(DASHBOARD_SOURCES)
 	test -x $(NATIVE)/bin/python || $(PYTHON) -m venv $(NATIVE)
 	$(NATIVE)/bin/python $(PIP) '.[all,test]'
 	@touch $@

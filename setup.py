@@ -4,6 +4,8 @@ Where that can't be done the same files are installed as they are. They run inte
 where compiling fails, in an editable install, and with GEARTRAIN_COMPILE=0. With GEARTRAIN_COMPILE=1 a failure is one.
 What is written in C (``by_hand``) is left out there.
 
+The dashboard is built and packed where there is Node.js with npm; without it the job server says that it has none.
+
 On Linux, with a Python that has a shared library, bin/geartrain is a compiled launcher (packaging/launcher.c), so that
 init scripts find the daemon by its file; elsewhere, and where it can't be compiled, it is the usual script.
 """
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 # Layers and modules; tests/test_architecture.py knows them as well.
 COMPILED = (
@@ -98,6 +101,37 @@ class BuildLayers(build_ext):
             self.extensions.clear()
 
 
+class BuildPages(build_py):
+    """Has the dashboard built before what is there is packed."""
+
+    def run(self) -> None:
+        if not self.editable_mode:
+            try:
+                build_dashboard()
+            except (OSError, subprocess.CalledProcessError) as error:
+                give_up(error, "dashboard")
+        super().run()
+
+
+def build_dashboard() -> None:
+    """Build ``dashboard/``, if that is newer than what was built of it. A failure is an OSError or that of npm."""
+    sources = Path("dashboard")
+    made = Path("src/geartrain/web/dashboard/index.html")
+    files: list[Path] = []
+    for where, folders, names in os.walk(sources):
+        folders[:] = [name for name in folders if name != "node_modules"]
+        files.extend(Path(where, name) for name in names if name not in ("openapi.json", "schema.d.ts"))  # for types
+    if made.exists() and all(file.stat().st_mtime <= made.stat().st_mtime for file in files):
+        return
+    npm = shutil.which("npm")
+    if npm is None:
+        raise OSError("there is no npm to build it with")
+    lock, installed = sources / "package-lock.json", sources / "node_modules/.package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        subprocess.run([npm, "ci", "--omit=dev", "--no-progress", "--loglevel=error"], cwd=sources, check=True)
+    subprocess.run([npm, "run", "--silent", "build", "--", "--logLevel", "warn"], cwd=sources, check=True)
+
+
 class CopyScripts(Distribution().get_command_class("build_scripts")):  # type: ignore[misc]
     """Takes the launcher as it is: it is no text whose first line names an interpreter."""
 
@@ -144,10 +178,10 @@ def launcher() -> Path | None:
     return made
 
 
-def give_up(error: BaseException) -> None:
+def give_up(error: BaseException, what: str = "compiled parts") -> None:
     if wanted == "1":
         raise error
-    print(f"geartrain is installed without its compiled parts: {error or type(error).__name__}", file=sys.stderr)
+    print(f"geartrain is installed without its {what}: {error or type(error).__name__}", file=sys.stderr)
 
 
 program = launcher()
@@ -159,6 +193,6 @@ setup(
         "pytest11": ["geartrain = geartrain.contrib.pytest_plugin"],
     },
     distclass=BoundDistribution,
-    cmdclass={"build_ext": BuildLayers, "build_scripts": CopyScripts},
+    cmdclass={"build_ext": BuildLayers, "build_py": BuildPages, "build_scripts": CopyScripts},
     options={"build": {"build_base": folder}},
 )
