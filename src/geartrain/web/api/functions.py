@@ -137,7 +137,7 @@ class FunctionFilters(Model):
     """Which functions are meant, and in which order."""
 
     prefix: str = Field("", description="How the name begins")
-    sort: Literal["known", "name", "total", "running", "workers"] = Field(
+    sort: Literal["known", "name", "total", "waiting", "oldest_waiting", "running", "workers", "dead"] = Field(
         "known", description="known: as they became known; name: by name; else the largest first"
     )
     after: str = Field("", description="`next` of the page before")
@@ -178,17 +178,24 @@ async def list_functions(request: Request, _: Reader, filters: Annotated[Functio
     at = 0
     while page := snapshot.function_page(face.server, at, AT_ONCE):
         at = page[-1].place
-        keys = (
-            (0 if sort == "name" else -int(getattr(view, sort)), view.name)
-            for view in page
-            if view.name.startswith(prefix)
-        )
+        keys = ((_rank(view, sort), view.name) for view in page if view.name.startswith(prefix))
         best = heapq.nsmallest(filters.limit + 1, [*best, *(key for key in keys if behind is None or key > behind)])
         await asyncio.sleep(0)
     views = [(key, face.server.functions.get(key[1])) for key in best[: filters.limit]]
     rows = [_row(FunctionView(face.server, function)) for _, function in views if function is not None]
     last = best[filters.limit - 1] if len(best) > filters.limit else None
     return FunctionPage(functions=rows, next=None if last is None else f"{last[0]}:{to_text(last[1])}")
+
+
+def _rank(view: FunctionView, sort: str) -> int:
+    """The smaller, the earlier in the listing."""
+    if sort == "name":
+        return 0
+    if sort == "waiting":
+        return -(view.high + view.normal + view.low + view.blocked)
+    if sort == "oldest_waiting":
+        return -int(1000 * view.oldest_waiting)
+    return -int(getattr(view, sort))
 
 
 async def _as_known(face: Face, prefix: bytes, filters: FunctionFilters) -> FunctionPage:
