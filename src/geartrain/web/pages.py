@@ -1,7 +1,7 @@
-"""The dashboard's files below ``/dashboard/``, as Vite has built them of ``dashboard/``; without them a page that says so.
+"""The dashboard's files below ``/dashboard/``, as Vite has built them of ``dashboard/``; without them a page to say so.
 
-Each screen has a path of its own there, so whatever is no file is answered with the one HTML page, whose script looks at
-the path. Files below ``assets/`` have a digest in their names, and are kept by browsers for good. They are read once,
+Each screen has a path of its own there, so whatever is no file is answered with the one HTML page, whose script looks
+at the path. Files below ``assets/`` have a digest in their names, and are kept by browsers for good. They are read once,
 with what was compressed beside them.
 """
 
@@ -38,10 +38,10 @@ _WITHOUT: Final = b"""<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>geartrain</title>
 <h1>This installation has no dashboard</h1>
-<p>It was installed from source, where there was no Node.js to build the dashboard with. Everything else is here: the JSON
-API below <a href="/api/v1/openapi.json">/api/v1</a>, and <a href="/metrics">/metrics</a>.
-<p>To have it, install a wheel of geartrain, or install Node.js 20.19 or newer with npm and install from source again. In
-a checkout, run <code>make dashboard</code>. Then start the job server anew.
+<p>It was installed from source, where there was no Node.js to build the dashboard with. Everything else is here: the
+JSON API below <a href="/api/v1/openapi.json">/api/v1</a>, and <a href="/metrics">/metrics</a>.
+<p>To have it, install a wheel of geartrain, or install Node.js 20.19 or newer with npm and install from source again.
+In a checkout, run <code>make dashboard</code>. Then start the job server anew.
 </html>
 """
 

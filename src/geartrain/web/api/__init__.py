@@ -55,7 +55,7 @@ def make_api(face: Face) -> FastAPI:
     api.state.started = time.time()
     api.add_middleware(Entrance, face=face)
     api.routes.extend([*Health(face.server).routes(), *Metrics(face).routes(), *problem_pages.routes()])
-    api.routes.extend([*Health(face).routes(), *Metrics(face).routes(), *Pages().routes()])
+    api.routes.extend(Pages().routes())
     api.add_exception_handler(Problem, _problem)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(RequestValidationError, _invalid)
