@@ -1,8 +1,8 @@
 """The dashboard's files below ``/dashboard/``, as Vite has built them of ``dashboard/``; without them a page to say so.
 
-Each screen has a path of its own there, so whatever is no file is answered with the one HTML page, whose script looks
-at the path. Files below ``assets/`` have a digest in their names, and are kept by browsers for good. They are read once,
-with what was compressed beside them.
+Each screen has a path of its own there, so whatever is no file is answered with the one HTML page, whose script
+looks at the path. Files below ``assets/`` have a digest in their names, and are kept by browsers for good. They are
+read once, with what was compressed beside them.
 """
 
 from __future__ import annotations
