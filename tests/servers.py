@@ -1,6 +1,6 @@
 """Real job servers as child processes for tests: ours and, as referees, Debian's gearmand and Perl one.
 
-Each is started on a port that was free a moment ago and is awaited by connecting to it; at the end it gets
+Each is started on a port that is free and is awaited by connecting to it, ours by its first answer; at the end it gets
 SIGTERM and must leave. ``needs()`` is the one way a test says what it needs: at a desk a missing program
 skips the test with one clear line, in CI (``CI=true``) it is a failure.
 """
@@ -201,7 +201,7 @@ def _running(
             env={**os.environ, **(environment or {})},
         )
         try:
-            _await_port(process, port, output)
+            _await_port(process, kind, port, output)
             yield RunningServer(kind, port, process, log)
         finally:
             if process.poll() is None:
@@ -214,13 +214,20 @@ def _running(
                 raise
 
 
-def _await_port(process: subprocess.Popen[bytes], port: int, output: Path, seconds: float = 20) -> None:
+def _await_port(process: subprocess.Popen[bytes], kind: str, port: int, output: Path, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                if kind != "geartrain":
+                    return
+                # Ours can be connected to while it starts, when it heeds no signal yet.
+                connection.settimeout(max(deadline - time.monotonic(), 1))
+                connection.sendall(b"version\n")
+                if connection.recv(1):
+                    return
         except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{process.args!r} did not start:\n{output.read_text()}") from None
-            time.sleep(0.02)
+            pass
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"{process.args!r} did not start:\n{output.read_text()}")
+        time.sleep(0.02)
