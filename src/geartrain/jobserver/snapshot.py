@@ -347,9 +347,12 @@ class Look(Generic[Known]):
                 found.append(function)
         return found
 
-    def changes(self, page: list[Function]) -> list[tuple[Known, list[int] | None, Gauges]]:
-        """The known ones that have changed: what they have counted, None if nothing, and their gauges before."""
-        found: list[tuple[Known, list[int] | None, Gauges]] = []
+    def changes(self, page: list[Function]) -> list[tuple[Known, bool, list[int], Gauges | None]]:
+        """The known ones that have changed: whether they have counted, what, and their gauges before.
+
+        Behind what they have counted stand the gauges as they are now. None: they are as before.
+        """
+        found: list[tuple[Known, bool, list[int], Gauges | None]] = []
         for function in page:
             seen = self.known.get(function.name)
             if seen is None:
@@ -359,32 +362,34 @@ class Look(Generic[Known]):
             moved = moved_of(function)
             before = seen.gauges
             gauges = gauges_of(function)
+            stay = gauges == before
+            if stay and moved == seen.moved:
+                continue
+            row = [0] * SUM_COUNT
+            has_counted = False
             if moved != seen.moved:
                 seen.moved = moved
-                seen.gauges = gauges
-                found.append((seen, self._count(seen, sums_of(function)), before))
-            elif gauges != before:
-                seen.gauges = gauges
-                found.append((seen, None, before))
+                has_counted = self._count(seen, sums_of(function), row)
+            seen.gauges = gauges
+            row.extend(gauges)
+            found.append((seen, has_counted, row, None if stay else before))
         return found
 
-    def _count(self, seen: Known, now: list[int]) -> list[int] | None:
+    def _count(self, seen: Known, now: list[int], row: list[int]) -> bool:
         then = seen.sums
-        changes: list[int] = []
-        together = self.sums
         has_counted = False
         for at in range(SUM_COUNT):
-            change = now[at] - then[at]
+            before: i64 = then[at]
+            change: i64 = now[at] - before
             if change > 0:
                 has_counted = True
-                together[at] += change
+                row[at] = int(change)
+                self.sums[at] += int(change)
             elif change < 0:  # a job that was refused by the store is taken off those submitted
-                now[at] = then[at]
-                change = 0
-            changes.append(change)
+                now[at] = int(before)
         seen.sums = now
-        seen.traffic += changes[0] + changes[1]
-        return changes if has_counted else None
+        seen.traffic += row[0] + row[1]
+        return has_counted
 
 
 def gauges_of(function: Function) -> Gauges:

@@ -59,16 +59,12 @@ class Archive:
             else:
                 yield key, number, pieces
 
-    def is_late(self, series: Series, second: int) -> bool:
-        """Whether a half hour has ended since it was saved: blocks may be complete, so no point may be missing."""
-        return series.saved_at // _SAVED_EVERY != second // _SAVED_EVERY
-
     def save(self, key: bytes, series: Series, second: int) -> None:
         """Keep what has become complete, or has changed since the half hour before."""
-        is_late = series.saved_at > 0 and self.is_late(series, second)
+        late = is_late(series, second)
         for number, start in list(series.unsaved):
             is_complete = start + LEVELS[number].span <= second
-            if is_complete or (number == _COARSEST and is_late):
+            if is_complete or (number == _COARSEST and late):
                 self._save(key, series, number, start)
         series.saved_at = second
 
@@ -95,6 +91,11 @@ class Archive:
     def _keep(self, record: Record) -> bool:
         self._host.open_iteration()
         return self._server.keep(record)
+
+
+def is_late(series: Series, second: int) -> bool:
+    """Whether a half hour has ended since it was saved: blocks may be complete, so no point may be missing."""
+    return series.saved_at > 0 and series.saved_at // _SAVED_EVERY != second // _SAVED_EVERY
 
 
 def _expires(number: int, start: int) -> int:

@@ -25,7 +25,7 @@ from operator import add, sub
 from typing import TYPE_CHECKING, Any, Final
 
 from geartrain.jobserver.snapshot import Gauges, Look, Seen, gauges_of, moved_of, sum_up
-from geartrain.web.archive import FUNCTION, WHOLE, Archive
+from geartrain.web.archive import FUNCTION, WHOLE, Archive, is_late
 from geartrain.web.archive import OTHER as FOLDED
 from geartrain.web.chart import columns_of, last_known, longer, of_known, percentiles, share_of
 from geartrain.web.series import (
@@ -37,6 +37,7 @@ from geartrain.web.series import (
     NO_GAUGES,
     NOTHING,
     SUMS,
+    WIDTH,
     Block,
     Series,
 )
@@ -158,10 +159,10 @@ class History:
             behind = page[-1].place
             for function in look.strangers(page):
                 self._meet(function, second, gone)
-            for track, change, gauges in look.changes(page):
-                if track.folded and change is not None:
-                    folded = list(map(add, folded, change))
-                self._note(track, second, change, gauges)
+            for track, has_counted, row, before in look.changes(page):
+                if track.folded and has_counted:
+                    folded = list(map(add, folded, row[:FIRST_GAUGE]))
+                self._note(track, second, has_counted, row, before)
             yield
         if is_first or look.found + self._parted < len(tracks):
             yield from self._part(second, gone)
@@ -189,22 +190,21 @@ class History:
             self._parted -= 1
         track.begin(function.place)
 
-    def _note(self, track: Track, second: int, change: Sequence[int] | None, before: Gauges) -> None:
-        """A function has another point; None: nothing has been counted."""
-        gauges = track.gauges
-        if gauges != before:
-            self._whole.gauges = _adjusted(self._whole.gauges, before, gauges)
+    def _note(self, track: Track, second: int, has_counted: bool, row: list[int], before: Gauges | None) -> None:
+        """A function has another point, with other gauges than before; None: with the same."""
+        if before is not None:
+            self._whole.gauges = _adjusted(self._whole.gauges, before, track.gauges)
             if track.folded:
-                self._other.gauges = _adjusted(self._other.gauges, before, gauges)
+                self._other.gauges = _adjusted(self._other.gauges, before, track.gauges)
         if track.folded:
             return
         if track.series is None:
-            if change is None and track.since == second:
+            if not has_counted and track.since == second:
                 return  # what has been met just now may stay as it is for long, and then costs nothing
             track.series = self._new_series()
             if track.since < second:
-                self._add(track, track.since, NOTHING, before)
-        self._add(track, second, NOTHING if change is None else change, gauges)
+                self._add(track, track.since, NOTHING, track.gauges if before is None else before)
+        self.bytes += track.series.add_row(second, row)
 
     def _add(self, track: Track, second: int, sums: Sequence[int], gauges: Sequence[int]) -> None:
         series = track.series
@@ -221,9 +221,10 @@ class History:
                 if track.place:
                     gone.append(track.sums)
                     track.begin(0)
-                before, track.gauges = track.gauges, NO_GAUGES
+                before = track.gauges
                 if before != NO_GAUGES:
-                    self._note(track, second, None, before)
+                    track.gauges = NO_GAUGES
+                    self._note(track, second, False, [0] * WIDTH, before)
                 if track.series is None:
                     self._folded -= track.folded
                     track.folded = False
@@ -286,7 +287,7 @@ class History:
                     self._unfold(track, second)
             elif track.series is not None:
                 before = track.series.bytes
-                if self._archive.is_late(track.series, second) or (self._rounds + at) % track.series.patience == 0:
+                if is_late(track.series, second) or (self._rounds + at) % track.series.patience == 0:
                     track.series.flush()
                 track.series.expire(second)
                 self.bytes += track.series.bytes - before

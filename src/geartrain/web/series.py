@@ -235,17 +235,23 @@ class Series:
 
     def add(self, second: int, sums: Sequence[int], gauges: Sequence[int]) -> None:
         """The point of one second; one that is there already is added to."""
-        row = [*sums, *gauges]
+        self.add_row(second, [*sums, *gauges])
+
+    def add_row(self, second: int, row: list[int]) -> int:
+        """The same, sums and gauges in one list; how many bytes more it takes."""
         rows = self._rows
+        more = 0
         try:
             rows.fromlist(row)
         except OverflowError:
             rows = as_array([min(value, LARGEST) for value in row])
-            self.bytes += (rows.itemsize - self._rows.itemsize) * WIDTH * len(self._seconds)
+            more = (rows.itemsize - self._rows.itemsize) * WIDTH * len(self._seconds)
             self._rows = array(rows.typecode, self._rows)
             self._rows += rows
         self._seconds.append(second)
-        self.bytes += _SECOND_COST + rows.itemsize * WIDTH
+        more += _SECOND_COST + rows.itemsize * WIDTH
+        self.bytes += more
+        return more
 
     @property
     def patience(self) -> int:
