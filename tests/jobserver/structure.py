@@ -9,8 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from geartrain.jobserver.error_line import error_line
 from geartrain.jobserver.gates import free_places, key_of
 from geartrain.jobserver.kept import cost
+from geartrain.jobserver.letter_groups import GROUP_COST, MEMBER_COST
 from geartrain.jobserver.letters import DEAD_COST
 from geartrain.jobserver.links import find_ability, registered_abilities
 from geartrain.jobserver.model import (
@@ -75,10 +77,10 @@ def check(server: JobServer, *, is_first_life: bool = True) -> None:
     ) + sum(
         ABILITY_COST * int(peer.ability_count) + REVOKED_COST * len(peer.revoked or ()) for peer in server.peers
     ) + sum(int(cost(record)) for of_kind in server.records.kinds.values() for record in of_kind.values()) + sum(
-        DEAD_COST + len(letter.text) for letter in server.dead.all.values()
-    ) + WAIT_COST * sum(len(waits) for waits in server.results.waits.values()) + WATCH_COST * int(
-        server.watches
-    ) + TRACE_COST * len(server.traces) + KEY_SLOT_COST * sum(
+        DEAD_COST + MEMBER_COST + len(letter.text) for letter in server.dead.all.values()
+    ) + sum(GROUP_COST + len(group.line) for group in server.dead.groups.by_number.values()) + WAIT_COST * sum(
+        len(waits) for waits in server.results.waits.values()
+    ) + WATCH_COST * int(server.watches) + TRACE_COST * len(server.traces) + KEY_SLOT_COST * sum(
         len(function.gate.keys or ()) + len(function.gate.leaving or ())
         for function in server.functions.values()
         if function.gate is not None
@@ -245,6 +247,17 @@ def _check_letters(server: JobServer, jobs: list[Job]) -> None:
         assert roll.count == len(letters) > 0
         assert roll.first() is letters[0]
     assert {job.function for job in jobs if job.state == DEAD} == set(server.dead.of_function)
+    groups = server.dead.groups
+    assert list(groups.by_number.values()) == list(groups.by_kind.values())
+    assert dead == {number for group in groups.by_number.values() for number in group.letters}
+    for (name, reason, line), group in groups.by_kind.items():
+        assert groups.by_number[group.number] is group
+        assert group.letters
+        for number, died in group.letters.items():
+            letter = server.dead.all[number]
+            assert letter.group is group
+            assert letter.died == died
+            assert (letter.job.function.name, letter.reason, error_line(letter.text)) == (name, reason, line)
     assert server.dead.deadlines.live == len(dead)
     assert {number_of(key) for key in server.records.kinds.get("attempts", {})} <= {job.number for job in jobs}
 

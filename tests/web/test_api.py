@@ -279,11 +279,29 @@ def test_dead_letters() -> None:
         assert [job["handle"] for job in api.get("/jobs?state=dead&function=f")["jobs"]] == [first, third]
         assert api.get(f"/dead/{first}/workload") == {"text": "x"}
         assert api.refusal(409, "DELETE", "/functions/f")[0] == "in-use"
+        groups = api.get("/dead/groups")
+        assert [(each["function"], each["error"], each["count"], each["handle"]) for each in groups["groups"]] == [
+            ("f", "boom", 2, third), ("g", "boom", 1, second),
+        ]  # fmt: skip
+        assert groups["more"] == 0
+        group = groups["groups"][1]
+        assert group["oldest"] == group["newest"] == api.get(f"/dead?group={group['group']}")["letters"][0]["died"]
+        assert api.get(f"/dead?function=f&group={group['group']}")["letters"] == []
+        assert len(api.get(f"/dead?group={groups['groups'][0]['group']}")["letters"]) == 2
+        assert api.get("/dead/groups?limit=1")["more"] == 1
+        assert api.get("/dead/groups?function=g") == {"groups": [group], "more": 0}
+        assert api.get("/dead/groups?reason=lost") == {"groups": [], "more": 0}
+        assert api.refusal(422, "POST", "/dead/purge", {"group": group["group"], "function": "g"})[0] == "invalid"
         assert api.do("POST", "/dead/retry", {"handles": [first]}) == {"count": 1}
         assert api.get(f"/jobs/{first}")["state"] == "queued"
         assert [letter["handle"] for letter in api.get("/dead?after=1")["letters"]] == [second, third], "also then"
         assert api.do("POST", "/dead/retry", {"function": "g", "rate": 10}) == {"count": 1}
-        assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 1
+        rest = api.get("/dead/groups?function=f")["groups"][0]
+        assert rest["count"] == 1
+        assert api.do("POST", "/dead/purge", {"group": rest["group"]}) == {"count": 1}
+        assert api.refusal(404, "POST", "/dead/retry", {"group": rest["group"]})[0] == "unknown-group"
+        assert api.refusal(404, "GET", f"/dead?group={rest['group']}")[0] == "unknown-group"
+        assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 0
         assert api.refusal(404, "POST", "/dead/purge", {"handles": [third]})[0] == "unknown-job"
         wrong: list[dict[str, Any]] = [
             {},

@@ -11,6 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.deadlines import Deadlines
+from geartrain.jobserver.letter_groups import LetterGroup, LetterGroups
 from geartrain.jobserver.roll import Roll
 from geartrain.native import i64
 
@@ -82,6 +83,7 @@ class DeadLetter:
         self.until: float = 0.0  # Unix time; 0: its time is over
         self.place: i64 = 0  # on the roll of all
         self.place_of_function: i64 = 0  # and on that of its function
+        self.group: LetterGroup | None = None
 
 
 @final
@@ -105,9 +107,10 @@ class DeadLetters:
         self.of_function: dict[Function, Roll[DeadLetter]] = {}
         self.deadlines: Deadlines = Deadlines(self._is_live)  # in Unix time
         self.paced: list[Paced] = []
+        self.groups: LetterGroups = LetterGroups()
 
-    def put(self, letter: DeadLetter, until: float) -> i64:
-        """A job is dead, until this Unix time; what that takes of the memory limit."""
+    def put(self, letter: DeadLetter, until: float, wall: float) -> i64:
+        """A job is dead, from one Unix time, ``wall``, to another; what that takes of the memory limit."""
         job = letter.job
         number = int(job.number)
         letter.until = until
@@ -119,7 +122,9 @@ class DeadLetters:
             self.of_function[job.function] = roll
         letter.place_of_function = roll.enter(letter)
         self.deadlines.add(until, number, job.assignments)
-        return DEAD_COST + len(letter.text)
+        before = self.groups.size
+        letter.group = self.groups.add(number, job.function.name, letter.reason, letter.text, letter.died, wall)
+        return DEAD_COST + len(letter.text) + self.groups.size - before
 
     def drop(self, job: Job) -> i64:
         """A job is dead no longer, or is forgotten; what that frees of the memory limit."""
@@ -134,7 +139,10 @@ class DeadLetters:
             del self.of_function[job.function]
         if letter.until > 0:
             self.deadlines.drop()
-        return DEAD_COST + len(letter.text)
+        before = self.groups.size
+        if letter.group is not None:
+            self.groups.drop(number, letter.group)
+        return DEAD_COST + len(letter.text) + before - self.groups.size
 
     def count(self, function: Function) -> i64:
         """How many there are of a function."""

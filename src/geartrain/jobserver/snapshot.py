@@ -266,6 +266,7 @@ class LetterView:
         self.unique: bytes = job.unique
         self.died: float = letter.died
         self.reason: str = reason_name(letter.reason)
+        self.group: int = 0 if letter.group is None else letter.group.number
         self.attempts: int = int(job.attempts)
         self.size: int = len(job.workload)
         self.text: bytes = letter.text

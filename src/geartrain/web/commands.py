@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geartrain.web.access import Identity
 
 STATUS: Final = {
+    "UNKNOWN_GROUP": 404,
     "UNKNOWN_JOB": 404,
     "UNKNOWN_SCHEDULE": 404,
     "UNKNOWN_FUNCTION": 404,

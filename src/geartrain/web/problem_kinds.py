@@ -187,6 +187,11 @@ KINDS: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
             404,
             "No such function is known.",
         ),
+        "unknown-group": (
+            404,
+            "No group of dead letters has this number: its letters have gone. `GET /api/v1/dead/groups` lists those "
+            "that there are.",
+        ),
         "in-use": (
             409,
             "A function can't be dropped while it has workers, running jobs or dead letters.",

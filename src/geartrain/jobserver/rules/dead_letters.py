@@ -156,7 +156,7 @@ def _hold(state: State, job: Job, record: Record, age: float) -> None:
     letter = DeadLetter(job, record.value or b"")
     if letter.died == 0:
         letter.died = state.wall
-    state.memory += state.dead.put(letter, letter.died + age)
+    state.memory += state.dead.put(letter, letter.died + age, state.wall)
 
 
 @final

@@ -38,6 +38,7 @@ from geartrain.wire.text import as_text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from geartrain.jobserver.letter_groups import LetterGroup
     from geartrain.jobserver.letters import DeadLetter
     from geartrain.jobserver.model import Function, Peer
     from geartrain.jobserver.results import Result
@@ -248,7 +249,7 @@ def _dead(state: State, peer: Peer, arguments: list[bytes]) -> None:
     what = arguments[0].lower()
     rest = arguments[1:]
     if what == b"list":
-        asked = _asked(peer, rest, (b"function", b"reason", b"count"))
+        asked = _asked(state, peer, rest, (b"function", b"reason", b"group", b"count"))
         if asked is not None:
             list_lines(state, peer, _letter_lines(state, asked))
     elif what == b"workload" and len(rest) == 1:
@@ -258,7 +259,8 @@ def _dead(state: State, peer: Peer, arguments: list[bytes]) -> None:
             peer.send(b"ERR NOT_ALLOWED This+connection+has+no+right+to+dead+%b\r\n" % what)
             state.event("request_refused", peer, {"request": "dead"})
         elif rest[0].lower() == b"all":
-            asked = _asked(peer, rest[1:], (b"function", b"reason", b"rate")[: 3 if what == b"retry" else 2])
+            allowed = (b"function", b"reason", b"group", b"rate")
+            asked = _asked(state, peer, rest[1:], allowed[: 4 if what == b"retry" else 3])
             if asked is not None:
                 _all_letters(state, peer, what == b"retry", asked)
         else:
@@ -278,15 +280,20 @@ class Asked:
     def __init__(self) -> None:
         self.function: bytes = b""
         self.reason: int = -1
+        self.group: LetterGroup | None = None
         self.count: int = 1 << 60
         self.interval: float = 0.0  # seconds from one to the next
 
     def means(self, letter: DeadLetter) -> bool:
         """Whether a letter is one of them."""
-        return (not self.function or letter.job.function.name == self.function) and self.reason in (-1, letter.reason)
+        return (
+            (not self.function or letter.job.function.name == self.function)
+            and self.reason in (-1, letter.reason)
+            and (self.group is None or letter.group is self.group)
+        )
 
 
-def _asked(peer: Peer, words: list[bytes], allowed: tuple[bytes, ...]) -> Asked | None:
+def _asked(state: State, peer: Peer, words: list[bytes], allowed: tuple[bytes, ...]) -> Asked | None:
     """What ``key=value`` words ask for; None if they can't be read, and the peer was told."""
     asked = Asked()
     for word in words:
@@ -306,6 +313,11 @@ def _asked(peer: Peer, words: list[bytes], allowed: tuple[bytes, ...]) -> Asked 
                 refuse(peer, b"INVALID_ARGUMENTS", f"{as_text(word)}: the reasons are {', '.join(REASONS)}")
                 return None
             asked.reason = REASONS.index(text)
+        elif key == b"group":
+            asked.group = state.dead.groups.by_number.get(int(value)) if value.isdigit() and len(value) < 19 else None
+            if asked.group is None:
+                refuse(peer, b"UNKNOWN_GROUP", f"There is no group {text} of dead letters: it has gone, or never was")
+                return None
         elif key == b"count":
             if not (value.isdigit() and 0 < len(value) < 10):
                 refuse(peer, b"INVALID_ARGUMENTS", f"{as_text(word)}: write a whole number")
@@ -323,6 +335,9 @@ def _asked(peer: Peer, words: list[bytes], allowed: tuple[bytes, ...]) -> Asked 
 def _numbers(state: State, asked: Asked) -> list[int]:
     """The numbers of the letters that may be meant, the longest dead first."""
     function = state.functions.get(asked.function)
+    if asked.group is not None:
+        state.cost += len(asked.group.letters) // 4
+        return list(asked.group.letters)
     if function is None:
         numbers = list(state.dead.all)
     else:
