@@ -59,7 +59,8 @@ class Fetching<T> {
       const told = overview.value;
       if (!told || this.isAsking) return;
       const since = Date.now() - this.asked;
-      const pause = told.revision === this.revision ? Math.max(this.pause, AT_LEAST_EVERY) : this.pause;
+      const isMissing = this.state.peek().problem?.status === 404;
+      const pause = isMissing || told.revision === this.revision ? Math.max(this.pause, AT_LEAST_EVERY) : this.pause;
       if (since >= pause) this.again();
     });
     return () => {

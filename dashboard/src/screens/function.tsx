@@ -1,6 +1,6 @@
 /** One function: its curves, how long its jobs run, with what they fail, its workers and its latest jobs. */
-import { useState } from "preact/hooks";
-import { get, type Schemas } from "../api/client";
+import { useMemo, useState } from "preact/hooks";
+import { get, type Problem, type Schemas } from "../api/client";
 import { Badge, BigNumber, EmptyState, KeyValue, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
 import { HeatMap } from "../components/heat";
 import { Icon } from "../components/icons";
@@ -24,15 +24,36 @@ const NO_POLICY = Promise.resolve(null);
 const SPAN_NAMES = Object.keys(SPANS) as Span[];
 
 export default function FunctionScreen({ name = "" }: { name?: string }) {
-  const span = fromQuery("span", "15m", SPAN_NAMES);
   const path = { name };
   const { data: row, problem, again } = useFetched(name, (signal) => get("/api/v1/functions/{name}", { path, signal }));
+  if (problem?.status === 404) return <Unknown name={name} />;
+  if (row) return <Known row={row} problem={problem} again={again} />;
+  return (
+    <>
+      <Crumbs />
+      <PageHead title={name} />
+      <ProblemNote problem={problem} />
+    </>
+  );
+}
+
+function Crumbs() {
+  return (
+    <nav class="crumbs small" aria-label="Where this is">
+      <a href={to(["functions"])}>Functions</a>
+    </nav>
+  );
+}
+
+function Known({ row, problem, again }: { row: Row; problem: Problem | null; again: () => void }) {
+  const { name } = row;
+  const path = { name };
+  const span = fromQuery("span", "15m", SPAN_NAMES);
   const { curves } = useCurves(span, name);
   const [opened, setOpened] = useState<"purge" | { policy: Policy | null } | null>(null);
-  const isPlain = row && !row.policy;
   const policy = useFetched(
-    `${name} ${row?.policy}`,
-    (signal) => (isPlain ? NO_POLICY : policyOf(name, signal)),
+    `${name} ${row.policy}`,
+    (signal) => (row.policy ? policyOf(name, signal) : NO_POLICY),
     60_000,
   );
   const { data: latest } = useFetched(`latest ${name}`, (signal) =>
@@ -44,14 +65,11 @@ export default function FunctionScreen({ name = "" }: { name?: string }) {
     again();
     policy.again();
   };
-  if (!row && problem?.status === 404) return <Unknown name={name} />;
   return (
     <>
-      <nav class="crumbs small" aria-label="Where this is">
-        <a href={to(["functions"])}>Functions</a>
-      </nav>
-      <PageHead title={name} beside={row && <Marks row={row} />}>
-        {row && may("operate") && (
+      <Crumbs />
+      <PageHead title={name} beside={<Marks row={row} />}>
+        {may("operate") && (
           <>
             <PauseButton row={row} again={again} />
             <button type="button" class="button" onClick={() => setOpened({ policy: policy.data ?? null })}>
@@ -136,17 +154,11 @@ function quoted(name: string): string {
   return /^[\w.:/-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }
 
-function Numbers({
-  row,
-  curves = {},
-}: {
-  row: Row | undefined;
-  curves?: Record<string, (number | null)[]> | undefined;
-}) {
-  const pace = usePaces(row && [row]).get(row?.name ?? "");
-  const waiting = row && waitingOf(row);
-  const drain = row ? timeToDrain(waitingOf(row), pace) : null;
-  const counters = row?.counters ?? {};
+function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (number | null)[]> | undefined }) {
+  const pace = usePaces(useMemo(() => [row], [row])).get(row.name);
+  const waiting = waitingOf(row);
+  const drain = timeToDrain(waiting, pace);
+  const { counters } = row;
   const ended = (counters["completed"] ?? 0) + (counters["failed"] ?? 0);
   return (
     <section class="numbers" aria-label="Numbers">
@@ -160,22 +172,22 @@ function Numbers({
       <BigNumber label="Jobs out" value={rate(pace?.out)} beside="a second" state="completed" values={pace?.curve} />
       <BigNumber
         label="Failed"
-        value={count(row && (counters["failed"] ?? 0))}
+        value={count(counters["failed"])}
         beside={ended ? `${percent((counters["failed"] ?? 0) / ended)} since start` : undefined}
         state="failed"
         values={curves["failed"]}
       />
-      <BigNumber label="Running" value={count(row?.running)} state="running" values={curves["running"]} />
+      <BigNumber label="Running" value={count(row.running)} state="running" values={curves["running"]} />
       <BigNumber
         label="Waiting"
         value={count(waiting)}
-        beside={row?.delayed ? `${count(row.delayed)} delayed` : undefined}
+        beside={row.delayed ? `${count(row.delayed)} delayed` : undefined}
         state="queued"
         values={curves["waiting"]}
       />
       <BigNumber
         label="Oldest waiting"
-        value={duration(row?.oldest_waiting)}
+        value={duration(row.oldest_waiting)}
         beside={
           drain === null || drain === 0
             ? undefined
@@ -188,18 +200,18 @@ function Numbers({
       />
       <BigNumber
         label="Workers"
-        value={count(row?.workers)}
-        beside={row ? `${count(row.idle)} idle` : undefined}
+        value={count(row.workers)}
+        beside={`${count(row.idle)} idle`}
         state="running"
         values={curves["workers"]}
-        alarming={Boolean(row && !row.workers && waiting)}
+        alarming={Boolean(!row.workers && waiting)}
       />
       <BigNumber
         label="Dead letters"
-        value={count(row?.dead)}
+        value={count(row.dead)}
         state="dead"
         values={curves["dead"]}
-        alarming={Boolean(row?.dead)}
+        alarming={Boolean(row.dead)}
       />
     </section>
   );
@@ -320,7 +332,7 @@ function Latest({ told }: { told: Told | undefined }) {
   );
 }
 
-function Workers({ name, row }: { name: string; row: Row | undefined }) {
+function Workers({ name, row }: { name: string; row: Row }) {
   const query = { function: name, limit: 10 };
   const { data } = useFetched(JSON.stringify(query), (signal) => get("/api/v1/workers", { query, signal }));
   if (!data) return null;
@@ -339,7 +351,7 @@ function Workers({ name, row }: { name: string; row: Row | undefined }) {
       <div class="card-head">
         <h2>Workers</h2>
         <span class="muted small end">
-          {count(data.connections.length)} of {count(row?.workers)}
+          {count(data.connections.length)} of {count(row.workers)}
         </span>
       </div>
       <div class="table-wrap">
