@@ -84,6 +84,8 @@ export function PolicyDialog(props: { name: string; policy: Policy | null; close
   );
 }
 
+const sentence = (words: string) => `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
+
 function Keys(props: {
   keys: readonly Key[];
   find: string;
@@ -108,7 +110,7 @@ function Keys(props: {
               <code>{key}</code>
             </label>
             <p class="muted small" id={`about-${key}`}>
-              {meaning}: {form}. {fallback ? `Without it ${fallback}.` : ""}
+              {sentence(meaning)} Write {form}.{fallback ? ` Without it: ${fallback}.` : ""}
             </p>
           </div>
           <input

@@ -24,9 +24,9 @@ export function Purge({ name, close }: { name: string; close: (isDone: boolean) 
   const { data, problem } = useFetched(name, () => cancel(name, true));
   return (
     <Confirm
-      title={`Cancel all jobs of ${name} that wait`}
-      action={data === undefined ? "Cancel jobs" : `Cancel ${plural(data, "job")}`}
-      typed={name}
+      title={`Purge ${name}`}
+      action={data ? `Cancel ${plural(data, "job")}` : "Cancel jobs"}
+      typed={data === 0 ? undefined : name}
       dangerous
       isWaiting={!data}
       done={`The waiting jobs of ${name} are gone`}

@@ -275,6 +275,12 @@ function Errors({ told }: { told: Told | undefined }) {
   );
 }
 
+/** The line of an error that says most: of a traceback that is its last one. */
+function lineOf(error: string): string {
+  const lines = error.trim().split("\n");
+  return (lines[0]?.startsWith("Traceback") ? lines.at(-1) : lines[0]) ?? "";
+}
+
 function Latest({ told }: { told: Told | undefined }) {
   if (told && !told.jobs.length) return null;
   const ran = (job: Ended) => (job.started === null ? null : job.ended - job.started);
@@ -322,7 +328,7 @@ function Latest({ told }: { told: Told | undefined }) {
                 </td>
                 <td class="number-cell">{duration(ran(job))}</td>
                 <td class="second">{job.worker ?? ""}</td>
-                <td class="third cut">{job.error.split("\n", 1)[0]}</td>
+                <td class="third cut">{lineOf(job.error)}</td>
               </tr>
             ))}
           </tbody>
