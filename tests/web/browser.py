@@ -30,8 +30,12 @@ class Tab:
         self.errors: list[str] = []
         self._base = base
         self._look = f"{theme}-{size}"
-        page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
 
     def open(self, path: str, heading: str) -> None:
         """Open a path below /dashboard, and wait for its heading and the live connection."""
