@@ -41,4 +41,20 @@ export const SCREENS: readonly Screen[] = [
     nav: { title: "Functions", icon: "functions", isFirst: true },
   },
   { pattern: "/functions/:name", load: () => load(import("./screens/function")) },
+  {
+    pattern: "/schedules",
+    load: () => load(import("./screens/schedules")),
+    nav: { title: "Schedules", icon: "schedules" },
+  },
+  {
+    pattern: "/playground",
+    load: () => load(import("./screens/playground")),
+    nav: { title: "Playground", icon: "playground" },
+  },
+  {
+    pattern: "/settings",
+    load: () => load(import("./screens/settings")),
+    nav: { title: "Settings", icon: "settings" },
+  },
+  { pattern: "/audit", load: () => load(import("./screens/audit")), nav: { title: "Audit", icon: "audit" } },
 ];

@@ -1,0 +1,456 @@
+/** Submits a job and follows it, and shows the same call for programs. */
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { get, Problem, post, type Schemas, urlOf } from "../api/client";
+import { type Call, curl, php, python, reachable } from "../calls";
+import { Badge, Copy, coloured, EmptyState, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
+import { Field, Input, Select } from "../components/fields";
+import { useFetched } from "../fetching";
+import { bytes, duration, plural } from "../format";
+import { fromQuery, place, setQuery, to } from "../router";
+import { canLeave, may } from "../session";
+import { ENDS, EVENTS, heard, pretty, UNSEEN, type Watched } from "../watching";
+
+const KINDS = ["text", "json", "file"] as const;
+const PRIORITIES = ["high", "normal", "low"] as const;
+const LANGUAGES = ["curl", "python", "php"] as const;
+const WRITERS = { curl, python, php };
+const LOOK_EVERY = 300; // milliseconds, for the handle of a job that is waited for
+const LOOKS = 20;
+
+type Answer = Schemas["Completed"] | Schemas["Created"];
+
+interface Submission extends Call {
+  /** Of a file. */
+  base64: string;
+}
+
+export default function PlaygroundScreen() {
+  const [text, setText] = useState("");
+  const [file, setFile] = useState<{ name: string; size: number; base64: string } | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [isBusy, setBusy] = useState(false);
+  const waited = useRef<AbortController | null>(null);
+  useEffect(() => () => waited.current?.abort(), []);
+
+  const kind = fromQuery("kind", "text", KINDS);
+  const delay = Number(fromQuery("delay", "")) || null;
+  const call: Submission = {
+    function: fromQuery("function", ""),
+    payload: kind === "file" ? { kind: "file", name: file?.name ?? "payload" } : { kind: "text", text },
+    unique: fromQuery("unique", ""),
+    priority: delay === null ? fromQuery("priority", "normal", PRIORITIES) : "normal",
+    isBackground: delay !== null || fromQuery("background", "") !== "",
+    delay,
+    base64: kind === "file" ? (file?.base64 ?? "") : "",
+  };
+  const fault = kind === "json" && text.trim() ? faultOfJson(text) : "";
+  const job = fromQuery("job", "");
+
+  const run = async () => {
+    waited.current?.abort();
+    const abort = new AbortController();
+    waited.current = abort;
+    setProblem(null);
+    setQuery({ job: "" });
+    setBusy(true);
+    try {
+      await submit(call, abort.signal, (handle) => setQuery({ job: handle }));
+    } catch (error) {
+      if (abort.signal.aborted) return;
+      // How a job has failed is told where it is followed.
+      const isTold = error instanceof Problem && error.kind === "job-failed" && place.peek().query.has("job");
+      if (!isTold) setProblem(error instanceof Problem ? error : new Problem(0, "fault", String(error)));
+    }
+    if (waited.current === abort) setBusy(false);
+  };
+
+  if (!may("submit")) {
+    return (
+      <>
+        <PageHead title="Playground" />
+        <div class="card">
+          <EmptyState icon="playground" title="For those who submit jobs">
+            Your token has not the role <code>submit</code>.
+          </EmptyState>
+        </div>
+      </>
+    );
+  }
+  return (
+    <>
+      <PageHead title="Playground" />
+      <div class="playground">
+        <form
+          class="card"
+          aria-label="A job"
+          onSubmit={(event) => {
+            event.preventDefault();
+            void run();
+          }}
+        >
+          <div class="card-body form">
+            <FunctionField />
+            <div class="field">
+              <div class="bar">
+                <label class="label" for="payload">
+                  Payload
+                </label>
+                <div class="end">
+                  <Tabs
+                    label="What the payload is"
+                    options={[
+                      ["text", "Text"],
+                      ["json", "JSON"],
+                      ["file", "File"],
+                    ]}
+                    picked={kind}
+                    pick={(each) => setQuery({ kind: each === "text" ? "" : each })}
+                  />
+                </div>
+              </div>
+              {kind === "file" ? (
+                <>
+                  <input
+                    id="payload"
+                    class="input file"
+                    type="file"
+                    onChange={(event) => void read(event.currentTarget.files?.[0]).then(setFile)}
+                  />
+                  <span class="muted small">{file ? bytes(file.size) : "No file is chosen: the payload is empty"}</span>
+                </>
+              ) : (
+                <>
+                  <textarea
+                    id="payload"
+                    class="input area mono"
+                    rows={7}
+                    spellcheck={false}
+                    placeholder={kind === "json" ? '{"width": 80}' : ""}
+                    aria-invalid={Boolean(fault)}
+                    aria-describedby="payload-note"
+                    value={text}
+                    onInput={(event) => setText(event.currentTarget.value)}
+                  />
+                  <span id="payload-note" class={fault ? "fault small" : "muted small"}>
+                    {fault || bytes(new TextEncoder().encode(text).length)}
+                  </span>
+                </>
+              )}
+            </div>
+            <Options call={call} />
+          </div>
+          <div class="dialog-foot">
+            <button type="submit" class="button primary" disabled={isBusy || Boolean(fault)}>
+              {call.isBackground ? "Submit" : isBusy ? "Waiting for the result" : "Submit and wait"}
+            </button>
+          </div>
+        </form>
+        <div class="stack">
+          <ProblemNote problem={problem} />
+          {job ? (
+            <Followed key={job} handle={job} />
+          ) : (
+            <section class="card">
+              <EmptyState icon="playground" title={isBusy ? "Submitting" : "What happens to the job is told here"}>
+                Its progress, the data that its worker sends and its result, as they come.
+              </EmptyState>
+            </section>
+          )}
+          <SameCall call={call} />
+        </div>
+      </div>
+    </>
+  );
+}
+
+function faultOfJson(text: string): string {
+  try {
+    JSON.parse(text);
+    return "";
+  } catch (error) {
+    return `This is no JSON: ${error instanceof Error ? error.message : error}`;
+  }
+}
+
+async function read(file: File | undefined): Promise<{ name: string; size: number; base64: string } | null> {
+  if (!file) return null;
+  const url = await new Promise<string>((done, fail) => {
+    const reader = new FileReader();
+    reader.onload = () => done(String(reader.result));
+    reader.onerror = () => fail(reader.error);
+    reader.readAsDataURL(file);
+  });
+  return { name: file.name, size: file.size, base64: url.slice(url.indexOf(",") + 1) };
+}
+
+/**
+ * Submit a job, and tell its handle as soon as that is known. One that is waited for is looked up while it is underway:
+ * for that it needs a unique, and has one of this page where none is given.
+ */
+async function submit(call: Submission, signal: AbortSignal, follow: (handle: string) => void): Promise<void> {
+  const unique =
+    call.unique || (call.isBackground ? "" : `playground-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`);
+  const body = {
+    function: call.function,
+    unique,
+    ...(call.delay === null ? { priority: call.priority, background: call.isBackground } : { delay: call.delay }),
+    ...(call.payload.kind === "file" ? { workload_base64: call.base64 } : { workload: call.payload.text }),
+  };
+  let isOver = false;
+  const asked = (post("/api/v1/jobs", { body, signal }) as Promise<Answer>).finally(() => {
+    isOver = true;
+  });
+  if (!call.isBackground && may("read")) {
+    const query = { function: call.function, unique, order: "newest", limit: 1 } as const;
+    void (async () => {
+      for (let look = 0; look < LOOKS && !isOver && !signal.aborted; look++) {
+        const { jobs } = await get("/api/v1/jobs", { query, signal });
+        const [found] = jobs;
+        if (found) return follow(found.handle);
+        await new Promise((done) => setTimeout(done, LOOK_EVERY));
+      }
+    })().catch(() => {});
+  }
+  const { handle } = await asked;
+  if (!signal.aborted) follow(handle);
+}
+
+function FunctionField() {
+  const value = fromQuery("function", "");
+  const query = { prefix: value, limit: 20 };
+  const ask = (signal: AbortSignal) => get("/api/v1/functions", { query, signal });
+  const { data } = useFetched(`functions ${value}`, may("read") ? ask : nothing, 10_000);
+  return (
+    <Field label="Function">
+      {(id) => (
+        <>
+          <Input
+            id={id}
+            value={value}
+            change={(given) => setQuery({ function: given })}
+            placeholder="reverse"
+            list="functions"
+            required
+          />
+          <datalist id="functions">
+            {data?.functions.map(({ name, workers }) => (
+              <option key={name} value={name}>
+                {plural(workers, "worker")}
+              </option>
+            ))}
+          </datalist>
+        </>
+      )}
+    </Field>
+  );
+}
+
+const nothing = () => Promise.resolve(undefined);
+
+function Options({ call }: { call: Call }) {
+  const isLater = call.delay !== null;
+  return (
+    <div class="form-grid">
+      <Field label="Unique" note="One job of it at a time">
+        {(id) => (
+          <Input id={id} value={call.unique} change={(given) => setQuery({ unique: given })} placeholder="none" />
+        )}
+      </Field>
+      <Field label="Delay" note="Seconds until it may run">
+        {(id) => (
+          <input
+            id={id}
+            class="input"
+            type="number"
+            min="0"
+            step="any"
+            placeholder="none"
+            value={call.delay ?? ""}
+            onInput={(event) => setQuery({ delay: event.currentTarget.value })}
+          />
+        )}
+      </Field>
+      <Field label="Priority" note={isLater ? "A delayed job has normal priority" : undefined}>
+        {(id) => (
+          <Select
+            id={id}
+            value={call.priority}
+            change={(given) => setQuery({ priority: given === "normal" ? "" : given })}
+            options={PRIORITIES}
+            isFixed={isLater}
+          />
+        )}
+      </Field>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={call.isBackground}
+          disabled={isLater}
+          onChange={(event) => setQuery({ background: event.currentTarget.checked ? "yes" : "" })}
+        />
+        <span>
+          In the background
+          <span class="muted small">
+            {call.isBackground ? "It goes on without this page" : "It is gone when this page is"}
+          </span>
+        </span>
+      </label>
+    </div>
+  );
+}
+
+/* ── the job ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+const STATES: Record<string, State> = { waiting: "queued", running: "running", completed: "completed", gone: "paused" };
+
+function Followed({ handle }: { handle: string }) {
+  const [known, setKnown] = useState<Watched>(UNSEEN);
+  useEffect(() => {
+    const begun = performance.now();
+    const source = new EventSource(urlOf("/api/v1/jobs/{handle}/events", { handle }));
+    for (const event of EVENTS) {
+      source.addEventListener(event, ({ data }) => {
+        const told = JSON.parse(data);
+        setKnown((before) => heard(before, event, told, (performance.now() - begun) / 1000));
+        if ((ENDS as readonly string[]).includes(event)) source.close();
+      });
+    }
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED) setKnown((before) => ({ ...before, phase: "gone" }));
+    });
+    return () => source.close();
+  }, [handle]);
+  const { phase, end, attempt, progress, data, result, happenings, leftOut } = known;
+  const state = end ?? phase;
+  return (
+    <section class="card" aria-label="The job">
+      <div class="card-head">
+        <h2>
+          <a href={to(["jobs", handle])}>{handle}</a>
+        </h2>
+        <span role="status">
+          <Badge state={STATES[state] ?? "failed"}>{state}</Badge>
+        </span>
+        {attempt > 1 && <span class="muted small">attempt {attempt}</span>}
+        {happenings.length > 0 && <span class="muted small end">{duration(happenings.at(-1)?.at)}</span>}
+      </div>
+      <div class="card-body form">
+        <Progress progress={progress} isOver={end === "completed"} />
+        {phase === "gone" && (
+          <p class="muted">Nothing is told of it any more: it has ended a while ago, or never was.</p>
+        )}
+        {phase === "waiting" && !happenings.length && <Waiting handle={handle} />}
+        {data && <Output title="Data" text={data} />}
+        {result !== null && (
+          <Output
+            title={end === "completed" ? "Result" : "Why"}
+            text={pretty(result)}
+            none={end === "completed" ? "empty" : "nobody said"}
+          />
+        )}
+        {happenings.length > 0 && (
+          <ol class="happenings" aria-label="What has happened">
+            {leftOut > 0 && <li class="muted small">{plural(leftOut, "event")} before</li>}
+            {happenings.map(({ at, event, text }, number) => (
+              <li key={leftOut + number} style={coloured(COLOURS[event] ?? "failed")}>
+                <span class="at muted small">{duration(at)}</span>
+                <span class="dot" />
+                <span class="event">{event}</span>
+                <span class="muted cut">{text}</span>
+              </li>
+            ))}
+          </ol>
+        )}
+      </div>
+    </section>
+  );
+}
+
+const COLOURS: Record<string, State> = {
+  assigned: "running",
+  status: "running",
+  data: "delayed",
+  warning: "retried",
+  retry: "retried",
+  gap: "paused",
+  completed: "completed",
+};
+
+/** Has its room from the beginning, so that nothing moves when the first status comes. */
+function Progress({ progress, isOver }: { progress: Watched["progress"]; isOver: boolean }) {
+  const share = progress?.denominator ? Math.min(progress.numerator / progress.denominator, 1) : null;
+  return (
+    <div class="progress">
+      <progress aria-label="Progress" max={1} value={isOver ? 1 : (share ?? 0)} />
+      <span class="muted small">{progress ? `${progress.numerator} of ${progress.denominator}` : "no status yet"}</span>
+    </div>
+  );
+}
+
+function Waiting({ handle }: { handle: string }) {
+  const path = { handle };
+  const ask = (signal: AbortSignal) => get("/api/v1/jobs/{handle}/why", { path, signal });
+  const { data } = useFetched(`why ${handle}`, may("read") ? ask : nothing);
+  return <p class="muted">{data?.why ?? "It waits."}</p>;
+}
+
+function Output({ title, text, none = "empty" }: { title: string; text: string; none?: string }) {
+  return (
+    <div class="output">
+      <div class="bar">
+        <h3 class="label">{title}</h3>
+        {text && (
+          <span class="end">
+            <Copy text={text} label={`Copy: ${title}`} />
+          </span>
+        )}
+      </div>
+      {text ? (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard
+        <pre tabIndex={0}>{text}</pre>
+      ) : (
+        <p class="muted">{none}</p>
+      )}
+    </div>
+  );
+}
+
+/* ── the same call ───────────────────────────────────────────────────────────────────────────────────────────── */
+
+function SameCall({ call }: { call: Call }) {
+  const language = fromQuery("as", "curl", LANGUAGES);
+  const ask = (signal: AbortSignal) => get("/api/v1/server", { signal });
+  const { data } = useFetched("addresses", may("read") ? ask : nothing, 60_000);
+  const text = useMemo(() => {
+    const where = {
+      http: location.origin,
+      gearman: reachable(data?.addresses ?? [], location.hostname),
+      hasTokens: canLeave.value,
+    };
+    return WRITERS[language]({ ...call, function: call.function || "reverse" }, where);
+  }, [call, language, data]);
+  return (
+    <section class="card" aria-label="The same call">
+      <div class="card-head">
+        <h2>The same call</h2>
+        <div class="end bar">
+          <Tabs
+            label="As"
+            options={[
+              ["curl", "curl"],
+              ["python", "Python"],
+              ["php", "PHP"],
+            ]}
+            picked={language}
+            pick={(each) => setQuery({ as: each === "curl" ? "" : each })}
+          />
+          <Copy text={text} label="Copy the call" />
+        </div>
+      </div>
+      <div class="card-body output">
+        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard */}
+        <pre tabIndex={0}>{text}</pre>
+      </div>
+    </section>
+  );
+}

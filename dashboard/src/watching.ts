@@ -1,0 +1,119 @@
+/** What is known of a job that is followed, from its events as they come. */
+
+export interface Happening {
+  /** Seconds since it was begun to follow the job. */
+  at: number;
+  event: string;
+  /** What it says, in a few words. */
+  text: string;
+}
+
+export interface Watched {
+  /** `gone`: nothing is told of the job any more. */
+  phase: "waiting" | "running" | "ended" | "gone";
+  /** The last event: completed, failed, ... */
+  end: string | null;
+  attempt: number;
+  progress: { numerator: number; denominator: number } | null;
+  /** What the worker has sent before the result. */
+  data: string;
+  /** The result, or why there is none. */
+  result: string | null;
+  happenings: readonly Happening[];
+  leftOut: number;
+}
+
+export const UNSEEN: Watched = {
+  phase: "waiting",
+  end: null,
+  attempt: 0,
+  progress: null,
+  data: "",
+  result: null,
+  happenings: [],
+  leftOut: 0,
+};
+
+export const ENDS = ["completed", "failed", "cancelled", "dead", "dropped", "abandoned", "refused"] as const;
+export const EVENTS = ["assigned", "data", "warning", "status", "retry", "gap", ...ENDS] as const;
+const MOST = 200; // happenings that are shown
+const MOST_DATA = 100_000; // characters
+
+type Told = {
+  text?: string;
+  base64?: string;
+  left_out?: number;
+  attempt?: number;
+  numerator?: number;
+  denominator?: number;
+  reason?: string;
+  missed?: number | null;
+};
+
+/** What is known after one more event. */
+export function heard(before: Watched, event: string, told: Told, at: number): Watched {
+  const after = { ...before };
+  let text = contentOf(told);
+  if (event === "assigned") {
+    after.phase = "running";
+    after.attempt = told.attempt ?? 1;
+    after.progress = null;
+    text = after.attempt > 1 ? `attempt ${after.attempt}` : "";
+  } else if (event === "status") {
+    after.phase = "running";
+    after.progress = { numerator: told.numerator ?? 0, denominator: told.denominator ?? 0 };
+    text = `${after.progress.numerator} of ${after.progress.denominator}`;
+  } else if (event === "data") {
+    after.phase = "running";
+    after.data = (before.data + text).slice(-MOST_DATA);
+  } else if (event === "retry") {
+    after.phase = "waiting";
+    text = told.reason ?? "";
+  } else if (event === "gap") {
+    text = told.missed ? `${told.missed} events are no longer there` : "what was before is no longer there";
+  } else if ((ENDS as readonly string[]).includes(event)) {
+    after.phase = "ended";
+    after.end = event;
+    after.result = text;
+  }
+  const happenings = [...before.happenings, { at, event, text: firstLine(text) }];
+  after.leftOut = before.leftOut + Math.max(happenings.length - MOST, 0);
+  after.happenings = happenings.slice(-MOST);
+  return after;
+}
+
+function firstLine(text: string): string {
+  const [line = ""] = text.trimStart().split("\n", 1);
+  return line.length > 200 ? `${line.slice(0, 200)}…` : line;
+}
+
+/** Bytes as they can be read: text, or what they are in hexadecimal. */
+export function contentOf({ text, base64, left_out }: Told): string {
+  if (text !== undefined) return text;
+  if (base64 !== undefined) return hexadecimal(atob(base64));
+  return left_out === undefined ? "" : `(${left_out} bytes, too many to be told here)`;
+}
+
+const SHOWN = 4096; // bytes in hexadecimal
+
+function hexadecimal(bytes: string): string {
+  const lines: string[] = [];
+  for (let at = 0; at < Math.min(bytes.length, SHOWN); at += 16) {
+    const row = [...bytes.slice(at, at + 16)].map((sign) => sign.charCodeAt(0));
+    const left = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+    const right = row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${left.padEnd(47)}  ${right}`);
+  }
+  if (bytes.length > SHOWN) lines.push(`and ${bytes.length - SHOWN} bytes more`);
+  return lines.join("\n");
+}
+
+/** JSON on lines of its own; anything else as it is. */
+export function pretty(text: string): string {
+  if (!/^\s*[[{]/.test(text)) return text;
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
