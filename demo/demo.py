@@ -1,7 +1,8 @@
 """The demo: a job server and two workers count the words of Python's own library. Run it by ``make demo``.
 
 It shows a job server on a free loopback port, foreground jobs whose results are collected as they come, background
-jobs that nobody waits for, and a shell command as a worker. Everything it starts, it stops.
+jobs that nobody waits for, a shell command as a worker, and the dashboard, in which all of it can be seen. Everything
+it starts, it stops; with KEEP=1 not before it is interrupted.
 """
 
 from __future__ import annotations
@@ -42,13 +43,14 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         say("A job server", "on a free port of this machine, and two workers, each a process of its own.")
-        address = stack.enter_context(job_server(Path(folder, "geartrain.log")))
+        address, dashboard = stack.enter_context(job_server(Path(folder, "geartrain.log")))
         for name in WORKERS:
             stack.enter_context(process(name, [sys.executable, str(WORDS_PROGRAM), name], address))
         client = stack.enter_context(Client(address))
         admin = AdminClient(address)
         await_workers(admin, "count_words", len(WORKERS))
-        console.print(f"  listening at {address}; workers: {', '.join(WORKERS)}\n")
+        console.print(f"  listening at {address}; workers: {', '.join(WORKERS)}")
+        console.print(f"  dashboard: {dashboard}\n", highlight=False)
 
         files = text_files()
         say("Foreground jobs:", f"count the words of {len(files)} files of {LIBRARY}, {FILES_A_JOB} files a job.")
@@ -70,6 +72,10 @@ def main() -> None:
             length, word = line.split()
             console.print(f"  {length} letters: {word}", highlight=False)
         console.print()
+        if os.environ.get("KEEP") == "1":
+            say("Still there:", f"the dashboard, {dashboard}; interrupt this (Ctrl-C) when you have seen enough.")
+            with contextlib.suppress(KeyboardInterrupt):
+                keep_busy(client, files)
         say("Stopping", "the workers and the job server.")
     console.print(f"  All left in good order; the demo took {time.monotonic() - began:.1f} s.\n")
 
@@ -95,17 +101,27 @@ def process(name: str, command: list[str], address: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def job_server(log: Path) -> Iterator[str]:
-    """``geartrain serve`` on a free port; gives its address, which its log tells."""
+def job_server(log: Path) -> Iterator[tuple[str, str]]:
+    """``geartrain serve`` on free ports; gives its address and that of its dashboard, which its log tells."""
     store = log.with_name("queue.sqlite")  # beside the log, and gone with it
-    options = ["--listen=127.0.0.1:0", f"--store=sqlite:///{store}", "--log-format=json", f"--log-file={log}"]
+    options = ["--listen=127.0.0.1:0", "--http=127.0.0.1:0", f"--store=sqlite:///{store}"]
+    options += ["--log-format=json", f"--log-file={log}"]
     with process("the job server", [sys.executable, "-m", "geartrain", "serve", *options]):
-        yield wait_for(lambda: listening_at(log), "a job server that listens")
+        http = wait_for(lambda: address_of("http_listening", log), "a job server that serves HTTP")
+        yield wait_for(lambda: address_of("listening", log), "a job server that listens"), f"http://{http}/dashboard/"
 
 
-def listening_at(log: Path) -> str:
+def address_of(what: str, log: Path) -> str:
     events = map(json.loads, log.read_text().splitlines() if log.exists() else ())
-    return next((event["address"] for event in events if event["event"] == "listening"), "")
+    return next((event["address"] for event in events if event["event"] == what), "")
+
+
+def keep_busy(client: Client, files: list[Path]) -> None:
+    """Go on with a job now and then, so that there is something to see."""
+    while True:
+        for at in range(0, len(files), FILES_A_JOB):
+            client.submit_background("count_words", "\n".join(map(str, files[at : at + FILES_A_JOB])).encode())
+            time.sleep(0.2)
 
 
 def wait_for(look: Callable[[], Found], what: str) -> Found:

@@ -71,6 +71,12 @@ def test_a_page_of_another_site_is_refused(open_server: RunningServer, origin: s
     assert (answer.status, answer.json["type"]) == (403, "/problems#other-origin")
 
 
+def test_our_own_page_may_ask_behind_a_proxy_that_ends_tls(open_server: RunningServer) -> None:
+    for host in ("jobs.example.org", "jobs.example.org:8443"):
+        assert submit(open_server, Host=host, Origin=f"https://{host}").status == 200
+    assert submit(open_server, Host="jobs.example.org", Origin="https://jobs.example.org:1").status == 403
+
+
 def test_our_own_page_may_ask(open_server: RunningServer) -> None:
     assert submit(open_server, Host="localhost", Origin="http://localhost").status == 200
 

@@ -90,15 +90,14 @@ class Access:
 
     def __init__(self, tokens: Mapping[str, tuple[str, Sequence[str]]], hosts: Sequence[str]) -> None:
         self._tokens = {digest: (name, tuple(roles)) for name, (digest, roles) in tokens.items()}
+        self._named = frozenset(host.lower() for host in hosts)
         self._hosts = {host.lower() for host in (*_LOOPBACK_NAMES, *hosts)}
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()  # since when, and how many
 
     def check_host(self, host: str, local: str) -> None:
         """A name that leads here only because somebody's name server says so is not ours. Raises Problem."""
-        name = host.lower()
-        if not name.endswith("]"):
-            name = name.rpartition(":")[0] or name
+        name = _without_port(host)
         if name in self._hosts or name in (local, f"[{local}]"):
             return
         raise Problem(
@@ -106,6 +105,13 @@ class Access:
             "unknown-host",
             f"This job server does not know itself as {name or 'nobody'}: name it with --http-host if it should",
         )
+
+    def is_ours(self, origin: str, scheme: str, host: str) -> bool:
+        """Whether a page of this origin is one of ours, as asked for by ``host``.
+
+        By a name that the operator has given us they may have come through a proxy that ends TLS.
+        """
+        return origin == f"{scheme}://{host}" or (origin == f"https://{host}" and _without_port(host) in self._named)
 
     def identify(self, authorization: str, host: str) -> Identity:
         """Who has sent this header. Raises Problem for a wrong token, and for too many of them."""
@@ -178,3 +184,8 @@ class Access:
     def close_session(self, secret: str) -> None:
         """Forget a session."""
         self._sessions.pop(digest_of(secret), None)
+
+
+def _without_port(host: str) -> str:
+    name = host.lower()
+    return name if name.endswith("]") else name.rpartition(":")[0] or name

@@ -108,7 +108,7 @@ class Gate:
         if host or scope["http_version"] != "1.0":
             access.check_host(host, local[0])
         method = scope["method"]
-        if origin and origin != f"{scope['scheme']}://{host}":
+        if origin and not access.is_ours(origin, scope["scheme"], host):
             raise Problem(403, "other-origin", f"A page of {origin} may not ask this job server")
         # A link on another site may lead to what is shown; it may not submit, as GET does beside the paths of ours.
         is_link = mode == "navigate" and method == "GET" and is_ours(scope["path"])

@@ -74,9 +74,7 @@ class PlainFace:
         plain = self.plain
         date = formatdate(usegmt=True).encode()
         head = b"HTTP/1.1 200 OK\r\ndate: %b\r\nserver: %b\r\nx-content-type-options: nosniff\r\n" % (date, SERVER)
-        head += b"content-type: application/octet-stream\r\n"
-        plain.completed = head + b"x-gearman-command: WORK_COMPLETE\r\nx-gearman-job-handle: "
-        plain.created = head + b"x-gearman-command: JOB_CREATED\r\ncontent-length: 0\r\nx-gearman-job-handle: "
+        plain.head = head + b"content-type: application/octet-stream\r\nx-gearman-job-handle: "
         self._host.open_iteration()  # for the time
         now = self._face.server.now
         for connection in list(plain.connections):

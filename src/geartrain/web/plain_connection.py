@@ -30,8 +30,8 @@ _HEADS: Final[list[bytes]] = [b"\0REQ" + number.to_bytes(4, "big") for number in
 class Plain:
     """What all these connections share: the job server, the reader of requests, and ``host``, the daemon.
 
-    ``face`` does what is rare, see ``PlainFace``. ``completed`` and ``created`` are what stands before the handle in
-    the answers of most jobs; ``face`` renews them each second, since they tell the time.
+    ``face`` does what is rare, see ``PlainFace``. ``head`` is what stands before the handle in the answers
+    of most jobs; ``face`` renews it each second, since it tells the time.
     """
 
     def __init__(self, server: JobServer, reader: PlainReader, host: Any, face: Any) -> None:
@@ -39,8 +39,7 @@ class Plain:
         self.reader: PlainReader = reader
         self.host = host
         self.face = face
-        self.completed = b""
-        self.created = b""
+        self.head = b""
         self.connections: dict[PlainConnection, None] = {}
 
 
@@ -210,13 +209,14 @@ class PlainConnection:
         if type == JOB_CREATED:
             self.handle = parser.data[parser.body : parser.end]
             if self.background:
-                self.answer(b"%b%b\r\n\r\n" % (self.plain.created, self.handle))
+                rest = b"x-gearman-command: JOB_CREATED\r\ncontent-length: 0"
+                self.answer(b"%b%b\r\n%b\r\n\r\n" % (self.plain.head, self.handle, rest))
         elif type == WORK_COMPLETE and self.outcome is None and parser.pieces is None:
             start: i64 = parser.body + len(self.handle) + 1
             size: i64 = parser.end - start
             self.answer(
-                b"%b%b\r\ncontent-length: %d\r\n\r\n%b"
-                % (self.plain.completed, self.handle, int(size), parser.data[start : parser.end])
+                b"%b%b\r\nx-gearman-command: WORK_COMPLETE\r\ncontent-length: %d\r\n\r\n%b"
+                % (self.plain.head, self.handle, int(size), parser.data[start : parser.end])
             )
         elif type != OPTION_RES:
             self._note(parser.packet())
