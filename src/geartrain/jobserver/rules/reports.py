@@ -45,9 +45,15 @@ def report(state: State, peer: Peer, type: i64) -> None:
     body: i64 = parser.body
     cut: i64 = parser.argument_end(body)  # the NUL behind the handle; none: the data is empty
     whole = cut >= 0
-    if not whole:
+    # No conditional expressions: compiled, one of a native integer and a literal makes an object.
+    data_at: i64 = -1
+    if whole:
+        data_at = cut + 1
+    else:
         cut = parser.end
-    number: i64 = state.handles.parse(data, body, cut) if cut <= parser.size else -1
+    number: i64 = -1
+    if cut <= parser.size:
+        number = state.handles.parse(data, body, cut)
     job = state.jobs.get(number) if number >= 0 else None
     if job is None or job.worker is not peer:
         revoked = peer.revoked
@@ -61,7 +67,7 @@ def report(state: State, peer: Peer, type: i64) -> None:
         if b"\0" not in numbers:
             missing += 1
     if job.flags & WATCHED:
-        _tell_watchers(state, job, type, cut + 1 if whole else -1, parser)
+        _tell_watchers(state, job, type, data_at, parser)
     subscriber = job.subscribers
     # A failure under a policy is told when it is the last one.
     if subscriber is not None and type != WORK_FAIL and (type != WORK_EXCEPTION or job.function.policy is None):
@@ -75,8 +81,11 @@ def report(state: State, peer: Peer, type: i64) -> None:
             forward(state, subscriber, type, _RES + data[body - HEADER_SIZE + 4 : cut + 1], payload)
     if type == WORK_COMPLETE:
         if job.function.policy is not None or state.waits > 0:
-            _hand_over(state, job, cut + 1 if whole else -1, parser)
-        finish(state, job, COMPLETED, parser.end - cut - 1 if whole else 0)
+            _hand_over(state, job, data_at, parser)
+        size: i64 = 0
+        if whole:
+            size = parser.end - data_at
+        finish(state, job, COMPLETED, size)
     elif type == WORK_DATA:
         if whole:
             job.function.tally(i64(job.priority)).bytes_out += parser.end - cut - 1
