@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,6 +18,7 @@ pytest.importorskip("httptools")
 from api_place import Place, place, tokens_file
 
 from geartrain.jobserver.policy import KEYS, Policy, read_policy
+from geartrain.web.api import describe, prepare
 from geartrain.web.commands import STATUS
 from geartrain.web.problem_kinds import KINDS
 from geartrain.wire.packets import SET_CLIENT_ID, WORK_COMPLETE, WORK_EXCEPTION, pack_request
@@ -494,3 +496,28 @@ def test_the_type_of_a_problem_leads_to_a_page(guarded: Place) -> None:
     answer = http.ask("GET", "/problems/%3Cscript%3E")
     assert (answer.status, answer.json["type"]) == (404, "/problems#no-such-path")
     assert http.ask("POST", "/problems").status == 405
+
+
+def test_nothing_is_left_to_be_made_at_the_first_request_to_a_path() -> None:
+    api = describe()
+    prepare(api)
+
+    def calls() -> int:
+        """How many calls it takes to find who answers."""
+        count = 0
+
+        def note(*_: Any) -> None:
+            nonlocal count
+            count += 1
+
+        scope = {"type": "http", "method": "GET", "path": "/api/v1/jobs", "root_path": "", "headers": []}
+        sys.setprofile(note)
+        try:
+            for route in api.router.routes:
+                route.matches(scope)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    first = calls()
+    assert first < 2 * calls()

@@ -62,11 +62,11 @@ def make_api(face: Face) -> FastAPI:
     api.add_exception_handler(LocalProtocolError, _not_to_be_told)
     api.add_exception_handler(ConnectionError, _gone)
     api.add_exception_handler(Exception, _fault)
-    _prepare(api)
+    prepare(api)
     return api
 
 
-def _prepare(api: FastAPI) -> None:
+def prepare(api: FastAPI) -> None:
     """Have made what FastAPI makes at the first request to a path, since nobody may wait for it then."""
     api.middleware_stack = api.build_middleware_stack()
     nowhere = {"type": "http", "method": "GET", "path": f"{PREFIX}/", "root_path": "", "headers": []}
