@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -12,7 +14,15 @@ pytest.importorskip("httptools")
 
 from api_place import Place, place
 
-from geartrain.wire.packets import SET_CLIENT_ID, SUBMIT_JOB, SUBMIT_JOB_BG, WORK_EXCEPTION, WORK_STATUS, pack_request
+from geartrain.wire.packets import (
+    SET_CLIENT_ID,
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    WORK_EXCEPTION,
+    WORK_FAIL,
+    WORK_STATUS,
+    pack_request,
+)
 from servers import wait_until
 from wire_caller import Caller
 
@@ -54,6 +64,41 @@ def test_a_job_is_told_from_its_submission_to_its_end(at: Place) -> None:
     raw = api.ask("GET", f"/jobs/{handle}/result", Accept="application/octet-stream")
     assert (raw.status, raw.body) == (200, b"\xff")
     api.do("DELETE", "/functions/f/policy")
+
+
+@pytest.mark.parametrize("workload", ["", "größe", 'a"b\\ü' * 40_000])
+def test_a_workload_is_read_while_its_job_is_there(at: Place, workload: str) -> None:
+    api = at.api
+    handle = api.submit("g", workload=workload)
+    assert api.get(f"/jobs/{handle}/workload") == {"text": workload}
+    api.do("DELETE", f"/jobs/{handle}")
+    assert api.refusal(404, "GET", f"/jobs/{handle}/workload")[0] == "unknown-job"
+
+
+def test_a_workload_that_is_no_text(at: Place) -> None:
+    data = b"\xff\x00" * 200_000
+    handle = at.api.submit("g", workload_base64=base64.b64encode(data).decode())
+    assert at.api.get(f"/jobs/{handle}/workload") == {"base64": base64.b64encode(data).decode()}
+
+
+def test_a_large_workload_of_a_dead_job(at: Place) -> None:
+    api = at.api
+    api.do("PUT", "/functions/f/policy", {"keys": {"attempts": 1}})
+    handle = api.submit("f", workload="ü" * 100_000)
+    at.worker.send(pack_request(WORK_FAIL, at.worker.await_job().arguments[0]))
+    api.wait_for(handle, "dead")
+    for path in (f"/jobs/{handle}/workload", f"/dead/{handle}/workload"):
+        assert api.get(path) == {"text": "ü" * 100_000}
+    api.do("DELETE", "/functions/f/policy")
+
+
+def test_a_workload_in_the_store_alone_is_told_as_such(tmp_path: Path) -> None:
+    with place("--spill-above=1KiB", store=f"sqlite:///{tmp_path / 'jobs'}") as own:
+        small, large = own.api.submit("g", workload="x"), own.api.submit("g", workload="x" * 2000)
+        assert own.api.get(f"/jobs/{small}")["stored"]
+        wait_until(lambda: own.api.get(f"/jobs/{large}")["stored"], "the large one is stored")
+        assert own.api.get(f"/jobs/{small}/workload") == {"text": "x"}
+        assert own.api.refusal(409, "GET", f"/jobs/{large}/workload")[0] == "in-store"
 
 
 def test_a_result_is_waited_for(at: Place) -> None:
@@ -103,6 +148,7 @@ def test_cancel_retry_priority_and_why(at: Place) -> None:
     [
         ("GET", "/jobs/{}"),
         ("GET", "/jobs/{}/why"),
+        ("GET", "/jobs/{}/workload"),
         ("GET", "/jobs/{}/result"),
         ("DELETE", "/jobs/{}"),
         ("POST", "/jobs/{}/retry"),

@@ -54,7 +54,7 @@ KINDS: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
         ),
         "in-store": (
             409,
-            "The workload of this dead letter is large and in the store alone. It is read when the job is tried again.",
+            "The workload of this job is large and in the store alone. It is read when the job is handed out.",
         ),
     },
     "Requests": {

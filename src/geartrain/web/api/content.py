@@ -43,19 +43,27 @@ def content(data: bytes) -> Content:
 async def answer(model: BaseModel, name: str, data: bytes) -> Response:
     """A model as the answer, with the content of ``data`` as its member ``name``."""
     members = model.model_dump_json(exclude={name})
+    return await _answer(f'{members[:-1]},"{name}":', data, "}")
+
+
+async def content_alone(data: bytes) -> Response:
+    """The content of ``data`` as the answer."""
+    return await _answer("", data, "")
+
+
+async def _answer(head: str, data: bytes, tail: str) -> Response:
     if len(data) <= _PART:
-        held = content(data).model_dump_json()
-        return Response(f'{members[:-1]},"{name}":{held}}}', media_type=JSON)
+        return Response(f"{head}{content(data).model_dump_json()}{tail}", media_type=JSON)
     parts = _texts(data) if await _is_text(data) else _base64(data)
-    return StreamingResponse(_written(f'{members[:-1]},"{name}":{{', parts), media_type=JSON)
+    return StreamingResponse(_written(head + "{", parts, '"}' + tail), media_type=JSON)
 
 
-async def _written(head: str, parts: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _written(head: str, parts: AsyncIterator[str], tail: str) -> AsyncIterator[str]:
     yield head
     async for part in parts:
         yield part
         await asyncio.sleep(0)
-    yield '"}}'
+    yield tail
 
 
 async def _is_text(data: bytes) -> bool:

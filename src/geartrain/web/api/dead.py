@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, model_validator
+from starlette.responses import Response
 
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.policy import REASONS, reason_name
@@ -25,7 +26,7 @@ from geartrain.web.api.asking import (
     value_of,
     word,
 )
-from geartrain.web.api.content import Content, content
+from geartrain.web.api.content import Content, content_alone
 from geartrain.web.names import to_name, to_text
 from geartrain.web.problems import Problem
 from geartrain.wire.text import as_text
@@ -240,10 +241,10 @@ def _group(server: JobServer, group: LetterGroup) -> Group:
     response_model=Content,
     responses=problems(404, 409),
 )
-async def dead_workload(request: Request, handle: str, _: Reader) -> Content:
+async def dead_workload(request: Request, handle: str, _: Reader) -> Response:
     """409: it is large, and in the store alone."""
     command = await ask(request, b"dead", b"workload", handle_word(handle), form="data")
-    return content(command.data()[1])
+    return await content_alone(command.data()[1])
 
 
 @router.post(

@@ -16,6 +16,7 @@ from geartrain.client.submission import JobHandle
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.ended import ABANDONED, CANCELLED, COMPLETED, FAILED
 from geartrain.jobserver.letters import unpack_attempts
+from geartrain.jobserver.model import SPILLED, STORED
 from geartrain.jobserver.policy import reason_name
 from geartrain.jobserver.snapshot import JobView
 from geartrain.web.api.asking import (
@@ -37,7 +38,7 @@ from geartrain.web.api.asking import (
     unreadable,
     value_of,
 )
-from geartrain.web.api.content import BYTES, Content, answer
+from geartrain.web.api.content import BYTES, Content, answer, content_alone
 from geartrain.web.api.job_selection import PRIORITIES, JobSelection, Priority
 from geartrain.web.names import to_name, to_text
 from geartrain.web.problems import Problem
@@ -118,6 +119,7 @@ class Job(BaseModel):
     attempts: int
     max_attempts: int | None
     clients: int
+    stored: bool | None = Field(description="Whether it would outlive the job server")
     worker: str | None
     connection: int | None = Field(description="The number of its worker's connection, while it runs")
     running_since: float | None
@@ -255,6 +257,7 @@ async def show_job(request: Request, handle: str, _: Reader) -> Job:
             "function": to_text(view.function),
             "unique": to_text(view.unique),
             "progress": _progress(view),
+            "stored": job.stored in (STORED, SPILLED),
             "queued": moment(view.queued_at),
             "started": moment(view.started_at),
             "connection": None if view.worker is None else view.worker.place,
@@ -320,6 +323,25 @@ async def explain_job(request: Request, handle: str, _: Reader) -> Why:
     """Why a job waits, or what else is the matter with it."""
     command = await ask(request, b"why", handle_word(handle))
     return Why(handle=handle, why=value_of(command))
+
+
+@router.get(
+    "/jobs/{handle}/workload",
+    operation_id="job_workload",
+    summary="The workload of a job",
+    response_model=Content,
+    responses=problems(404, 409),
+)
+async def job_workload(request: Request, handle: str, _: Reader) -> Response:
+    """Of a job that waits, runs or is dead. 409: it is large, and in the store alone."""
+    server = face_of(request).server
+    job = server.jobs.get(server.handles.number(handle_word(handle)))
+    if job is None:
+        raise unknown_job(handle)
+    if job.stored == SPILLED:
+        detail = "The workload is large and in the store alone; it is read when the job is handed out"
+        raise Problem(409, "in-store", detail, handle=handle)
+    return await content_alone(job.workload)
 
 
 @router.get(
