@@ -42,6 +42,12 @@ export const SCREENS: readonly Screen[] = [
   },
   { pattern: "/functions/:name", load: () => load(import("./screens/function")) },
   {
+    pattern: "/jobs",
+    load: () => load(import("./screens/jobs")),
+    nav: { title: "Jobs", icon: "jobs", isFirst: true },
+  },
+  { pattern: "/jobs/:handle", load: () => load(import("./screens/job")) },
+  {
     pattern: "/schedules",
     load: () => load(import("./screens/schedules")),
     nav: { title: "Schedules", icon: "schedules" },

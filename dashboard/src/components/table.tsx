@@ -6,6 +6,8 @@ import { ProblemNote } from "./basics";
 
 export interface Column<Row> {
   title: string;
+  /** What stands in its head instead of the title. */
+  head?: ComponentChildren;
   cell: (row: Row) => ComponentChildren;
   /** What the server is asked to sort by. */
   sort?: string;
@@ -14,6 +16,8 @@ export interface Column<Row> {
   isNumber?: boolean;
   /** The column that a row is known by; it holds a link. */
   isMain?: boolean;
+  /** Whether what is long in it is cut off. */
+  isCut?: boolean;
   /** From which width on it is shown: `second` not on phones, `third` only where there is much room. */
   room?: "second" | "third";
 }
@@ -67,7 +71,7 @@ export function Table<Row>(props: {
                         </span>
                       </button>
                     ) : (
-                      column.title
+                      (column.head ?? column.title)
                     )}
                   </th>
                 ))}
@@ -114,8 +118,8 @@ export function Table<Row>(props: {
   );
 }
 
-function classOf<Row>({ isNumber, isMain, room }: Column<Row>): string {
-  return [isNumber && "number-cell", isMain && "main", room].filter(Boolean).join(" ");
+function classOf<Row>({ isNumber, isMain, isCut, room }: Column<Row>): string {
+  return [isNumber && "number-cell", isMain && "main", isCut && "cut", room].filter(Boolean).join(" ");
 }
 
 function stepFromRowToRow(event: KeyboardEvent): void {
