@@ -58,7 +58,7 @@ test("a job that runs has waited and runs", () => {
     { part: "wait", from: 100, to: 103 },
     { part: "run", from: 103, to: 110, number: 1 },
   ]);
-  expect(line?.sums).toEqual({ pause: 0, wait: 3, run: 7, failed: 0 });
+  expect(line?.sums).toEqual({ pause: 0, between: 0, wait: 3, run: 7, failed: 0 });
   expect(line?.isOpen).toBe(true);
 });
 
@@ -70,6 +70,24 @@ test("attempts before stand in their places, with the pause before the next one"
     ["pause", 102, 105],
     ["wait", 105, 106],
     ["run", 106, 110],
+  ]);
+});
+
+test("what was between attempts long ago is not made up", () => {
+  const history = [failed(1, 101, 102), failed(2, 104, 105)];
+  expect(drawn({ state: "dead", attempts: 2, history, queued: 104, started: 104, died: 105 })).toEqual([
+    ["wait", 100, 101],
+    ["failed", 101, 102],
+    ["pause", 102, 104],
+    ["failed", 104, 105],
+  ]);
+  expect(drawn({ state: "running", attempts: 2, history, queued: 107, started: 107 })).toEqual([
+    ["wait", 100, 101],
+    ["failed", 101, 102],
+    ["between", 102, 104],
+    ["failed", 104, 105],
+    ["pause", 105, 107],
+    ["run", 107, 110],
   ]);
 });
 

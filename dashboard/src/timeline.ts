@@ -3,8 +3,11 @@ import type { Schemas } from "./api/client";
 
 export type Job = Schemas["Job"];
 
-/** `pause`: it was not to be handed out yet; `failed`: an attempt that did not succeed. */
-export type Part = "pause" | "wait" | "run" | "failed";
+/**
+ * `pause`: it was not to be handed out yet; `between`: it was held back or waited after an attempt, which of both is not
+ * known any more; `failed`: an attempt that did not succeed.
+ */
+export type Part = "pause" | "between" | "wait" | "run" | "failed";
 
 export interface Segment {
   part: Part;
@@ -52,24 +55,25 @@ export function timelineOf(job: Job, now: number): TimeLine | null {
     }
     at = Math.max(at, until);
   };
-  const wait = (until: number) => {
-    if (job.queued !== null && job.queued > at + CLOSE && job.queued <= until + CLOSE) add("pause", job.queued);
-    add("wait", until);
+  const wait = (until: number, isAgain: boolean) => {
+    const isKnown = job.queued !== null && job.queued >= at - CLOSE && job.queued <= until + CLOSE;
+    if (isKnown && job.queued !== null && job.queued > at + CLOSE) add("pause", job.queued);
+    add(isAgain && !isKnown ? "between" : "wait", until);
   };
   let drawn = Number.NEGATIVE_INFINITY; // when the last attempt that is drawn began
   for (const attempt of history) {
-    wait(attempt.started);
+    wait(attempt.started, attempt.number > 1);
     add("failed", attempt.ended, attempt.number);
     drawn = attempt.started;
   }
   const isRunning = job.state === "running";
   const hasRun = (isRunning || !isOpen) && job.started !== null && job.started > drawn + CLOSE;
   if (hasRun && job.started !== null) {
-    wait(job.started);
+    wait(job.started, job.attempts > 0);
     add(job.outcome === "failed" ? "failed" : "run", to, history.length ? (history.at(-1)?.number ?? 0) + 1 : 1);
   } else if (job.state === "delayed") add("pause", to);
-  else if (isOpen || job.outcome === "cancelled" || job.outcome === "abandoned") wait(to);
-  const sums: Record<Part, number> = { pause: 0, wait: 0, run: 0, failed: 0 };
+  else if (isOpen || job.outcome === "cancelled" || job.outcome === "abandoned") wait(to, job.attempts > 0);
+  const sums: Record<Part, number> = { pause: 0, between: 0, wait: 0, run: 0, failed: 0 };
   for (const segment of segments) sums[segment.part] += segment.to - segment.from;
   return { from, to, isOpen, segments, steps: stepsOf(job), sums };
 }

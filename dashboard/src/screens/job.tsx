@@ -119,14 +119,12 @@ function Known(props: { job: Job; followed: Followed; problem: Problem | null; a
       <div class="stack job fresh">
         <Why job={job} />
         {line && <Line line={line} job={job} />}
-        <div class="charts">
+        <Attempts job={job} />
+        <div class="charts facts">
           <About job={job} />
           <Live job={job} followed={followed} />
-        </div>
-        <Attempts job={job} />
-        <div class="charts contents">
-          <Payload job={job} />
           <Outcome job={job} end={followed.end} />
+          <Payload job={job} />
         </div>
       </div>
     </>
@@ -145,7 +143,7 @@ function Actions({ job, again }: { job: Job; again: () => void }) {
   return (
     <>
       {suits("priority", state) && (
-        <label class="bar small">
+        <label class="beside-field small">
           <span class="muted">Priority</span>
           <select
             class="input"
@@ -218,6 +216,7 @@ function Reason({ job: { handle, state, why } }: { job: Job }) {
 
 const PARTS: Record<Part, { title: string; state: State }> = {
   pause: { title: "Held back", state: "delayed" },
+  between: { title: "Between attempts", state: "paused" },
   wait: { title: "Waiting", state: "queued" },
   run: { title: "Running", state: "running" },
   failed: { title: "Failed attempts", state: "failed" },
@@ -263,9 +262,9 @@ function Line({ line, job }: { line: TimeLine; job: Job }) {
           })}
         </div>
         <div class="scale muted small" aria-hidden="true">
-          <span>{time(line.from)}</span>
+          <span>{precise(line.from)}</span>
           <span>{duration(whole)}</span>
-          <span>{line.isOpen ? "now" : time(line.to)}</span>
+          <span>{line.isOpen ? "now" : precise(line.to)}</span>
         </div>
         <ol class="steps">
           {line.steps.map((step) => (
@@ -349,6 +348,7 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
   const share = job.state === "running" ? shareOf(job.progress) : null;
   const now = overview.value?.time ?? 0;
   const ran = job.started === null ? 0 : Math.max(now - job.started, 0);
+  if (job.state !== "running" && !followed.events.length) return null;
   return (
     <section class="card">
       <div class="card-head">
@@ -384,7 +384,7 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
               ))}
           </ol>
         ) : (
-          share === null && <p class="muted">{silence(job)}</p>
+          share === null && <p class="muted">It has said nothing yet. Data, warnings and status appear here.</p>
         )}
       </div>
     </section>
@@ -397,12 +397,6 @@ function said(event: Event): string {
   if (event.data.base64 !== undefined) return bytes(bytesOf({ base64: event.data.base64 }).length);
   const words = wordsOf(event);
   return words.length > LONG ? `${words.slice(0, LONG)}…` : words;
-}
-
-function silence({ state }: Job): string {
-  if (state === "running") return "It runs, and has said nothing yet. Data, warnings and status appear here.";
-  if (state === "ended" || state === "dead") return "What it said while it ran was for those who listened then.";
-  return "It does not run yet. What it says then appears here.";
 }
 
 // ── its attempts ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -419,34 +413,38 @@ function Attempts({ job }: { job: Job }) {
         </span>
       </div>
       <ul class="rows attempts">
-        {job.history.toReversed().map((one) => (
-          <Tried key={one.number} tried={one} />
+        {job.history.toReversed().map((one, at) => (
+          <Tried key={one.number} tried={one} isOpen={at === 0} />
         ))}
       </ul>
     </section>
   );
 }
 
-function Tried({ tried }: { tried: Schemas["Attempt"] }) {
+function Tried({ tried, isOpen }: { tried: Schemas["Attempt"]; isOpen: boolean }) {
   return (
     <li>
-      <div class="bar">
-        <strong>{count(tried.number)}</strong>
-        <Badge state={tried.reason === "retry" ? "retried" : "failed"}>{tried.reason}</Badge>
-        <span class="small">ran {duration(tried.ended - tried.started)}</span>
-        <span class="muted small">{tried.worker}</span>
-        <span class="muted small end" title={exactTime(tried.ended)}>
-          {time(tried.ended)}
-        </span>
-      </div>
-      {tried.text ? (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard
-        <pre class="bytes" tabIndex={0}>
-          {tried.text}
-        </pre>
-      ) : (
-        <p class="muted small">The worker said nothing</p>
-      )}
+      <details open={isOpen}>
+        <summary>
+          <span class="bar">
+            <strong>{count(tried.number)}</strong>
+            <Badge state={tried.reason === "retry" ? "retried" : "failed"}>{tried.reason}</Badge>
+            <span class="small">ran {duration(tried.ended - tried.started)}</span>
+            <span class="muted small">{tried.worker}</span>
+            <span class="muted small end" title={exactTime(tried.ended)}>
+              {time(tried.ended)}
+            </span>
+          </span>
+        </summary>
+        {tried.text ? (
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard
+          <pre class="bytes" tabIndex={0}>
+            {tried.text}
+          </pre>
+        ) : (
+          <p class="muted small">The worker said nothing</p>
+        )}
+      </details>
     </li>
   );
 }
