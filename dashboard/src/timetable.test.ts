@@ -3,7 +3,9 @@ import { fits, inWords, offsetOf, partsWithRuns, readCron } from "./timetable";
 
 describe("words", () => {
   it.each([
-    [{ every: "30s" }, "every 30 s"],
+    [{ every: "30s" }, "every 30 seconds"],
+    [{ every: "1h" }, "every hour"],
+    [{ every: "100ms" }, "every 100 ms"],
     [{ every: "1h30m" }, "every 1 h 30 m"],
     [{ cron: "* * * * *" }, "every minute"],
     [{ cron: "*/15 * * * *" }, "every 15 minutes"],

@@ -69,7 +69,7 @@ const isNumber = (text: string) => /^\d+$/.test(text);
 
 /** When a schedule runs, in words where that is simple; null: the expression says it best. */
 export function inWords(keys: { cron?: string; every?: string }): string | null {
-  if (keys.every) return `every ${spaced(keys.every)}`;
+  if (keys.every) return intervalInWords(keys.every);
   const fields = fieldsOf(keys.cron ?? "");
   if (!fields) return null;
   const [minute, hour, day, month, weekday] = fields;
@@ -114,7 +114,14 @@ function joined(words: string[]): string {
 }
 
 const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
-const spaced = (span: string) => span.replace(/(\d)([a-z])/gi, "$1 $2").replace(/([a-z])(\d)/gi, "$1 $2");
+const UNITS: Record<string, string> = { s: "second", m: "minute", h: "hour", d: "day", w: "week" };
+
+function intervalInWords(span: string): string {
+  const found = /^(\d+)([smhdw])$/.exec(span);
+  if (!found) return `every ${span.replace(/(\d)([a-z])/gi, "$1 $2").replace(/([a-z])(\d)/gi, "$1 $2")}`;
+  const unit = UNITS[found[2] ?? ""];
+  return found[1] === "1" ? `every ${unit}` : `every ${found[1]} ${unit}s`;
+}
 
 /** Of so many equally long parts of a time line, in which there is a run. Times are Unix times. */
 export function partsWithRuns(

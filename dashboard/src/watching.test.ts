@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { contentOf, heard, pretty, UNSEEN, type Watched } from "./watching";
+import { contentOf, heard, pretty, UNSEEN, type Watched, withWhole } from "./watching";
 
 function history(...events: [string, object][]): Watched {
   return events.reduce((known, [event, told], at) => heard(known, event, told, at), UNSEEN);
@@ -40,6 +40,17 @@ describe("a job that is followed", () => {
     );
     expect([many.happenings.length, many.leftOut, many.happenings.at(-1)?.text]).toEqual([200, 50, "249"]);
   });
+});
+
+describe("all that a worker has sent", () => {
+  const seen = history(["data", { text: "2\n" }], ["completed", { text: "end" }]);
+  it("brings the data that came before anybody listened", () => {
+    expect(withWhole(seen, "1\n2\nend")).toEqual({ data: "1\n2\n", result: "end" });
+  });
+  it("is the result for those who may not listen", () => {
+    expect(withWhole(UNSEEN, "1\nend")).toEqual({ data: "", result: "1\nend" });
+  });
+  it("is not waited for", () => expect(withWhole(seen, null)).toEqual({ data: "2\n", result: "end" }));
 });
 
 describe("content", () => {

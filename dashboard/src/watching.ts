@@ -82,6 +82,13 @@ export function heard(before: Watched, event: string, told: Told, at: number): W
   return after;
 }
 
+/** The data and the result, where `whole` is both together: those who follow may have come after the first data. */
+export function withWhole({ data, result }: Watched, whole: string | null): Pick<Watched, "data" | "result"> {
+  if (whole === null) return { data, result };
+  if (result === null) return { data, result: whole };
+  return whole.endsWith(result) ? { data: whole.slice(0, whole.length - result.length), result } : { data, result };
+}
+
 function firstLine(text: string): string {
   const [line = ""] = text.trimStart().split("\n", 1);
   return line.length > 200 ? `${line.slice(0, 200)}…` : line;

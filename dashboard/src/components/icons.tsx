@@ -19,6 +19,7 @@ const PATHS = {
   leave: "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
   pause: "M9 5v14M15 5v14",
   resume: "M8 5v14l11-7z",
+  run: "M5.500 5.500v13L15 12zM18.500 5.500v13",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   check: "M4.5 12.5l5 5 10-11",

@@ -95,9 +95,9 @@ const COLUMNS: readonly Column<Entry>[] = [
   {
     title: "Action",
     cell: (entry) => (
-      <>
+      <span class="wraps">
         {entry.action} <span class="only-phone muted">{entry.target}</span>
-      </>
+      </span>
     ),
   },
   { title: "Target", room: "second", cell: (entry) => <Target entry={entry} /> },

@@ -8,7 +8,7 @@ import { useFetched } from "../fetching";
 import { bytes, duration, plural } from "../format";
 import { fromQuery, place, setQuery, to } from "../router";
 import { canLeave, may } from "../session";
-import { ENDS, EVENTS, heard, pretty, UNSEEN, type Watched } from "../watching";
+import { contentOf, ENDS, EVENTS, heard, pretty, UNSEEN, type Watched, withWhole } from "../watching";
 
 const KINDS = ["text", "json", "file"] as const;
 const PRIORITIES = ["high", "normal", "low"] as const;
@@ -29,6 +29,7 @@ export default function PlaygroundScreen() {
   const [file, setFile] = useState<{ name: string; size: number; base64: string } | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [isBusy, setBusy] = useState(false);
+  const [whole, setWhole] = useState<Schemas["Completed"] | null>(null);
   const waited = useRef<AbortController | null>(null);
   useEffect(() => () => waited.current?.abort(), []);
 
@@ -51,10 +52,12 @@ export default function PlaygroundScreen() {
     const abort = new AbortController();
     waited.current = abort;
     setProblem(null);
+    setWhole(null);
     setQuery({ job: "" });
     setBusy(true);
     try {
-      await submit(call, abort.signal, (handle) => setQuery({ job: handle }));
+      const answer = await submit(call, abort.signal, (handle) => setQuery({ job: handle }));
+      if (answer && "result" in answer) setWhole(answer);
     } catch (error) {
       if (abort.signal.aborted) return;
       // How a job has failed is told where it is followed.
@@ -62,6 +65,11 @@ export default function PlaygroundScreen() {
       if (!isTold) setProblem(error instanceof Problem ? error : new Problem(0, "fault", String(error)));
     }
     if (waited.current === abort) setBusy(false);
+  };
+
+  const giveUp = () => {
+    waited.current?.abort();
+    setBusy(false);
   };
 
   if (!may("submit")) {
@@ -140,6 +148,11 @@ export default function PlaygroundScreen() {
             <Options call={call} />
           </div>
           <div class="dialog-foot">
+            {isBusy && !call.isBackground && (
+              <button type="button" class="button" onClick={giveUp}>
+                Give up
+              </button>
+            )}
             <button type="submit" class="button primary" disabled={isBusy || Boolean(fault)}>
               {call.isBackground ? "Submit" : isBusy ? "Waiting for the result" : "Submit and wait"}
             </button>
@@ -148,7 +161,7 @@ export default function PlaygroundScreen() {
         <div class="stack">
           <ProblemNote problem={problem} />
           {job ? (
-            <Followed key={job} handle={job} />
+            <Followed key={job} handle={job} whole={whole?.handle === job ? contentOf(whole.result) : null} />
           ) : (
             <section class="card">
               <EmptyState icon="playground" title={isBusy ? "Submitting" : "What happens to the job is told here"}>
@@ -187,7 +200,7 @@ async function read(file: File | undefined): Promise<{ name: string; size: numbe
  * Submit a job, and tell its handle as soon as that is known. One that is waited for is looked up while it is underway:
  * for that it needs a unique, and has one of this page where none is given.
  */
-async function submit(call: Submission, signal: AbortSignal, follow: (handle: string) => void): Promise<void> {
+async function submit(call: Submission, signal: AbortSignal, follow: (handle: string) => void): Promise<Answer | null> {
   const unique =
     call.unique || (call.isBackground ? "" : `playground-${crypto.getRandomValues(new Uint32Array(2)).join("-")}`);
   const body = {
@@ -211,8 +224,10 @@ async function submit(call: Submission, signal: AbortSignal, follow: (handle: st
       }
     })().catch(() => {});
   }
-  const { handle } = await asked;
-  if (!signal.aborted) follow(handle);
+  const answer = await asked;
+  if (signal.aborted) return null;
+  follow(answer.handle);
+  return answer;
 }
 
 function FunctionField() {
@@ -303,9 +318,14 @@ function Options({ call }: { call: Call }) {
 
 const STATES: Record<string, State> = { waiting: "queued", running: "running", completed: "completed", gone: "paused" };
 
-function Followed({ handle }: { handle: string }) {
+/**
+ * What happens to a job. Who follows one that is waited for may have come after the first of its data: `whole` is all
+ * that its worker has sent, data and result, once that is known.
+ */
+function Followed({ handle, whole }: { handle: string; whole: string | null }) {
   const [known, setKnown] = useState<Watched>(UNSEEN);
   useEffect(() => {
+    if (!may("read")) return;
     const begun = performance.now();
     const source = new EventSource(urlOf("/api/v1/jobs/{handle}/events", { handle }));
     for (const event of EVENTS) {
@@ -320,8 +340,10 @@ function Followed({ handle }: { handle: string }) {
     });
     return () => source.close();
   }, [handle]);
-  const { phase, end, attempt, progress, data, result, happenings, leftOut } = known;
-  const state = end ?? phase;
+  const { phase, end, attempt, progress, happenings, leftOut } = known;
+  const { data, result } = withWhole(known, whole);
+  const state = end ?? (whole === null ? phase : "completed");
+  const isFailure = end !== null && end !== "completed";
   return (
     <section class="card" aria-label="The job">
       <div class="card-head">
@@ -335,17 +357,17 @@ function Followed({ handle }: { handle: string }) {
         {happenings.length > 0 && <span class="muted small end">{duration(happenings.at(-1)?.at)}</span>}
       </div>
       <div class="card-body form">
-        <Progress progress={progress} isOver={end === "completed"} />
-        {phase === "gone" && (
+        <Progress progress={progress} isWell={end === "completed"} isOver={end !== null || phase === "gone"} />
+        {phase === "gone" && result === null && (
           <p class="muted">Nothing is told of it any more: it has ended a while ago, or never was.</p>
         )}
         {phase === "waiting" && !happenings.length && <Waiting handle={handle} />}
         {data && <Output title="Data" text={data} />}
         {result !== null && (
           <Output
-            title={end === "completed" ? "Result" : "Why"}
+            title={isFailure ? "Why" : "Result"}
             text={pretty(result)}
-            none={end === "completed" ? "empty" : "nobody said"}
+            none={isFailure ? "nobody said" : "empty"}
           />
         )}
         {happenings.length > 0 && (
@@ -377,12 +399,15 @@ const COLOURS: Record<string, State> = {
 };
 
 /** Has its room from the beginning, so that nothing moves when the first status comes. */
-function Progress({ progress, isOver }: { progress: Watched["progress"]; isOver: boolean }) {
+function Progress(props: { progress: Watched["progress"]; isWell: boolean; isOver: boolean }) {
+  const { progress, isWell, isOver } = props;
   const share = progress?.denominator ? Math.min(progress.numerator / progress.denominator, 1) : null;
   return (
     <div class="progress">
-      <progress aria-label="Progress" max={1} value={isOver ? 1 : (share ?? 0)} />
-      <span class="muted small">{progress ? `${progress.numerator} of ${progress.denominator}` : "no status yet"}</span>
+      <progress aria-label="Progress" max={1} value={isWell ? 1 : (share ?? 0)} />
+      <span class="muted small">
+        {progress ? `${progress.numerator} of ${progress.denominator}` : isOver ? "" : "no status yet"}
+      </span>
     </div>
   );
 }

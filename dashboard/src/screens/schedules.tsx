@@ -126,7 +126,7 @@ function When({ keys }: { keys: Record<string, string> }) {
   const words = inWords(keys);
   const expression = keys["cron"] ?? keys["every"] ?? "";
   return (
-    <span class="when" title={expression}>
+    <span class="when wraps" title={expression}>
       {words ?? <code>{expression}</code>}
       {keys["zone"] && <span class="muted small">{keys["zone"]}</span>}
     </span>
@@ -136,8 +136,11 @@ function When({ keys }: { keys: Record<string, string> }) {
 function Next({ row: { next_run, paused } }: { row: Row }) {
   if (paused || next_run === null) return <span class="zero">{NOTHING}</span>;
   const left = next_run - now();
-  return <span title={exactTime(next_run)}>{left < 1 ? "now" : `in ${duration(Math.ceil(left))}`}</span>;
+  return <span title={exactTime(next_run)}>{left <= 0 ? "now" : `in ${spanOf(left)}`}</span>;
 }
+
+/** Whole seconds: a clock that counts down has no tenths. */
+const spanOf = (left: number) => (left < 10 ? `${Math.ceil(left)} s` : duration(Math.ceil(left)));
 
 function Actions(props: { name: string; paused: boolean; again: () => void; isLong?: boolean; gone?: () => void }) {
   const { name, paused, again, isLong } = props;
@@ -150,7 +153,7 @@ function Actions(props: { name: string; paused: boolean; again: () => void; isLo
   const actions: { label: string; icon: IconName; run: () => unknown }[] = [
     {
       label: "Run now",
-      icon: "playground",
+      icon: "run",
       run: () => run(() => post("/api/v1/schedules/{name}/run", { path }), `A job of ${name} is submitted`),
     },
     paused
@@ -369,7 +372,7 @@ function Lane({ row, from, until }: { row: Row; from: number; until: number }) {
     });
     return found;
   }, [row, from, until]);
-  const left = duration(Math.max(Math.ceil((row.next_run ?? 0) - now()), 0));
+  const left = spanOf(Math.max((row.next_run ?? 0) - now(), 0));
   return (
     <>
       <a class="lane-name" href={to(["schedules"], { ...kept(), show: row.name })}>

@@ -1,4 +1,5 @@
 /** What the job server is, and the options in force: each with its value and who has given it. */
+import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import { get, post, type Schemas } from "../api/client";
 import { Badge, EmptyState, KeyValue, PageHead, ProblemNote, Search, type State, Tabs } from "../components/basics";
@@ -65,20 +66,22 @@ export default function SettingsScreen() {
             )}
           </div>
         )}
-        {themes.map((theme) => (
-          <section class="card" key={theme} aria-label={theme}>
-            <div class="card-head">
-              <h2>{theme}</h2>
-            </div>
-            <dl class="options">
-              {shown
-                ?.filter((option) => option.theme === theme)
-                .map((option) => (
-                  <OptionRow key={option.key} option={option} />
-                ))}
-            </dl>
-          </section>
-        ))}
+        <div class="themes">
+          {themes.map((theme) => (
+            <section class="card" key={theme} aria-label={theme}>
+              <div class="card-head">
+                <h2>{theme}</h2>
+              </div>
+              <dl class="options">
+                {shown
+                  ?.filter((option) => option.theme === theme)
+                  .map((option) => (
+                    <OptionRow key={option.key} option={option} />
+                  ))}
+              </dl>
+            </section>
+          ))}
+        </div>
       </div>
     </>
   );
@@ -93,7 +96,7 @@ function OptionRow({ option: { key, value, source, where, meaning } }: { option:
     <div class="option">
       <dt>
         <code>{key}</code>
-        <p class="muted small">{meaning}</p>
+        <p class="muted small">{marked(meaning)}</p>
       </dt>
       <dd>
         {value ? <code>{value}</code> : <span class="muted">{NOTHING}</span>}
@@ -106,6 +109,11 @@ function OptionRow({ option: { key, value, source, where, meaning } }: { option:
       </dd>
     </div>
   );
+}
+
+/** Text in which `backticks` mark what is to be typed. */
+function marked(text: string): ComponentChildren {
+  return text.split("`").map((part, at) => (at % 2 ? <code key={at}>{part}</code> : part));
 }
 
 function ThisServer() {
@@ -128,8 +136,8 @@ function ThisServer() {
         <KeyValue
           rows={[
             ...(data ? rowsOf(data, told?.store.kind) : []),
-            ["You are", who.value?.name || "nobody by name: there are no tokens"],
-            ["You may", who.value?.roles.join(", ") || "nothing"],
+            ["You are", who.value?.name],
+            ["You may", who.value?.roles.join(", ")],
           ]}
         />
       </div>
@@ -140,7 +148,7 @@ function ThisServer() {
 
 const nothing = () => Promise.resolve(undefined);
 
-function rowsOf(server: Server, kind: string | undefined): [string, preact.ComponentChildren][] {
+function rowsOf(server: Server, kind: string | undefined): [string, ComponentChildren][] {
   const { store } = server;
   const lasts = store.durable ? "jobs outlast a restart" : "background jobs are gone after a restart";
   return [
