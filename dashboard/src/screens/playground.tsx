@@ -16,8 +16,16 @@ const LANGUAGES = ["curl", "python", "php"] as const;
 const WRITERS = { curl, python, php };
 const LOOK_EVERY = 300; // milliseconds, for the handle of a job that is waited for
 const LOOKS = 20;
+const LONG = 1000; // milliseconds that a job may wait without a word on why
 
 type Answer = Schemas["Completed"] | Schemas["Created"];
+
+/** How a job has ended that was waited for. */
+interface Outcome {
+  handle: string;
+  isWell: boolean;
+  text: string;
+}
 
 interface Submission extends Call {
   /** Of a file. */
@@ -29,7 +37,7 @@ export default function PlaygroundScreen() {
   const [file, setFile] = useState<{ name: string; size: number; base64: string } | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [isBusy, setBusy] = useState(false);
-  const [whole, setWhole] = useState<Schemas["Completed"] | null>(null);
+  const [outcome, setOutcome] = useState<Outcome | null>(null);
   const waited = useRef<AbortController | null>(null);
   useEffect(() => () => waited.current?.abort(), []);
 
@@ -52,17 +60,20 @@ export default function PlaygroundScreen() {
     const abort = new AbortController();
     waited.current = abort;
     setProblem(null);
-    setWhole(null);
+    setOutcome(null);
     setQuery({ job: "" });
     setBusy(true);
     try {
       const answer = await submit(call, abort.signal, (handle) => setQuery({ job: handle }));
-      if (answer && "result" in answer) setWhole(answer);
+      if (!answer) return;
+      if ("result" in answer) setOutcome({ handle: answer.handle, isWell: true, text: contentOf(answer.result) });
+      setQuery({ job: answer.handle });
     } catch (error) {
       if (abort.signal.aborted) return;
-      // How a job has failed is told where it is followed.
-      const isTold = error instanceof Problem && error.kind === "job-failed" && place.peek().query.has("job");
-      if (!isTold) setProblem(error instanceof Problem ? error : new Problem(0, "fault", String(error)));
+      const told = error instanceof Problem ? error : new Problem(0, "fault", String(error));
+      const handle = place.peek().query.get("job"); // where it is followed is also told how it has failed
+      if (handle && told.kind === "job-failed") setOutcome({ handle, isWell: false, text: told.message });
+      else setProblem(told);
     }
     if (waited.current === abort) setBusy(false);
   };
@@ -105,7 +116,7 @@ export default function PlaygroundScreen() {
                 </label>
                 <div class="end">
                   <Tabs
-                    label="What the payload is"
+                    label="What it is"
                     options={[
                       ["text", "Text"],
                       ["json", "JSON"],
@@ -161,7 +172,7 @@ export default function PlaygroundScreen() {
         <div class="stack">
           <ProblemNote problem={problem} />
           {job ? (
-            <Followed key={job} handle={job} whole={whole?.handle === job ? contentOf(whole.result) : null} />
+            <Followed key={job} handle={job} outcome={outcome?.handle === job ? outcome : null} />
           ) : (
             <section class="card">
               <EmptyState icon="playground" title={isBusy ? "Submitting" : "What happens to the job is told here"}>
@@ -197,7 +208,7 @@ async function read(file: File | undefined): Promise<{ name: string; size: numbe
 }
 
 /**
- * Submit a job, and tell its handle as soon as that is known. One that is waited for is looked up while it is underway:
+ * Submit a job, and tell its handle while it is waited for. One that is waited for is looked up while it is underway:
  * for that it needs a unique, and has one of this page where none is given.
  */
 async function submit(call: Submission, signal: AbortSignal, follow: (handle: string) => void): Promise<Answer | null> {
@@ -219,15 +230,13 @@ async function submit(call: Submission, signal: AbortSignal, follow: (handle: st
       for (let look = 0; look < LOOKS && !isOver && !signal.aborted; look++) {
         const { jobs } = await get("/api/v1/jobs", { query, signal });
         const [found] = jobs;
-        if (found) return follow(found.handle);
+        if (found && !isOver) return follow(found.handle);
         await new Promise((done) => setTimeout(done, LOOK_EVERY));
       }
     })().catch(() => {});
   }
   const answer = await asked;
-  if (signal.aborted) return null;
-  follow(answer.handle);
-  return answer;
+  return signal.aborted ? null : answer;
 }
 
 function FunctionField() {
@@ -319,13 +328,14 @@ function Options({ call }: { call: Call }) {
 const STATES: Record<string, State> = { waiting: "queued", running: "running", completed: "completed", gone: "paused" };
 
 /**
- * What happens to a job. Who follows one that is waited for may have come after the first of its data: `whole` is all
- * that its worker has sent, data and result, once that is known.
+ * What happens to a job. Who follows one that is waited for may have come after the first of its data, or after its end:
+ * the `outcome` has all that its worker has sent, data and result, once that is known.
  */
-function Followed({ handle, whole }: { handle: string; whole: string | null }) {
+function Followed({ handle, outcome }: { handle: string; outcome: Outcome | null }) {
   const [known, setKnown] = useState<Watched>(UNSEEN);
+  const [isToFollow] = useState(outcome === null && may("read")); // of a job that has ended there may be no stream
   useEffect(() => {
-    if (!may("read")) return;
+    if (!isToFollow) return;
     const begun = performance.now();
     const source = new EventSource(urlOf("/api/v1/jobs/{handle}/events", { handle }));
     for (const event of EVENTS) {
@@ -339,11 +349,12 @@ function Followed({ handle, whole }: { handle: string; whole: string | null }) {
       if (source.readyState === EventSource.CLOSED) setKnown((before) => ({ ...before, phase: "gone" }));
     });
     return () => source.close();
-  }, [handle]);
+  }, [handle, isToFollow]);
   const { phase, end, attempt, progress, happenings, leftOut } = known;
-  const { data, result } = withWhole(known, whole);
-  const state = end ?? (whole === null ? phase : "completed");
-  const isFailure = end !== null && end !== "completed";
+  const { data, result: told } = withWhole(known, outcome?.isWell ? outcome.text : null);
+  const result = told ?? outcome?.text ?? null;
+  const state = end ?? (outcome ? (outcome.isWell ? "completed" : "failed") : phase);
+  const isFailure = end === null ? outcome?.isWell === false : end !== "completed";
   return (
     <section class="card" aria-label="The job">
       <div class="card-head">
@@ -357,11 +368,11 @@ function Followed({ handle, whole }: { handle: string; whole: string | null }) {
         {happenings.length > 0 && <span class="muted small end">{duration(happenings.at(-1)?.at)}</span>}
       </div>
       <div class="card-body form">
-        <Progress progress={progress} isWell={end === "completed"} isOver={end !== null || phase === "gone"} />
+        <Progress progress={progress} isWell={state === "completed"} isOver={result !== null || phase === "gone"} />
         {phase === "gone" && result === null && (
           <p class="muted">Nothing is told of it any more: it has ended a while ago, or never was.</p>
         )}
-        {phase === "waiting" && !happenings.length && <Waiting handle={handle} />}
+        {state === "waiting" && !happenings.length && <Waiting handle={handle} />}
         {data && <Output title="Data" text={data} />}
         {result !== null && (
           <Output
@@ -412,10 +423,16 @@ function Progress(props: { progress: Watched["progress"]; isWell: boolean; isOve
   );
 }
 
+/** Why it waits, if it still does after a moment. */
 function Waiting({ handle }: { handle: string }) {
+  const [isLong, setLong] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setLong(true), LONG);
+    return () => clearTimeout(timer);
+  }, []);
   const path = { handle };
   const ask = (signal: AbortSignal) => get("/api/v1/jobs/{handle}/why", { path, signal });
-  const { data } = useFetched(`why ${handle}`, may("read") ? ask : nothing);
+  const { data } = useFetched(`why ${handle} ${isLong}`, isLong && may("read") ? ask : nothing);
   return <p class="muted">{data?.why ?? "It waits."}</p>;
 }
 
