@@ -256,9 +256,7 @@ def test_actions_are_found(browser: Browser, busy: RunningServer) -> None:
 
 def test_a_reader_sees_no_button_that_is_refused(browser: Browser, tmp_path: Path) -> None:
     config = tmp_path / "geartrain.toml"
-    config.write_text(
-        tokens_file({"reader": ["read"]}) + '[schedules.fixed]\ncron = "0 1 * * *"\nfunction = "f"\n'
-    )
+    config.write_text(tokens_file({"reader": ["read"]}) + '[schedules.fixed]\ncron = "0 1 * * *"\nfunction = "f"\n')
     with place(f"--config={config}") as there, browser.tab(there.server.http_port) as tab:
         tab.page.goto(f"http://127.0.0.1:{there.server.http_port}/dashboard/schedules?new=yes")
         tab.page.get_by_label("Token").fill("token-of-reader")

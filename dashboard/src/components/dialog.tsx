@@ -14,7 +14,11 @@ export function Dialog(props: {
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const title = useId();
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    dialog.current?.showModal();
+    // Where the body scrolls the browser would begin with that.
+    dialog.current?.querySelector<HTMLElement>("input, select, textarea")?.focus();
+  }, []);
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: Escape closes a dialog, as the browser has it
     <dialog

@@ -87,7 +87,7 @@ const COLUMNS: readonly Column<Entry>[] = [
     title: "Who",
     isMain: true,
     cell: (entry) => (
-      <a href={to(["audit"], { who: entry.who })} title={`All that ${entry.who} has done`}>
+      <a class="nowrap" href={to(["audit"], { who: entry.who })} title={`All that ${entry.who} has done`}>
         {entry.who}
       </a>
     ),

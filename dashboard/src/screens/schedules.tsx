@@ -367,7 +367,8 @@ function Lane({ row, from, until }: { row: Row; from: number; until: number }) {
     parts.forEach((isRun, at) => {
       if (!isRun) return;
       const last = found.at(-1);
-      if (last && last[0] + last[1] === at) last[1]++;
+      // Marks that are so close that none could be told from the next are one bar.
+      if (last && at - last[0] - last[1] <= 1) last[1] = at + 1 - last[0];
       else found.push([at, 1]);
     });
     return found;
@@ -403,25 +404,26 @@ function Lane({ row, from, until }: { row: Row; from: number; until: number }) {
 }
 
 const hours = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
-const days = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric" });
+const weekday = new Intl.DateTimeFormat("en-GB", { weekday: "short" });
 
 /** Full hours of the clock here, or its midnights. */
 function Axis({ from, span }: { from: number; span: Span }) {
-  const marks: [share: number, text: string][] = [];
+  const marks: [share: number, text: string, more: string][] = [];
   const step = span === "day" ? 6 : 24;
   const at = new Date(1000 * from);
   at.setHours(step * Math.ceil((at.getHours() + 1) / step), 0, 0, 0);
   while (at.getTime() / 1000 < from + SPANS[span]) {
-    marks.push([(at.getTime() / 1000 - from) / SPANS[span], (span === "day" ? hours : days).format(at)]);
+    const share = (at.getTime() / 1000 - from) / SPANS[span];
+    marks.push(span === "day" ? [share, hours.format(at), ""] : [share, weekday.format(at), String(at.getDate())]);
     at.setHours(at.getHours() + step);
   }
   return (
     <>
       <span class="lane-name muted small">now</span>
       <div class="axis" aria-hidden="true">
-        {marks.map(([share, text]) => (
+        {marks.map(([share, text, more]) => (
           <span key={share} style={{ left: `${100 * share}%` }}>
-            {text}
+            {text} <i class="second">{more}</i>
           </span>
         ))}
       </div>
