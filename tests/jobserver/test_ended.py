@@ -143,6 +143,7 @@ def test_as_many_of_each_function_as_are_wanted(desk: Desk) -> None:
 
 def test_as_many_of_all_functions_as_are_wanted() -> None:
     desk = Desk()
+    desk.is_checked = False
     functions = [b"f%d" % at for at in range(MOST_A_SECOND // ENDS_A_SECOND + 2)]
     desk.works("w", *functions)
     desk.server.want_ends()
@@ -150,11 +151,15 @@ def test_as_many_of_all_functions_as_are_wanted() -> None:
         for _ in range(ENDS_A_SECOND):
             desk.submit(function)
     for _ in range(len(functions) * ENDS_A_SECOND):
-        desk.send("w", "WORK_COMPLETE", desk.grab("w") or b"none", b"")
+        handle = desk.grab("w")
+        assert handle is not None
+        desk.send("w", "WORK_COMPLETE", handle, b"")
     assert len(desk.server.ended.by_number) == MOST_A_SECOND
+    desk.is_checked = True
     desk.server.want_ends()
     handle = desk.submit(b"f1")
-    desk.send("w", "WORK_COMPLETE", desk.grab("w") or b"none", b"")
+    assert desk.grab("w") == handle
+    desk.send("w", "WORK_COMPLETE", handle, b"")
     assert number(handle) in desk.server.ended.by_number
 
 
