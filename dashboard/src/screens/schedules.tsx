@@ -30,7 +30,8 @@ export default function SchedulesScreen() {
   const show = fromQuery("show", "");
   const edit = fromQuery("edit", "");
   const isNew = fromQuery("new", "") !== "";
-  const { data, problem, again } = useFetched("schedules", (signal) => get("/api/v1/schedules", { signal }));
+  // The API tells all schedules at once, of which there may be 10,000.
+  const { data, problem, again } = useFetched("schedules", (signal) => get("/api/v1/schedules", { signal }), 5000);
   const found = data?.schedules.filter(({ name, function: does }) =>
     `${name} ${does}`.toLowerCase().includes(find.toLowerCase()),
   );
