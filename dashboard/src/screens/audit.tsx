@@ -82,10 +82,18 @@ function Filter({ label, name, value }: { label: string; name: string; value: st
 }
 
 const COLUMNS: readonly Column<Entry>[] = [
-  { title: "When", cell: (entry) => <span title={exactTime(entry.time)}>{time(entry.time)}</span> },
+  {
+    title: "When",
+    cell: (entry) => (
+      <span title={exactTime(entry.time)}>
+        {time(entry.time)} <span class="only-phone muted">{entry.who}</span>
+      </span>
+    ),
+  },
   {
     title: "Who",
     isMain: true,
+    room: "second",
     cell: (entry) => (
       <a class="nowrap" href={to(["audit"], { who: entry.who })} title={`All that ${entry.who} has done`}>
         {entry.who}
