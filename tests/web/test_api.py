@@ -293,6 +293,8 @@ def test_dead_letters() -> None:
         assert api.get("/dead/groups?limit=1")["more"] == 1
         assert api.get("/dead/groups?function=g") == {"groups": [group], "more": 0}
         assert api.get("/dead/groups?reason=lost") == {"groups": [], "more": 0}
+        assert api.get(f"/dead/groups?group={group['group']}") == {"groups": [group], "more": 0}
+        assert api.get(f"/dead/groups?group={group['group']}&function=f") == {"groups": [], "more": 0}
         assert api.refusal(422, "POST", "/dead/purge", {"group": group["group"], "function": "g"})[0] == "invalid"
         assert api.do("POST", "/dead/retry", {"handles": [first]}) == {"count": 1}
         assert api.get(f"/jobs/{first}")["state"] == "queued"
@@ -303,6 +305,7 @@ def test_dead_letters() -> None:
         assert api.do("POST", "/dead/purge", {"group": rest["group"]}) == {"count": 1}
         assert api.refusal(404, "POST", "/dead/retry", {"group": rest["group"]})[0] == "unknown-group"
         assert api.refusal(404, "GET", f"/dead?group={rest['group']}")[0] == "unknown-group"
+        assert api.get(f"/dead/groups?group={rest['group']}") == {"groups": [], "more": 0}
         assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 0
         assert api.refusal(404, "POST", "/dead/purge", {"handles": [third]})[0] == "unknown-job"
         wrong: list[dict[str, Any]] = [

@@ -90,6 +90,7 @@ class GroupFilters(Model):
 
     function: str | None = Field(None, min_length=1)
     reason: Reason | None = None
+    group: GroupNumber | None = None
     limit: int = Field(100, ge=1, le=MAX_PAGE)
 
 
@@ -204,7 +205,10 @@ async def list_dead_groups(request: Request, _: Reader, filters: Annotated[Group
     server = face_of(request).server
     function = None if filters.function is None else to_name(filters.function)
     reason = None if filters.reason is None else REASONS.index(filters.reason)
-    groups = list(server.dead.groups.by_number.values())
+    by_number = server.dead.groups.by_number
+    groups = list(by_number.values())
+    if filters.group is not None:
+        groups = [by_number[filters.group]] if filters.group in by_number else []
     best: list[tuple[int, int, LetterGroup]] = []
     count = 0
     for at in range(0, len(groups), AT_ONCE):
