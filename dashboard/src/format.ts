@@ -84,3 +84,8 @@ export function exactTime(seconds: Maybe): string {
 export function plural(value: number, one: string, many = `${one}s`): string {
   return `${count(value)} ${value === 1 ? one : many}`;
 }
+
+/** A name as a shell takes it. */
+export function quoted(name: string): string {
+  return /^[\w.:/-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+}

@@ -48,6 +48,24 @@ export const SCREENS: readonly Screen[] = [
   },
   { pattern: "/jobs/:handle", load: () => load(import("./screens/job")) },
   {
+    pattern: "/dead",
+    load: () => load(import("./screens/dead")),
+    nav: {
+      title: "Dead letters",
+      icon: "dead",
+      isFirst: true,
+      tally: (told) => ({ count: told.dead, state: "dead" }),
+    },
+  },
+  { pattern: "/dead/groups/:group", load: () => load(import("./screens/dead_group")) },
+  { pattern: "/dead/:handle", load: () => load(import("./screens/letter")) },
+  {
+    pattern: "/connections",
+    load: () => load(import("./screens/connections")),
+    nav: { title: "Workers", icon: "workers" },
+  },
+  { pattern: "/connections/:number", load: () => load(import("./screens/one")) },
+  {
     pattern: "/schedules",
     load: () => load(import("./screens/schedules")),
     nav: { title: "Schedules", icon: "schedules" },

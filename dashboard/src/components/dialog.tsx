@@ -45,15 +45,15 @@ export function Dialog(props: {
 }
 
 /** Asks whether something is really to be done; with `typed`, what has to be written for it. */
-export function Confirm(props: {
+export function Confirm<T>(props: {
   title: string;
   action: string;
   typed?: string;
   dangerous?: boolean;
   /** Where what will happen is not known yet. */
   isWaiting?: boolean;
-  done: string;
-  run: () => Promise<unknown>;
+  done: string | ((answer: T) => string);
+  run: () => Promise<T>;
   close: (isDone: boolean) => void;
   children: ComponentChildren;
 }) {

@@ -44,6 +44,8 @@ export function Input(props: {
 
 export function Select(props: {
   id: string;
+  /** Where no label stands beside it. */
+  label?: string;
   value: string;
   change: (value: string) => void;
   options: readonly (string | readonly [string, string])[];
@@ -52,6 +54,7 @@ export function Select(props: {
   return (
     <select
       id={props.id}
+      aria-label={props.label}
       class="input"
       value={props.value}
       disabled={props.isFixed}

@@ -20,6 +20,8 @@ const PATHS = {
   pause: "M9 5v14M15 5v14",
   resume: "M8 5v14l11-7z",
   run: "M5.500 5.500v13L15 12zM18.500 5.500v13",
+  retry: "M19.5 12a7.5 7.5 0 1 1-2.2-5.3L20 9.5M20 4.5v5h-5",
+  unplug: "M9 3v5M15 3v5M6 8h12v3a6 6 0 0 1-12 0zM12 17v4M4 21L20 5",
   trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   check: "M4.5 12.5l5 5 10-11",

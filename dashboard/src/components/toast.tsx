@@ -22,11 +22,11 @@ export function toast(text: string, state: Toast["state"] = "completed"): void {
   }, SHOWN[state]);
 }
 
-/** Do something, and say how it went; whether it was done. */
-export async function attempt(action: () => Promise<unknown>, done: string): Promise<boolean> {
+/** Do something, and say how it went, perhaps by what was answered; whether it was done. */
+export async function attempt<T>(action: () => Promise<T>, done: string | ((answer: T) => string)): Promise<boolean> {
   try {
-    await action();
-    toast(done);
+    const answer = await action();
+    toast(typeof done === "string" ? done : done(answer));
     return true;
   } catch (error) {
     toast(error instanceof Problem ? error.message : String(error), "failed");

@@ -7,7 +7,7 @@ import { Icon } from "../components/icons";
 import { PolicyDialog, policyOf } from "../components/policy";
 import { Purge } from "../components/purge";
 import { useCurves, useFetched } from "../fetching";
-import { count, duration, exactTime, percent, plural, rate, time } from "../format";
+import { count, duration, exactTime, percent, plural, quoted, rate, time } from "../format";
 import { SPANS, type Span } from "../history";
 import { timeToDrain, usePaces } from "../rates";
 import { fromQuery, setQuery, to } from "../router";
@@ -147,11 +147,6 @@ function Unknown({ name }: { name: string }) {
       </div>
     </>
   );
-}
-
-/** A name as a shell takes it. */
-function quoted(name: string): string {
-  return /^[\w.:/-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }
 
 function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (number | null)[]> | undefined }) {

@@ -1,0 +1,127 @@
+/** One connection: what it can do, what it runs, and how long it has been there. */
+import { useMemo, useState } from "preact/hooks";
+import { get } from "../api/client";
+import { EmptyState, KeyValue, PageHead, ProblemNote } from "../components/basics";
+import { Disconnect } from "../components/disconnect";
+import { Icon } from "../components/icons";
+import { type Connection, canGo, doingOf, nameOf, useDoneRates } from "../connections";
+import { useFetched } from "../fetching";
+import { count, duration, exactTime, plural, rate, time } from "../format";
+import { to } from "../router";
+import { may } from "../session";
+import { DoingBadge } from "./connections";
+
+export default function OneConnectionScreen({ number = "" }: { number?: string }) {
+  const path = { number: Number(number) };
+  const { data, problem, again } = useFetched(number, (signal) =>
+    get("/api/v1/connections/{number}", { path, signal }),
+  );
+  const [isLeaving, setLeaving] = useState(false);
+  const hasGone = problem?.status === 404 || problem?.status === 422;
+  const shown = hasGone ? undefined : data;
+  return (
+    <>
+      <nav class="crumbs small" aria-label="Where this is">
+        <a href={to(["connections"])}>Workers and connections</a>
+      </nav>
+      <PageHead
+        title={(data && (nameOf(data) ?? data.host)) || `Connection ${number}`}
+        beside={shown && <DoingBadge of={shown} />}
+      >
+        {shown && canGo(shown) && may("operate") && (
+          <button type="button" class="button danger" onClick={() => setLeaving(true)}>
+            <Icon name="unplug" />
+            Disconnect
+          </button>
+        )}
+      </PageHead>
+      {hasGone ? (
+        <div class="card">
+          <EmptyState icon="workers" title="This connection has gone">
+            It was closed, or never was. Who comes again has another number.{" "}
+            <a href={to(["connections"])}>All workers</a>
+          </EmptyState>
+        </div>
+      ) : (
+        <ProblemNote problem={problem} />
+      )}
+      {shown && <Known of={shown} />}
+      {isLeaving && shown && (
+        <Disconnect
+          of={shown}
+          close={(isDone) => {
+            setLeaving(false);
+            if (isDone) again();
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function Known({ of }: { of: Connection }) {
+  const rates = useDoneRates(useMemo(() => [of], [of]));
+  const { functions, function_count, running } = of;
+  const rest = function_count - functions.length;
+  return (
+    <div class="charts fresh">
+      <section class="card">
+        <div class="card-head">
+          <h2>The connection</h2>
+        </div>
+        <div class="card-body stack">
+          <p>{doingOf(of).meaning}.</p>
+          <KeyValue
+            rows={[
+              ["Host", of.host],
+              ["Since", <span title={exactTime(of.since)}>{time(of.since)}</span>],
+              ["Last packet", `${duration(of.silent)} ago`],
+              ["Jobs done", count(of.jobs_done)],
+              ["Jobs a second", rate(rates.of(of.number))],
+              ["Number", <span class="mono">{of.number}</span>],
+            ]}
+          />
+        </div>
+      </section>
+      <div class="stack top">
+        <section class="card">
+          <div class="card-head">
+            <h2>Runs</h2>
+            {running.length > 0 && <span class="muted small end">{plural(running.length, "job")}</span>}
+          </div>
+          {running.length ? (
+            <ul class="rows">
+              {running.map((handle) => (
+                <li key={handle}>
+                  <a class="mono" href={to(["jobs", handle])}>
+                    {handle}
+                  </a>
+                </li>
+              ))}
+            </ul>
+          ) : (
+            <p class="card-body muted">No job now</p>
+          )}
+        </section>
+        <section class="card">
+          <div class="card-head">
+            <h2>Can do</h2>
+            {function_count > 0 && <span class="muted small end">{plural(function_count, "function")}</span>}
+          </div>
+          {functions.length ? (
+            <p class="card-body list">
+              {functions.map((name) => (
+                <a key={name} href={to(["functions", name])}>
+                  {name}
+                </a>
+              ))}
+              {rest > 0 && <span class="muted">and {plural(rest, "other")}</span>}
+            </p>
+          ) : (
+            <p class="card-body muted">Nothing: it is no worker</p>
+          )}
+        </section>
+      </div>
+    </div>
+  );
+}
