@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bytes, count, duration, NOTHING, percent, plural, rate } from "./format";
+import { ago, bytes, count, duration, NOTHING, percent, plural, quoted, rate } from "./format";
 
 describe("numbers", () => {
   it("counts with separators, and shortens from a million on", () => {
@@ -55,5 +55,18 @@ describe("sizes", () => {
     [2 ** 40, "1.0 TiB"],
   ])("%d is %s", (value, text) => {
     expect(bytes(value)).toBe(text);
+  });
+});
+
+describe("how long ago", () => {
+  it("is in whole seconds, and from ten on as spans are", () => {
+    expect([0.2, 1.7, 9.9, 75].map(ago)).toEqual(["just now", "1 s ago", "9 s ago", "1 min 15 s ago"]);
+    expect([ago(null), ago(undefined)]).toEqual([NOTHING, NOTHING]);
+  });
+});
+
+describe("a name for a shell", () => {
+  it("is quoted where it has to be", () => {
+    expect([quoted("mail.send"), quoted("a b"), quoted("it's")]).toEqual(["mail.send", "'a b'", "'it'\\''s'"]);
   });
 });

@@ -89,3 +89,10 @@ export function plural(value: number, one: string, many = `${one}s`): string {
 export function quoted(name: string): string {
   return /^[\w.:/-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }
+
+/** How long ago something was; what was just now does not change all the time. */
+export function ago(seconds: Maybe): string {
+  if (seconds === null || seconds === undefined) return NOTHING;
+  if (seconds < 1) return "just now";
+  return seconds < 10 ? `${Math.floor(seconds)} s ago` : `${duration(seconds)} ago`;
+}

@@ -8,13 +8,13 @@ import { Icon } from "../components/icons";
 import { type Column, Table } from "../components/table";
 import { type Connection, canGo, type DoneRates, doingOf, nameOf, useDoneRates } from "../connections";
 import { useFetched } from "../fetching";
-import { count, duration, exactTime, NOTHING, plural, quoted, rate, time } from "../format";
+import { ago, count, exactTime, NOTHING, plural, quoted, rate, time } from "../format";
 import { overview } from "../live";
 import { fromQuery, setQuery, to } from "../router";
 import { may } from "../session";
 
 const PAGE = 50;
-const SHOWN_FUNCTIONS = 3;
+const SHOWN_FUNCTIONS = 2;
 const SHOWN_JOBS = 1;
 
 export default function ConnectionsScreen() {
@@ -107,11 +107,10 @@ function columnsOf(rates: DoneRates, leave: (row: Connection) => void): Column<C
           <a href={to(["connections", String(row.number)])}>
             {nameOf(row) ?? <span class="muted">without a name</span>}
           </a>
-          <span class="only-phone small muted">{row.host}</span>
+          <span class="beneath small muted">{row.host}</span>
         </>
       ),
     },
-    { title: "Host", room: "second", cell: (row) => row.host },
     { title: "State", cell: (row) => <DoingBadge of={row} /> },
     { title: "Runs", room: "second", cell: (row) => <Running of={row} /> },
     { title: "Can do", room: "second", cell: (row) => <Abilities of={row} /> },
@@ -127,7 +126,7 @@ function columnsOf(rates: DoneRates, leave: (row: Connection) => void): Column<C
       room: "second",
       cell: (row) => <span title={exactTime(row.since)}>{time(row.since)}</span>,
     },
-    { title: "Last packet", isNumber: true, room: "third", cell: (row) => `${duration(row.silent)} ago` },
+    { title: "Last packet", isNumber: true, room: "third", cell: (row) => ago(row.silent) },
   ];
   if (may("operate")) {
     columns.push({
@@ -168,7 +167,7 @@ function Running({ of: { running } }: { of: Connection }) {
   return (
     <span class="list">
       {running.slice(0, SHOWN_JOBS).map((handle) => (
-        <a key={handle} class="mono" href={to(["jobs", handle])}>
+        <a key={handle} href={to(["jobs", handle])}>
           {handle}
         </a>
       ))}

@@ -88,14 +88,16 @@ function Told({ group }: { group: Group }) {
   const { function: name, oldest, newest, reason } = group;
   const meaning = REASONS[reason as Reason];
   const isOne = group.count === 1;
+  const isTogether = time(oldest) === time(newest);
   return (
     <p class="told fresh">
       <strong>{plural(group.count, "job")}</strong> of <a href={to(["functions", name])}>{name}</a>{" "}
       {isOne ? "was given up: " : "were given up: "}
       {meaning ? `${meaning}.` : `${reason}.`}{" "}
       <span class="muted">
-        {isOne ? "Dead since" : "The first died at"} <span title={exactTime(oldest)}>{time(oldest)}</span>
-        {!isOne && (
+        {isOne ? "It died at" : isTogether ? "All died at" : "The first died at"}{" "}
+        <span title={exactTime(oldest)}>{time(oldest)}</span>
+        {!isOne && !isTogether && (
           <>
             , the last at <span title={exactTime(newest)}>{time(newest)}</span>
           </>
@@ -111,11 +113,7 @@ function columnsOf(again: () => void): Column<Letter>[] {
     {
       title: "Job",
       isMain: true,
-      cell: (letter) => (
-        <a class="mono" href={to(["dead", letter.handle])}>
-          {letter.handle}
-        </a>
-      ),
+      cell: (letter) => <a href={to(["dead", letter.handle])}>{letter.handle}</a>,
     },
     {
       title: "Died",

@@ -107,7 +107,8 @@ function Why({ job }: { job: Job }) {
           {job.max_attempts ? ` of ${count(job.max_attempts)}` : ""} {job.attempts === 1 ? "attempt" : "attempts"}:{" "}
           {meaning}.
         </p>
-        {job.text ? <Words text={job.text} /> : <p class="muted">Nothing was said about it.</p>}
+        {job.text ? <p class="mono said">{lineOf(job.text)}</p> : <p class="muted">Nothing was said about it.</p>}
+        {job.text?.trim().includes("\n") && <Words text={job.text} />}
       </div>
     </section>
   );
@@ -162,7 +163,7 @@ function Attempts({ attempts }: { attempts: readonly Attempt[] }) {
             <div class="bar">
               <strong>{count(attempt.number)}</strong>
               <ReasonBadge reason={attempt.reason} />
-              <span class="muted small">
+              <span class="muted small how">
                 {attempt.ended > attempt.started ? `after ${duration(attempt.ended - attempt.started)}` : "at once"}
                 {attempt.worker && ` at ${attempt.worker}`}
               </span>

@@ -1,15 +1,17 @@
 /** One connection: what it can do, what it runs, and how long it has been there. */
 import { useMemo, useState } from "preact/hooks";
-import { get } from "../api/client";
+import { get, Problem, type Schemas } from "../api/client";
 import { EmptyState, KeyValue, PageHead, ProblemNote } from "../components/basics";
 import { Disconnect } from "../components/disconnect";
 import { Icon } from "../components/icons";
 import { type Connection, canGo, doingOf, nameOf, useDoneRates } from "../connections";
 import { useFetched } from "../fetching";
-import { count, duration, exactTime, plural, rate, time } from "../format";
+import { ago, count, duration, exactTime, percent, plural, rate, time } from "../format";
 import { to } from "../router";
 import { may } from "../session";
 import { DoingBadge } from "./connections";
+
+type Job = Schemas["Job"];
 
 export default function OneConnectionScreen({ number = "" }: { number?: string }) {
   const path = { number: Number(number) };
@@ -63,6 +65,7 @@ function Known({ of }: { of: Connection }) {
   const rates = useDoneRates(useMemo(() => [of], [of]));
   const { functions, function_count, running } = of;
   const rest = function_count - functions.length;
+  const { data: jobs } = useFetched(running.join(" "), (signal) => jobsOf(running, signal));
   return (
     <div class="charts fresh">
       <section class="card">
@@ -75,7 +78,7 @@ function Known({ of }: { of: Connection }) {
             rows={[
               ["Host", of.host],
               ["Since", <span title={exactTime(of.since)}>{time(of.since)}</span>],
-              ["Last packet", `${duration(of.silent)} ago`],
+              ["Last packet", ago(of.silent)],
               ["Jobs done", count(of.jobs_done)],
               ["Jobs a second", rate(rates.of(of.number))],
               ["Number", <span class="mono">{of.number}</span>],
@@ -92,10 +95,9 @@ function Known({ of }: { of: Connection }) {
           {running.length ? (
             <ul class="rows">
               {running.map((handle) => (
-                <li key={handle}>
-                  <a class="mono" href={to(["jobs", handle])}>
-                    {handle}
-                  </a>
+                <li key={handle} class="bar">
+                  <a href={to(["jobs", handle])}>{handle}</a>
+                  <About job={jobs?.get(handle)} />
                 </li>
               ))}
             </ul>
@@ -124,4 +126,31 @@ function Known({ of }: { of: Connection }) {
       </div>
     </div>
   );
+}
+
+/** How far a job is. */
+function About({ job }: { job: Job | undefined }) {
+  if (job?.state !== "running") return null;
+  return (
+    <>
+      <span>{job.function}</span>
+      <span class="muted small end">
+        {job.progress && `${percent(job.progress.numerator / job.progress.denominator)}, `}
+        {job.running_since && `for ${duration(Math.max(Date.now() / 1000 - job.running_since, 0))}`}
+      </span>
+    </>
+  );
+}
+
+/** Its jobs, by their handles; one that has ended meanwhile is left out. */
+async function jobsOf(handles: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Job>> {
+  const found = new Map<string, Job>();
+  for (const handle of handles) {
+    try {
+      found.set(handle, await get("/api/v1/jobs/{handle}", { path: { handle }, signal }));
+    } catch (error) {
+      if (!(error instanceof Problem) || error.status !== 404) throw error;
+    }
+  }
+  return found;
 }
