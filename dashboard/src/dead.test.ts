@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bodyOf, type Group, inWords, lineOf, rateOf, toType, totalOf } from "./dead";
+import { bodyOf, type Group, headline, inWords, lineOf, rateOf, toType, totalOf } from "./dead";
 
 const group = (count: number): Group => ({
   group: count,
@@ -67,5 +67,13 @@ describe("the line of an error that says most", () => {
     ['Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n', "ValueError: no"],
   ])("of %j is %j", (text, line) => {
     expect(lineOf(text)).toBe(line);
+  });
+});
+
+describe("a headline", () => {
+  it("is the error, else what happened", () => {
+    expect(headline("boom\nat once", "fail")).toBe("boom");
+    expect(headline("", "timeout")).toBe("it ran for too long");
+    expect(headline("", "unknown")).toBe("unknown");
   });
 });

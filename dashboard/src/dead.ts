@@ -66,6 +66,11 @@ export function rateOf(text: string): number | undefined | null {
   return Number.isInteger(value) && value >= 1 && value <= 999_999 ? value : null;
 }
 
+/** A group, or an attempt, in a line: its error, or what happened where nothing was said. */
+export function headline(error: string, reason: string): string {
+  return lineOf(error) || (REASONS[reason as Reason] ?? reason);
+}
+
 /** The line of an error that says most, as the job server groups by it: of a traceback the last one. */
 export function lineOf(error: string): string {
   const lines = error.trim().split("\n");

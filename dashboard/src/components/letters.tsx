@@ -1,7 +1,18 @@
 /** What can be done about dead letters: try them again or throw them away, after it is said how many those are. */
 import { useState } from "preact/hooks";
 import { get, post } from "../api/client";
-import { bodyOf, type Groups, inWords, lineOf, type Meant, rateOf, stateOf, toType, totalOf } from "../dead";
+import {
+  bodyOf,
+  type Group,
+  type Groups,
+  headline,
+  inWords,
+  type Meant,
+  rateOf,
+  stateOf,
+  toType,
+  totalOf,
+} from "../dead";
 import { useFetched } from "../fetching";
 import { count, plural } from "../format";
 import { Badge, ProblemNote } from "./basics";
@@ -16,10 +27,9 @@ export function ReasonBadge({ reason }: { reason: string }) {
   return <Badge state={stateOf(reason)}>{reason}</Badge>;
 }
 
-/** The line of an error that says most; without one, that there is none. */
-export function ErrorLine({ error }: { error: string }) {
-  const line = lineOf(error);
-  return line ? <span class="mono">{line}</span> : <span class="muted">nothing said</span>;
+/** What was said of a failure; else, in other letters, what happened. */
+export function ErrorLine({ of: { error, reason } }: { of: Pick<Group, "error" | "reason"> }) {
+  return <span class={error ? "mono" : "muted"}>{headline(error, reason)}</span>;
 }
 
 /** Have one letter be tried again, which needs no question. */
@@ -59,7 +69,7 @@ function Named({ groups, meant }: { groups: Groups | null | undefined; meant: Me
         <li key={group.group}>
           <strong>{count(group.count)}</strong>
           <span>
-            {group.function}: <ErrorLine error={group.error} />
+            {group.function}: <ErrorLine of={group} />
           </span>
         </li>
       ))}

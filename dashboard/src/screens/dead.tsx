@@ -131,7 +131,7 @@ function columnsOf(groups: readonly Group[], open: (opened: Opened) => void): Co
       cell: (group) => (
         <>
           <a href={to(["dead", "groups", String(group.group)])} title={group.error}>
-            <ErrorLine error={group.error} />
+            <ErrorLine of={group} />
           </a>
           <span class="only-phone small muted">
             {group.function} <ReasonBadge reason={group.reason} />

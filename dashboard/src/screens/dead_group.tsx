@@ -5,10 +5,10 @@ import { EmptyState, PageHead } from "../components/basics";
 import { Icon } from "../components/icons";
 import { ReasonBadge, retryOne } from "../components/letters";
 import { type Column, Table } from "../components/table";
-import { type Group, lineOf, REASONS, type Reason } from "../dead";
+import { type Group, headline, REASONS, type Reason } from "../dead";
 import { useFetched } from "../fetching";
 import { bytes, count, exactTime, NOTHING, plural, time } from "../format";
-import { fromQuery, to } from "../router";
+import { fromQuery, go, to } from "../router";
 import { may } from "../session";
 import { Action } from "./dead";
 
@@ -19,16 +19,13 @@ export default function DeadGroupScreen({ group: number = "" }: { group?: string
   const after = fromQuery("after", "");
   const query = { group: Number(number), after: Number(after), limit: PAGE };
   const [opened, setOpened] = useState<"retry" | "purge" | null>(null);
-  const { data: groups, again } = useFetched(number, (signal) =>
-    get("/api/v1/dead/groups", { query: { group: query.group }, signal }),
-  );
-  const letters = useFetched(JSON.stringify(query), (signal) => get("/api/v1/dead", { query, signal }));
-  const group = groups?.groups[0];
-  const hasGone = groups && !group;
-  const lookAgain = () => {
-    again();
-    letters.again();
-  };
+  const { data, problem, again } = useFetched(JSON.stringify(query), async (signal) => {
+    const { groups } = await get("/api/v1/dead/groups", { query: { group: query.group }, signal });
+    const [group] = groups; // of one that has gone there is nothing more to be asked
+    return group ? { group, ...(await get("/api/v1/dead", { query, signal })) } : null;
+  });
+  const group = data?.group;
+  const hasGone = data === null;
   return (
     <>
       <nav class="crumbs small" aria-label="Where this is">
@@ -36,7 +33,7 @@ export default function DeadGroupScreen({ group: number = "" }: { group?: string
         {group && <a href={to(["dead"], { function: group.function })}>{group.function}</a>}
       </nav>
       <PageHead
-        title={hasGone ? "Dead letters" : (group && (lineOf(group.error) || "Nothing said")) || "Dead letters"}
+        title={hasGone ? "Dead letters" : (group && headline(group.error, group.reason)) || "Dead letters"}
         beside={group && <ReasonBadge reason={group.reason} />}
       >
         {group && may("operate") && (
@@ -63,11 +60,11 @@ export default function DeadGroupScreen({ group: number = "" }: { group?: string
       ) : (
         <Table
           label="Dead letters"
-          columns={columnsOf(lookAgain)}
-          rows={letters.data?.letters}
+          columns={columnsOf(again)}
+          rows={data?.letters}
           keyOf={(letter) => letter.handle}
-          problem={letters.problem}
-          next={letters.data?.next}
+          problem={problem}
+          next={data?.next}
           empty={<EmptyState icon="check" title="No letters" />}
         />
       )}
@@ -75,7 +72,7 @@ export default function DeadGroupScreen({ group: number = "" }: { group?: string
         <Action
           action={opened}
           meant={{ group: group.group, function: group.function }}
-          again={lookAgain}
+          again={() => go(to(["dead"], { function: group.function }))}
           close={() => setOpened(null)}
         />
       )}

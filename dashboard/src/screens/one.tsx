@@ -7,7 +7,7 @@ import { Icon } from "../components/icons";
 import { type Connection, canGo, doingOf, nameOf, useDoneRates } from "../connections";
 import { useFetched } from "../fetching";
 import { ago, count, duration, exactTime, percent, plural, rate, time } from "../format";
-import { to } from "../router";
+import { go, to } from "../router";
 import { may } from "../session";
 import { DoingBadge } from "./connections";
 
@@ -15,9 +15,7 @@ type Job = Schemas["Job"];
 
 export default function OneConnectionScreen({ number = "" }: { number?: string }) {
   const path = { number: Number(number) };
-  const { data, problem, again } = useFetched(number, (signal) =>
-    get("/api/v1/connections/{number}", { path, signal }),
-  );
+  const { data, problem } = useFetched(number, (signal) => get("/api/v1/connections/{number}", { path, signal }));
   const [isLeaving, setLeaving] = useState(false);
   const hasGone = problem?.status === 404 || problem?.status === 422;
   const shown = hasGone ? undefined : data;
@@ -53,7 +51,7 @@ export default function OneConnectionScreen({ number = "" }: { number?: string }
           of={shown}
           close={(isDone) => {
             setLeaving(false);
-            if (isDone) again();
+            if (isDone) go(to(["connections"]));
           }}
         />
       )}
