@@ -303,10 +303,11 @@ function precise(seconds: number): string {
 // ── what is known of it ────────────────────────────────────────────────────────────────────────────────────────────
 
 function About({ job }: { job: Job }) {
-  const rows: [string, preact.ComponentChildren][] = [
-    ["Function", job.function ? <a href={to(["functions", job.function])}>{job.function}</a> : NOTHING],
-    ["Unique", job.unique ? <code>{job.unique}</code> : NOTHING],
-  ];
+  const rows: [string, preact.ComponentChildren][] = [];
+  if (job.function) {
+    rows.push(["Function", <a href={to(["functions", job.function])}>{job.function}</a>]);
+    rows.push(["Unique", job.unique ? <code>{job.unique}</code> : NOTHING]);
+  }
   if (job.priority) {
     rows.push([
       "Kind",
@@ -314,7 +315,8 @@ function About({ job }: { job: Job }) {
         (job.clients ? `, ${count(job.clients)} waiting for it` : ""),
     ]);
   }
-  rows.push(["Attempts failed", `${count(job.attempts)}${job.max_attempts ? ` of ${count(job.max_attempts)}` : ""}`]);
+  if (job.function)
+    rows.push(["Attempts failed", `${count(job.attempts)}${job.max_attempts ? ` of ${count(job.max_attempts)}` : ""}`]);
   if (job.due && job.state === "delayed") rows.push(["Due", exactTime(job.due)]);
   if (job.worker) rows.push(["Worker", <a href={to(["jobs"], { worker: job.worker })}>{job.worker}</a>]);
   if (job.reason) rows.push([job.state === "dead" ? "Died of" : "Failed by", job.reason]);
@@ -325,7 +327,8 @@ function About({ job }: { job: Job }) {
       <div class="card-head">
         <h2>What is known</h2>
       </div>
-      <div class="card-body">
+      <div class="card-body stack">
+        {!job.function && <p class="muted">The job has ended, and only its result is kept.</p>}
         <KeyValue rows={rows} />
       </div>
     </section>
@@ -371,7 +374,8 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
           </div>
         )}
         {followed.events.length ? (
-          <ol class="events" aria-live="polite">
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard
+          <ol class="events" aria-label="What it says" tabIndex={0}>
             {followed.events
               .slice()
               .reverse()
@@ -454,7 +458,7 @@ function Tried({ tried, isOpen }: { tried: Schemas["Attempt"]; isOpen: boolean }
 function Payload({ job }: { job: Job }) {
   const [isWanted, setWanted] = useState(false);
   const [wasThere] = useState(job.state !== "ended");
-  if (!wasThere) return <Missing title="Payload">The payload is kept until the job ends.</Missing>;
+  if (!wasThere) return <Missing title="Payload">It was kept until the job ended.</Missing>;
   const size = job.size ?? 0;
   if (size > MOST)
     return <TooLarge title="Payload" size={size} path={`jobs/${encodeURIComponent(job.handle)}/workload`} />;
@@ -479,8 +483,7 @@ function Outcome({ job, end }: { job: Job; end: Event | null }) {
   const [isWanted, setWanted] = useState(false);
   const told = useMemo(() => contentOf(end), [end]);
   const title = job.outcome === "failed" || end?.kind === "failed" || end?.kind === "dead" ? "Error" : "Result";
-  if (job.state !== "ended")
-    return job.state === "dead" ? null : <Missing title="Result">It has not ended yet.</Missing>;
+  if (job.state !== "ended") return null;
   if (told && end) return <Viewer title={title} name={`${job.handle}.result`} content={told} />;
   if (job.result_size !== null) {
     if (job.result_size > MOST) {
