@@ -360,7 +360,7 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
       </div>
       <div class="card-body stack">
         {share !== null && job.progress && (
-          <div class="progress" style={coloured("running")}>
+          <div class="job-progress" style={coloured("running")}>
             <div class="bar">
               <strong>{percent(share)}</strong>
               <span class="muted small">

@@ -312,7 +312,7 @@ function Check(props: { label: string; isOn: boolean; isSome?: boolean; set: (is
     if (input.current) input.current.indeterminate = Boolean(props.isSome);
   }, [props.isSome]);
   return (
-    <label class="check">
+    <label class="pick">
       <input
         ref={input}
         type="checkbox"
