@@ -61,8 +61,8 @@ export function timelineOf(job: Job, now: number): TimeLine | null {
     add(isAgain && !isKnown ? "between" : "wait", until);
   };
   let drawn = Number.NEGATIVE_INFINITY; // when the last attempt that is drawn began
-  for (const attempt of history) {
-    wait(attempt.started, attempt.number > 1);
+  for (const [place, attempt] of history.entries()) {
+    wait(attempt.started, place > 0 || attempt.number > 1);
     add("failed", attempt.ended, attempt.number);
     drawn = attempt.started;
   }

@@ -413,12 +413,12 @@ function Attempts({ job }: { job: Job }) {
       <div class="card-head">
         <h2>Attempts that did not succeed</h2>
         <span class="muted small end">
-          {isCut ? `the last ${count(job.history.length)} of ${count(job.attempts)}` : count(job.attempts)}
+          {isCut ? `the last ${count(job.history.length)} of ${count(job.attempts)}` : count(job.history.length)}
         </span>
       </div>
       <ul class="rows attempts">
         {job.history.toReversed().map((one, at) => (
-          <Tried key={one.number} tried={one} isOpen={at === 0} />
+          <Tried key={`${one.number} ${one.started}`} tried={one} isOpen={at === 0} />
         ))}
       </ul>
     </section>
