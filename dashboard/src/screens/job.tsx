@@ -318,7 +318,11 @@ function About({ job }: { job: Job }) {
   if (job.function)
     rows.push(["Attempts failed", `${count(job.attempts)}${job.max_attempts ? ` of ${count(job.max_attempts)}` : ""}`]);
   if (job.due && job.state === "delayed") rows.push(["Due", exactTime(job.due)]);
-  if (job.worker) rows.push(["Worker", <a href={to(["jobs"], { worker: job.worker })}>{job.worker}</a>]);
+  if (job.worker) {
+    const href =
+      job.connection === null ? to(["jobs"], { worker: job.worker }) : to(["connections", String(job.connection)]);
+    rows.push(["Worker", <a href={href}>{job.worker}</a>]);
+  }
   if (job.reason) rows.push([job.state === "dead" ? "Died of" : "Failed by", job.reason]);
   if (job.result_size !== null) rows.push(["Result", bytes(job.result_size)]);
   if (job.kept_until) rows.push(["Result is kept until", exactTime(job.kept_until)]);
