@@ -200,6 +200,7 @@ function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (numb
         state="running"
         values={curves["workers"]}
         alarming={Boolean(!row.workers && waiting)}
+        href={to(["connections"], { function: row.name })}
       />
       <BigNumber
         label="Dead letters"
@@ -207,6 +208,7 @@ function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (numb
         state="dead"
         values={curves["dead"]}
         alarming={Boolean(row.dead)}
+        href={to(["dead"], { function: row.name })}
       />
     </section>
   );
@@ -372,7 +374,11 @@ function Workers({ name, row }: { name: string; row: Row }) {
           <tbody>
             {data.connections.map((worker) => (
               <tr key={worker.fd}>
-                <td class="main">{worker.id === "-" ? <span class="muted">without a name</span> : worker.id}</td>
+                <td class="main">
+                  <a href={to(["connections", String(worker.number)])}>
+                    {worker.id === "-" ? <span class="muted">without a name</span> : worker.id}
+                  </a>
+                </td>
                 <td>{worker.host}</td>
                 <td class="number-cell">{count(worker.running.length)}</td>
                 <td class="second cut muted">{worker.functions.join(", ")}</td>

@@ -409,7 +409,7 @@ function said(event: Event): string {
 
 // ── its attempts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-function Attempts({ job }: { job: Job }) {
+export function Attempts({ job }: { job: Job }) {
   if (!job.history.length) return null;
   const isCut = job.history.length < job.attempts;
   return (
@@ -459,7 +459,7 @@ function Tried({ tried, isOpen }: { tried: Schemas["Attempt"]; isOpen: boolean }
 
 // ── what it was given, and what came of it ─────────────────────────────────────────────────────────────────────────
 
-function Payload({ job }: { job: Job }) {
+export function Payload({ job }: { job: Job }) {
   const [isWanted, setWanted] = useState(false);
   const [wasThere] = useState(job.state !== "ended");
   if (!wasThere) return <Missing title="Payload">It was kept until the job ended.</Missing>;

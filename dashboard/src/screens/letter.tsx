@@ -4,16 +4,14 @@ import { get, type Schemas } from "../api/client";
 import { EmptyState, KeyValue, PageHead, ProblemNote } from "../components/basics";
 import { Icon } from "../components/icons";
 import { PurgeLetters, ReasonBadge, retryOne } from "../components/letters";
-import { Viewer } from "../components/viewer";
 import { lineOf, REASONS, type Reason } from "../dead";
 import { useFetched } from "../fetching";
-import { bytes, count, duration, exactTime, NOTHING, time } from "../format";
+import { bytes, count, exactTime, NOTHING, time } from "../format";
 import { go, to } from "../router";
 import { may } from "../session";
+import { Attempts, Payload } from "./job";
 
 type Job = Schemas["Job"];
-type Attempt = Schemas["Attempt"];
-const FOR_GOOD = 3_600_000; // what does not change is asked for once
 
 export default function LetterScreen({ handle = "" }: { handle?: string }) {
   const path = { handle };
@@ -65,8 +63,8 @@ export default function LetterScreen({ handle = "" }: { handle?: string }) {
             <Why job={job} />
             <About job={job} />
           </div>
-          <Attempts attempts={job.history} />
-          <Payload handle={handle} />
+          <Attempts job={job} />
+          <Payload job={job} />
         </div>
       )}
       {isPurging && (
@@ -108,7 +106,6 @@ function Why({ job }: { job: Job }) {
           {meaning}.
         </p>
         {job.text ? <p class="mono said">{lineOf(job.text)}</p> : <p class="muted">Nothing was said about it.</p>}
-        {job.text?.trim().includes("\n") && <Words text={job.text} />}
       </div>
     </section>
   );
@@ -138,61 +135,4 @@ function About({ job }: { job: Job }) {
 
 function When({ at }: { at: number | null }) {
   return <span title={exactTime(at)}>{time(at)}</span>;
-}
-
-function Words({ text }: { text: string }) {
-  return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard
-    <pre class="words" tabIndex={0}>
-      {text}
-    </pre>
-  );
-}
-
-function Attempts({ attempts }: { attempts: readonly Attempt[] }) {
-  if (!attempts.length) return null;
-  return (
-    <section class="card">
-      <div class="card-head">
-        <h2>Attempts</h2>
-        <span class="muted small end">the last one first</span>
-      </div>
-      <ol class="rows attempts">
-        {attempts.toReversed().map((attempt) => (
-          <li key={attempt.number}>
-            <div class="bar">
-              <strong>{count(attempt.number)}</strong>
-              <ReasonBadge reason={attempt.reason} />
-              <span class="muted small how">
-                {attempt.ended > attempt.started ? `after ${duration(attempt.ended - attempt.started)}` : "at once"}
-                {attempt.worker && ` at ${attempt.worker}`}
-              </span>
-              <span class="muted small end" title={exactTime(attempt.ended)}>
-                {time(attempt.ended)}
-              </span>
-            </div>
-            {attempt.text.trim().includes("\n") ? (
-              <details>
-                <summary class="mono">{lineOf(attempt.text)}</summary>
-                <Words text={attempt.text} />
-              </details>
-            ) : (
-              attempt.text && <p class="mono">{attempt.text}</p>
-            )}
-          </li>
-        ))}
-      </ol>
-    </section>
-  );
-}
-
-function Payload({ handle }: { handle: string }) {
-  const path = { handle };
-  const { data, problem } = useFetched(
-    handle,
-    (signal) => get("/api/v1/dead/{handle}/workload", { path, signal }),
-    FOR_GOOD,
-  );
-  if (!data) return <ProblemNote problem={problem} />;
-  return <Viewer title="Payload" name={`${handle.replaceAll(/[^\w.-]/g, "-")}.payload`} content={data} />;
 }

@@ -6,7 +6,7 @@ import { useCurves } from "../fetching";
 import { count, duration, percent, rate, time } from "../format";
 import { type Curves, SPANS, type Span, type Values } from "../history";
 import { type Overview, overview, type Wrong } from "../live";
-import { fromQuery, setQuery } from "../router";
+import { fromQuery, setQuery, to } from "../router";
 
 const SPAN_NAMES = Object.keys(SPANS) as Span[];
 
@@ -98,6 +98,7 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         state="dead"
         values={series["dead"]}
         alarming={Boolean(told?.dead)}
+        href={to(["dead"])}
       />
     </section>
   );
