@@ -128,6 +128,11 @@ class Server:
             ticks += sum(int(field) for field in fields[11:15])  # utime, stime and those of ended children
         return ticks / _TICKS
 
+    def cpu_exactly(self) -> float:
+        """Processor time of all living threads, as the scheduler counts it: to less than a millisecond."""
+        tasks = (task for pid in self._pids() for task in Path(f"/proc/{pid}/task").iterdir())
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
     def memory(self) -> int:
         """Resident memory in bytes, of the server and its living descendants."""
         total = 0

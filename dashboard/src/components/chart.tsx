@@ -29,6 +29,8 @@ interface Props {
   crosshair: Crosshair;
   /** For what lies in very different sizes, such as times. */
   logarithmic?: boolean;
+  /** What can be counted: half a worker is no label. */
+  isWhole?: boolean;
   height?: string;
   isWide?: boolean;
 }
@@ -81,16 +83,16 @@ function summaryOf(lines: readonly Line[], format: Props["format"]): string {
     .join("; ");
 }
 
-function Plot({ times = [], lines, format, crosshair, logarithmic = false }: Props) {
+function Plot({ times = [], lines, format, crosshair, logarithmic = false, isWhole = false }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const data = dataOf(times, lines);
   const newest = useRef(data);
   newest.current = data;
   // What a plot is made of; its values change without that.
-  const shape = JSON.stringify([logarithmic, ...lines.map(({ label, state, kind }) => [label, state, kind])]);
+  const shape = JSON.stringify([logarithmic, isWhole, ...lines.map(({ label, state, kind }) => [label, state, kind])]);
   // biome-ignore lint/correctness/useExhaustiveDependencies: the shape stands for the lines
-  const options = useMemo(() => optionsOf(lines, format, crosshair, logarithmic), [shape, crosshair]);
+  const options = useMemo(() => optionsOf(lines, format, crosshair, logarithmic, isWhole), [shape, crosshair]);
 
   useEffect(() => {
     const element = place.current;
@@ -162,6 +164,7 @@ function faded(name: string, strength: number): string {
   return colour(name).replace(/^rgb\((.*)\)$/, (_, parts: string) => `rgba(${parts}, ${strength})`);
 }
 
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
 const TICKS = [0.0001, 0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 360_000];
 
 function optionsOf(
@@ -169,6 +172,7 @@ function optionsOf(
   format: Props["format"],
   crosshair: Crosshair,
   logarithmic: boolean,
+  isWhole: boolean,
 ): Omit<uPlot.Options, "width" | "height"> {
   const areas = lines.flatMap(({ kind }, at) => (kind === "area" ? [at + 1] : []));
   const font = `11px ${getComputedStyle(document.body).fontFamily}`;
@@ -196,6 +200,7 @@ function optionsOf(
         gap: 6,
         space: logarithmic ? 20 : 34,
         values: (_, splits) => splits.map((split) => format(split)),
+        ...(isWhole ? { incrs: WHOLE } : {}),
         ...(logarithmic
           ? {
               splits: (_self: uPlot, __: number, least: number, most: number) =>

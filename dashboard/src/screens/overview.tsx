@@ -148,6 +148,7 @@ export function Charts({ curves, crosshair: given }: { curves: Curves | undefine
         {...shared}
         title="Depth"
         format={count}
+        isWhole
         lines={[
           { label: "running", state: "running", kind: "area", values: series["running"] },
           { label: "waiting", state: "queued", kind: "area", values: series["waiting"] },
@@ -157,6 +158,7 @@ export function Charts({ curves, crosshair: given }: { curves: Curves | undefine
         {...shared}
         title="Workers"
         format={count}
+        isWhole
         lines={[
           { label: "jobs running", state: "running", kind: "area", values: series["running"] },
           { label: "workers", state: "muted", kind: "line", values: series["workers"] },
