@@ -103,7 +103,7 @@ export function RetryLetters({ meant, close }: Props) {
       done={({ count: done }) =>
         rate
           ? `${plural(done, "job")} will wait again, ${count(rate)} each second`
-          : `${plural(done, "job")} wait again`
+          : `${plural(done, "job")} ${done === 1 ? "waits" : "wait"} again`
       }
       close={close}
     >
