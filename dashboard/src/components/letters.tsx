@@ -115,8 +115,8 @@ export function RetryLetters({ meant, close }: Props) {
           "There are none any more."
         ) : (
           <>
-            <strong>{numberOf(meant, data)}</strong> {inWords(meant)} would wait in the queue again, with all attempts
-            before them.
+            <strong>{numberOf(meant, data)}</strong> {inWords(meant)} would wait in the queue again, with no attempt
+            counted.
           </>
         )}
       </p>
@@ -152,7 +152,7 @@ export function PurgeLetters({ meant, close }: Props) {
           "There are none any more."
         ) : (
           <>
-            <strong>{number}</strong> {inWords(meant)} would be gone for good, with their payloads.
+            <strong>{number}</strong> {inWords(meant)} would be gone for good, payload and all.
           </>
         )}
       </p>
