@@ -18,6 +18,7 @@ from geartrain.wire.packets import (
     SET_CLIENT_ID,
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
+    SUBMIT_JOB_HIGH_BG,
     WORK_EXCEPTION,
     WORK_FAIL,
     WORK_STATUS,
@@ -246,7 +247,11 @@ def test_many_jobs_are_paged_through() -> None:
         api = at.api
         count = 30_000
         at.worker.send(
-            b"".join(pack_request(SUBMIT_JOB_BG, b"many" if n % 1000 else b"few", b"", b"") for n in range(count))
+            b"".join(
+                pack_request(SUBMIT_JOB_BG if n % 1000 != 7 else SUBMIT_JOB_HIGH_BG, name, b"", b"")
+                for n in range(count)
+                for name in [b"many" if n % 1000 else b"few"]
+            )
         )
         for _ in range(count):
             at.worker.receive()
@@ -266,6 +271,11 @@ def test_many_jobs_are_paged_through() -> None:
             seen += [int(job["handle"].rpartition(":")[2]) for job in page["jobs"]]
             after = page["next"]
         assert seen == list(range(count, 0, -1))
+        of_many = range(8, count, 1000)  # among very many of the same function
+        for order, handles in (("oldest", of_many), ("newest", reversed(of_many))):
+            page = api.get(f"/jobs?function=many&priority=high&order={order}&limit=1000")
+            assert [int(job["handle"].rpartition(":")[2]) for job in page["jobs"]] == list(handles)
+            assert page["next"] is None
         few = api.get("/jobs?function=few&limit=7&order=newest")
         assert [int(job["handle"].rpartition(":")[2]) for job in few["jobs"]][-1] == few["next"] == count - 6999
         assert api.get(f"/jobs?function=few&limit=1&order=newest&after={few['next']}")["next"] == count - 7999

@@ -28,6 +28,7 @@ _NO_SUMS: Final = [0] * SUM_COUNT
 
 Gauges = tuple[int, int, int]  # jobs that wait whose time has come, jobs that run, workers
 _CLIENTS: Final = 100
+_JOBS: Final = 1000  # of which a page has views
 
 
 @final
@@ -248,10 +249,16 @@ def jobs(state: State) -> Iterator[JobView]:
             yield JobView(state, job)
 
 
-def job_page(state: State, behind: i64, count: i64) -> tuple[list[JobView], int]:
-    """The jobs behind a number, dead ones too, as far as ``count`` numbers go, and how far these went; -1: no more."""
+def job_page(
+    state: State, behind: i64, count: i64, stand: str = "", function: bytes | None = None
+) -> tuple[list[JobView], int]:
+    """The jobs behind a number, dead ones too, as far as ``count`` numbers go, and how far these went; -1: no more.
+
+    Of these only those in the state ``stand`` and of this function: to leave a job out costs far less than its view.
+    After very many views the page ends.
+    """
     jobs, until = state.jobs.page(behind, count)
-    return [JobView(state, job) for job in jobs], until
+    return _views(state, jobs, until, stand, function)
 
 
 @final
@@ -284,10 +291,22 @@ def letter_page(state: State, function: bytes | None, behind: i64, count: int) -
     return [LetterView(state, each, each.place_of_function) for each in its.page(behind, its.last_place, count)]
 
 
-def job_page_back(state: State, before: i64, count: i64) -> tuple[list[JobView], int]:
+def job_page_back(
+    state: State, before: i64, count: i64, stand: str = "", function: bytes | None = None
+) -> tuple[list[JobView], int]:
     """The same from the newest one to the oldest: those before a number."""
     jobs, until = state.jobs.page_back(before, count)
-    return [JobView(state, job) for job in jobs], until
+    return _views(state, jobs, until, stand, function)
+
+
+def _views(state: State, jobs: list[Job], until: int, stand: str, function: bytes | None) -> tuple[list[JobView], int]:
+    views: list[JobView] = []
+    for job in jobs:
+        if (not stand or STATES[job.state] == stand) and (function is None or job.function.name == function):
+            views.append(JobView(state, job))
+            if len(views) == _JOBS and job is not jobs[-1]:
+                return views, int(job.number)
+    return views, until
 
 
 def function_page(state: State, behind: i64, count: int) -> list[FunctionView]:

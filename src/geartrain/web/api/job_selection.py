@@ -39,7 +39,7 @@ class Chosen:
     """A selection as it is compared; ``wall`` is the Unix time."""
 
     def __init__(self, selection: JobSelection, wall: float) -> None:
-        self.state = selection.state
+        self.state: str = selection.state or ""
         self.function = _name(selection.function)
         self.unique = _name(selection.unique)
         self.priority = None if selection.priority is None else PRIORITIES.index(selection.priority)
@@ -52,7 +52,7 @@ class Chosen:
     def means(self, view: JobView) -> bool:
         """Whether a job is one of them."""
         if (
-            (self.state is not None and view.state != self.state)
+            (self.state and view.state != self.state)
             or (self.function is not None and view.function != self.function)
             or (self.unique is not None and view.unique != self.unique)
             or (self.priority is not None and view.priority != self.priority)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.ended import EndedJob
 
 AT_ONCE: Final = 1000  # jobs that are looked at in one go
+LEFT_OUT_AT_ONCE: Final = 10_000  # the same, where the job server itself leaves most of them out
 SHARE: Final = 1  # how much longer than looking at so many takes the next have to wait
 MOST_LOOKED_AT: Final = 100_000  # for one request
 router: Final = APIRouter(tags=["jobs"])
@@ -208,6 +209,7 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
     is_newest_first = filters.order == "newest"
     page = snapshot.job_page_back if is_newest_first else snapshot.job_page
     at = filters.after or (int(face.server.next_number) if is_newest_first else 0)
+    at_once = LEFT_OUT_AT_ONCE if chosen.state or chosen.function is not None else AT_ONCE
     looked_at = 0
     spent = 0.0
     while len(found) < filters.limit and looked_at < MOST_LOOKED_AT:
@@ -215,8 +217,8 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
             if looked_at:  # the more it takes, the longer all others have their turn
                 await asyncio.sleep(SHARE * spent)
             before = time.perf_counter()
-            count = AT_ONCE if looked_at else filters.limit  # mostly they all fit
-            views, until = page(face.server, at, count)
+            count = at_once if looked_at else filters.limit  # mostly they all fit
+            views, until = page(face.server, at, count, chosen.state, chosen.function)
             for view in views:
                 if chosen.means(view):
                     found.append(_row(view))
@@ -226,7 +228,7 @@ async def list_jobs(request: Request, _: Reader, filters: Annotated[JobFilters, 
             spent = time.perf_counter() - before
         if until < 0:
             return JobPage(jobs=found, next=None)
-        looked_at += count
+        looked_at += min(count, abs(until - at))
         at = until
     return JobPage(jobs=found, next=at)
 
