@@ -27,7 +27,7 @@ TRANSPORT := tests/test_conversations.py $(filter-out %_store.py,$(wildcard test
 	$(addprefix tests/daemon/test_,in_process.py limits.py transport.py unread_output.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check dashboard dashboard-check bench bench-day bench-latency bench-policies bench-http bench-batch bench-tasks bench-stores docs conversations
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check dashboard dashboard-check bench bench-day bench-latency bench-policies bench-http bench-dashboard bench-batch bench-tasks bench-stores docs conversations
 .PHONY: fuzz crash clean
 
 help: ## list these entries
@@ -101,6 +101,11 @@ bench-http: $(NATIVE)/.installed ## submissions over HTTP beside gearmand's, and
 	$(CC) -O2 -Wall -Wextra -o build/echo bench/echo/echo.c bench/connection.c
 	$(CC) -O2 -Wall -Wextra -o build/bare bench/bare/bare.c
 	$(PYTHON) bench/over_http.py --python $(NATIVE)/bin/python $(BENCH)
+
+bench-dashboard: $(NATIVE)/.installed ## the dashboard's first paint, what a tab and 50 tabs cost, with very much to show; needs chromium
+	mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(NATIVE)/bin/python bench/dashboard.py $(BENCH)
 
 bench-tasks: $(NATIVE)/.installed $(TASKS)/.installed ## Python workers beside Celery, RQ, dramatiq and gear, some minutes
 	$(PYTHON) bench/tasks/compare.py --ours $(NATIVE)/bin/python --others $(TASKS)/bin/python $(BENCH)

@@ -51,6 +51,8 @@ SHOWN = {
     "/dashboard/functions": "tbody tr",
     "/dashboard/functions?sort=waiting": "tbody tr",
     "/dashboard/jobs": "tbody tr",
+    "/dashboard/jobs?function=function-00001": "tbody tr",
+    "/dashboard/jobs?state=running": "tbody tr",
 }
 # When an element first shows a number, and when the largest part of the page was painted, from the page's beginning.
 NOTE = """
@@ -351,6 +353,9 @@ def many(command: str, http_port: int) -> bool:
         of_each = MANY_JOBS // MANY_FUNCTIONS
         for at in range(MANY_FUNCTIONS):
             peer.fill(packet(SUBMIT_BG, b"function-%05d" % at, b"", b"x" * 20), of_each, of_each)
+        worker = Peer(server.port)
+        worker.send(packet(CAN_DO, b"function-00000") + packet(GRAB))  # a job runs, and it is the oldest
+        worker.count(1)
         time.sleep(2)
         for path in SHOWN:
             shown = median(see(browser, base, path).shown for _ in range(3))
