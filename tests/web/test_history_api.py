@@ -61,6 +61,19 @@ def test_what_has_happened_is_told_a_second_later() -> None:
         assert some["step"] == 2160
 
 
+def test_an_answer_that_has_been_told_before_goes_on() -> None:
+    with running_geartrain(HTTP) as server, Caller(server) as peer:
+        for query in ("?points=180", "?points=900", "?points=180&series=submitted"):
+            assert total(server, "submitted", query) == 0
+        peer.submit(b"f", b"x")
+        assert sorted(told(server, "?points=180&series=dead")["series"]) == ["dead"]
+        assert told(server, "?points=180")["step"] == 5
+        for query in ("?points=180", "?points=900", "?points=180&series=submitted"):
+            wait_until(lambda query=query: total(server, "submitted", query) == 1, "the interval has ended")
+        found = told(server, "?points=180")
+        assert found["times"][-1] + 3 * found["step"] > time.time()
+
+
 def test_a_heat_map_of_running_times() -> None:
     with running_geartrain(HTTP) as server, Caller(server) as peer:
         peer.can_do(b"f/1")

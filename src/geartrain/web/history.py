@@ -99,6 +99,8 @@ class History:
         self._newest: deque[tuple[int, list[int]]] = deque(maxlen=_NEWEST)  # seconds, and what happened in them
         self.counted = 0  # all that has happened since it began
         self._forgotten = self._forgotten_sums()
+        # Answers about all functions together by what was asked: of which seconds they are true, and what was told.
+        self.told: dict[tuple[str | int, ...], tuple[int, int, bytes]] = {}
         self._round: list[Track] = []
         self._round_at = 0
         self._rounds = 0
@@ -251,6 +253,7 @@ class History:
 
     def _go_back(self, second: int) -> Iterator[None]:
         """The clock has been set back: drop all that it has told of the time from then on."""
+        self.told.clear()
         for track in (self._whole, self._other, *self._tracks.values()):
             series = track.series
             if series is not None:
