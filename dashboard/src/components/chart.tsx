@@ -164,7 +164,9 @@ function faded(name: string, strength: number): string {
   return colour(name).replace(/^rgb\((.*)\)$/, (_, parts: string) => `rgba(${parts}, ${strength})`);
 }
 
+// From one label to the next; a tenth is the least that labels tell apart.
 const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((step) => step * 10 ** power)).flat();
+const TENTHS = [0.1, 0.2, 0.5, ...WHOLE];
 const TICKS = [0.0001, 0.001, 0.01, 0.1, 1, 10, 60, 600, 3600, 36_000, 360_000];
 
 function optionsOf(
@@ -200,7 +202,7 @@ function optionsOf(
         gap: 6,
         space: logarithmic ? 20 : 34,
         values: (_, splits) => splits.map((split) => format(split)),
-        ...(isWhole ? { incrs: WHOLE } : {}),
+        incrs: isWhole ? WHOLE : TENTHS,
         ...(logarithmic
           ? {
               splits: (_self: uPlot, __: number, least: number, most: number) =>
