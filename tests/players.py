@@ -34,7 +34,7 @@ REFEREE = ("--job-handle-prefix=H:t", "--threads=1")
 """What gearmand is started with. Where it fails inside it closes the connection; with several threads it is a matter of
 luck whether it does, or never answers."""
 
-PATIENCE = 5.0
+PATIENCE = 10.0
 """Seconds to wait for bytes that must come."""
 
 
