@@ -15,7 +15,7 @@ JOBS ?= 6000000
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
 TESTS ?= tests
-# Most tests wait for something: two processes for each CPU run them.
+# Most tests wait for something: three processes for two CPUs run them.
 PROCESSES ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN) / 2)))
 PYTEST := -m pytest -n $(PROCESSES) --dist worksteal
 # gearmand plays the stories once: it stays the same. What runs a second time with the newest Python, and what does with the rules interpreted: all that is made of them.
