@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -61,6 +62,10 @@ def test_what_has_happened_is_told_a_second_later() -> None:
         assert some["step"] == 2160
 
 
+def is_told(server: RunningServer, query: str) -> bool:
+    return total(server, "submitted", query) == 1
+
+
 def test_an_answer_that_has_been_told_before_goes_on() -> None:
     with running_geartrain(HTTP) as server, Caller(server) as peer:
         for query in ("?points=180", "?points=900", "?points=180&series=submitted"):
@@ -69,7 +74,7 @@ def test_an_answer_that_has_been_told_before_goes_on() -> None:
         assert sorted(told(server, "?points=180&series=dead")["series"]) == ["dead"]
         assert told(server, "?points=180")["step"] == 5
         for query in ("?points=180", "?points=900", "?points=180&series=submitted"):
-            wait_until(lambda query=query: total(server, "submitted", query) == 1, "the interval has ended")
+            wait_until(partial(is_told, server, query), "the interval has ended")
         found = told(server, "?points=180")
         assert found["times"][-1] + 3 * found["step"] > time.time()
 
