@@ -125,15 +125,18 @@ class Access:
         return self._identify_token(token.strip(), host)
 
     def known(self, authorization: str, host: str) -> Identity | None:
-        """Who has sent this header, if it is a good one of a host that has sent no wrong one; nothing is counted."""
+        """The same, if it is a good one of a host that need not wait; a wrong one is not counted."""
         if not self._tokens:
             return identity("anyone", host, ROLES)
         scheme, _, token = authorization.partition(" ")
-        return (
-            self._identity_of(token.strip(), host)
-            if scheme.lower() == "bearer" and host not in self._failures
-            else None
-        )
+        if scheme.lower() != "bearer" or self._must_wait(host):
+            return None
+        return self._identity_of(token.strip(), host)
+
+    def _must_wait(self, host: str) -> float:
+        """How long a host that has sent many wrong tokens has to wait, in seconds."""
+        since, failures = self._failures.get(host, (0.0, 0))
+        return max(since + FAILURE_SECONDS - time.monotonic(), 0.0) if failures >= FAILURES else 0.0
 
     def _identity_of(self, token: str, host: str) -> Identity | None:
         digest = digest_of(token)
@@ -143,15 +146,16 @@ class Access:
         return None
 
     def _identify_token(self, token: str, host: str) -> Identity:
-        since, failures = self._failures.get(host, (0.0, 0))
-        now = time.monotonic()
-        if failures >= FAILURES and now - since < FAILURE_SECONDS:
-            wait = str(int(FAILURE_SECONDS - (now - since)) + 1)
+        seconds = self._must_wait(host)
+        if seconds:
+            wait = str(int(seconds) + 1)
             detail = f"Too many wrong tokens from {host}: wait {wait} s"
             raise Problem(429, "too-many-failures", detail, headers={"Retry-After": wait})
         who = self._identity_of(token, host)
         if who is not None:
             return who
+        since, failures = self._failures.get(host, (0.0, 0))
+        now = time.monotonic()
         if now - since >= FAILURE_SECONDS:
             since, failures = now, 0
         self._failures[host] = (since, failures + 1)
