@@ -9,7 +9,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final
 
-from geartrain.daemon.outlet import Outlet
+from geartrain.daemon.outlet import Holder
 from geartrain.jobserver.outbox import MAX_UNREAD_OUTPUT
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class UnreadOutput:
         self.most_of_one = most_of_one
         self.most_of_all = most_of_all
         self.total = 0
-        self._of: dict[Outlet, int] = {}
-        self._passing: dict[Outlet, int] = {}  # bytes that came to it at once, and may wait beyond the bound
-        self._ranking: list[tuple[int, int, Outlet]] = []  # a heap, the largest first; some are out of date
+        self._of: dict[Holder, int] = {}
+        self._passing: dict[Holder, int] = {}  # bytes that came to it at once, and may wait beyond the bound
+        self._ranking: list[tuple[int, int, Holder]] = []  # a heap, the largest first; some are out of date
         self._noted = 0
 
-    def is_too_much(self, outlet: Outlet, unread: int, coming: int) -> bool:
+    def is_too_much(self, outlet: Holder, unread: int, coming: int) -> bool:
         """Whether a full outlet has to be aborted; else more is added, whose largest piece is ``coming`` bytes."""
         passing = self._passing.get(outlet, 0)
         if unread > self.most_of_one + passing:
@@ -84,11 +84,11 @@ class UnreadOutput:
             self._passing[outlet] = coming
         return False
 
-    def noted(self, outlet: Outlet) -> int:
+    def noted(self, outlet: Holder) -> int:
         """What an outlet held when it told so last."""
         return self._of.get(outlet, 0)
 
-    def note(self, outlet: Outlet, unread: int) -> None:
+    def note(self, outlet: Holder, unread: int) -> None:
         """An outlet holds so much."""
         before = self._of.get(outlet)
         if before is None:
@@ -106,11 +106,11 @@ class UnreadOutput:
         else:
             self._rank(outlet, unread)
 
-    def _rank(self, outlet: Outlet, unread: int) -> None:
+    def _rank(self, outlet: Holder, unread: int) -> None:
         self._noted += 1
         heappush(self._ranking, (-unread, self._noted, outlet))
 
-    def forget(self, outlet: Outlet) -> None:
+    def forget(self, outlet: Holder) -> None:
         """An outlet holds little again, or is gone."""
         if outlet in self._of:
             self.total -= self._of.pop(outlet)
@@ -118,7 +118,7 @@ class UnreadOutput:
             if not self._of:
                 self._ranking = []
 
-    def worst(self) -> Outlet | None:
+    def worst(self) -> Holder | None:
         """The outlet to abort next, if all together hold too much."""
         while self.total > self.most_of_all and self._ranking:
             unread, _, outlet = self._ranking[0]

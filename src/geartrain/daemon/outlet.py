@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Outlet(Protocol):
-    """One way out; the daemon has it as ``peer.outlet``."""
+class Holder(Protocol):
+    """Whoever holds bytes for somebody who does not take them."""
 
     @property
     def unread(self) -> int:
-        """Bytes that it holds and the peer has not taken."""
+        """How many."""
+
+    def abort(self) -> None:
+        """They are not taken: drop them, and whom they are for."""
+
+
+class Outlet(Holder, Protocol):
+    """One way out; the daemon has it as ``peer.outlet``."""
 
     def write(self) -> None:
         """Write what the iteration has left for the peer; go on with requests of it that waited; close in time."""
-
-    def abort(self) -> None:
-        """The peer does not read: drop it together with what it was to get."""
 
     def drain_close(self, seconds: float) -> None:
         """Close from our side: nothing more is executed, and what was written may be taken, for so many seconds."""

@@ -107,12 +107,6 @@ class Protocol(HttpToolsProtocol):
         """Bytes of answers that the client has not read."""
         return int(self.transport.get_write_buffer_size())
 
-    def write(self) -> None:
-        """An outlet's: there is no peer that it could write for."""
-
-    def drain_close(self, seconds: float) -> None:
-        """An outlet's: the extension closes its connections."""
-
     def abort(self) -> None:
         """The client does not read."""
         self.face.host.on_abort(None, self.unread)
