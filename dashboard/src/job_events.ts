@@ -6,7 +6,7 @@ import type { Content } from "./content";
 import { NOTHING } from "./format";
 
 export const ENDS = ["completed", "failed", "cancelled", "dead", "dropped", "abandoned", "refused"] as const;
-const KINDS = ["assigned", "data", "warning", "status", "retry", "gap", ...ENDS] as const;
+export const KINDS = ["assigned", "data", "warning", "status", "retry", "gap", ...ENDS] as const;
 export type Kind = (typeof KINDS)[number];
 
 export interface Event {
@@ -18,7 +18,8 @@ export interface Event {
   data: Told;
 }
 
-interface Told {
+/** What an event carries, each kind its own part of it. */
+export interface Told {
   text?: string;
   base64?: string;
   left_out?: number;

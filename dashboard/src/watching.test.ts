@@ -56,7 +56,7 @@ describe("all that a worker has sent", () => {
 describe("content", () => {
   it("is text, or hexadecimal", () => {
     expect(contentOf({ text: "ü" })).toBe("ü");
-    expect(contentOf({ base64: "AP9B" })).toBe(`000000  ${"00 ff 41".padEnd(47)}  ··A`);
+    expect(contentOf({ base64: "AP9B" })).toBe(`00000000  ${"00 ff 41".padEnd(48)}  ..A`);
     expect(contentOf({ left_out: 7 })).toBe("(7 bytes, too many to be told here)");
   });
   it("sets JSON in lines", () => {

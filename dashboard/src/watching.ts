@@ -1,4 +1,6 @@
-/** What is known of a job that is followed, from its events as they come. */
+/** What the playground knows of its job: its data and result as text, and what happened with seconds from its start. */
+import { bytesOf, hexDump } from "./content";
+import { ENDS, type Told } from "./job_events";
 
 export interface Happening {
   /** Seconds since it was begun to follow the job. */
@@ -34,21 +36,8 @@ export const UNSEEN: Watched = {
   leftOut: 0,
 };
 
-export const ENDS = ["completed", "failed", "cancelled", "dead", "dropped", "abandoned", "refused"] as const;
-export const EVENTS = ["assigned", "data", "warning", "status", "retry", "gap", ...ENDS] as const;
 const MOST = 200; // happenings that are shown
 const MOST_DATA = 100_000; // characters
-
-type Told = {
-  text?: string;
-  base64?: string;
-  left_out?: number;
-  attempt?: number;
-  numerator?: number;
-  denominator?: number;
-  reason?: string;
-  missed?: number | null;
-};
 
 /** What is known after one more event. */
 export function heard(before: Watched, event: string, told: Told, at: number): Watched {
@@ -97,22 +86,15 @@ function firstLine(text: string): string {
 /** Bytes as they can be read: text, or what they are in hexadecimal. */
 export function contentOf({ text, base64, left_out }: Told): string {
   if (text !== undefined) return text;
-  if (base64 !== undefined) return hexadecimal(atob(base64));
+  if (base64 !== undefined) return hexadecimal(bytesOf({ base64 }));
   return left_out === undefined ? "" : `(${left_out} bytes, too many to be told here)`;
 }
 
 const SHOWN = 4096; // bytes in hexadecimal
 
-function hexadecimal(bytes: string): string {
-  const lines: string[] = [];
-  for (let at = 0; at < Math.min(bytes.length, SHOWN); at += 16) {
-    const row = [...bytes.slice(at, at + 16)].map((sign) => sign.charCodeAt(0));
-    const left = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    const right = row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("");
-    lines.push(`${at.toString(16).padStart(6, "0")}  ${left.padEnd(47)}  ${right}`);
-  }
-  if (bytes.length > SHOWN) lines.push(`and ${bytes.length - SHOWN} bytes more`);
-  return lines.join("\n");
+function hexadecimal(bytes: Uint8Array): string {
+  const dump = hexDump(bytes.subarray(0, SHOWN));
+  return bytes.length > SHOWN ? `${dump}\nand ${bytes.length - SHOWN} bytes more` : dump;
 }
 
 /** JSON on lines of its own; anything else as it is. */

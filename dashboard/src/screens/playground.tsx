@@ -6,9 +6,10 @@ import { Badge, Copy, coloured, EmptyState, PageHead, ProblemNote, type State, T
 import { Field, Input, Select } from "../components/fields";
 import { useFetched } from "../fetching";
 import { bytes, duration, plural } from "../format";
+import { ENDS, KINDS as EVENTS } from "../job_events";
 import { fromQuery, place, setQuery, to } from "../router";
 import { canLeave, may } from "../session";
-import { contentOf, ENDS, EVENTS, heard, pretty, UNSEEN, type Watched, withWhole } from "../watching";
+import { contentOf, heard, pretty, UNSEEN, type Watched, withWhole } from "../watching";
 
 const KINDS = ["text", "json", "file"] as const;
 const PRIORITIES = ["high", "normal", "low"] as const;
