@@ -9,24 +9,10 @@ from pathlib import Path
 
 import pytest
 from api_place import place, tokens_file
-from browser import SIZES, Browser, running_browser
+from browser import LOOKS, Browser
 
 from geartrain import AdminClient, AssignedJob, Client, Worker
 from servers import RunningServer, free_port, running_geartrain
-
-LOOKS = list(itertools.product(("light", "dark"), SIZES))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def empty() -> Iterator[RunningServer]:
-    with running_geartrain("--http=127.0.0.1:0") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 from api_place import Api, place, tokens_file
-from browser import SIZES, Browser, running_browser
+from browser import LOOKS, Browser
 
 from geartrain import AdminClient, AssignedJob, Client, Worker
 from servers import RunningServer, running_geartrain, wait_until
 
-LOOKS = list(itertools.product(("light", "dark"), SIZES))
 PICTURE = (  # one pixel of a GIF
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\xff\x00\x00\xff\xff\xff!\xf9\x04\x00\x00\x00\x00\x00"
     b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
@@ -29,12 +27,6 @@ class Jobs:
         self.go_on = threading.Event()
         self.end = threading.Event()
         self.handles: dict[str, str] = {}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,24 +9,10 @@ from pathlib import Path
 
 import pytest
 from api_place import tokens_file
-from browser import SIZES, Browser, running_browser
+from browser import LOOKS, Browser
 
 from geartrain import AdminClient, AssignedJob, Client, Worker
 from servers import RunningServer, running_geartrain, wait_until
-
-LOOKS = list(itertools.product(("light", "dark"), SIZES))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def empty() -> Iterator[RunningServer]:
-    with running_geartrain("--http=127.0.0.1:0") as server:
-        yield server
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,25 +9,12 @@ from pathlib import Path
 
 import pytest
 from api_place import place, tokens_file
-from browser import SIZES, Browser, Tab, running_browser
+from browser import LOOKS, Browser, Tab
 
 from geartrain import AdminClient, AssignedJob, Worker
 from servers import RunningServer, missing, needs, running_geartrain
 
-LOOKS = list(itertools.product(("light", "dark"), SIZES))
 AWKWARD = 'it\'s "so" \\ $HOME `x` ü\nand more'  # what each language quotes otherwise
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def empty() -> Iterator[RunningServer]:
-    with running_geartrain("--http=127.0.0.1:0") as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
