@@ -163,11 +163,16 @@ def running_perl_server(*options: str) -> Iterator[RunningServer]:
 
 @contextlib.contextmanager
 def running_geartrain(
-    *options: str, environment: dict[str, str] | None = None, port: int = 0, store: str | None = "memory:"
+    *options: str,
+    environment: dict[str, str] | None = None,
+    port: int = 0,
+    store: str | None = "memory:",
+    answers: bool = True,
 ) -> Iterator[RunningServer]:
     """Our daemon with ``options`` after ``geartrain serve``; on ``port``, so that it can come back where it was.
 
-    It keeps jobs in memory alone unless told otherwise; with None for ``store`` it is told nothing.
+    It keeps jobs in memory alone unless told otherwise; with None for ``store`` it is told nothing. Without
+    ``answers`` it may still be starting, as it does for as long as its store does not answer.
     """
     port = port or free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -183,13 +188,18 @@ def running_geartrain(
             *([f"--store={store}"] if store else []),
             *options,
         ]
-        with _running("geartrain", command, port, log, environment) as server:
+        with _running("geartrain", command, port, log, environment, answers) as server:
             yield server
 
 
 @contextlib.contextmanager
 def _running(
-    kind: str, command: list[str], port: int, log: Path, environment: dict[str, str] | None = None
+    kind: str,
+    command: list[str],
+    port: int,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    answers: bool = False,
 ) -> Iterator[RunningServer]:
     output = log.with_suffix(".out")
     with output.open("wb") as sink:
@@ -201,7 +211,7 @@ def _running(
             env={**os.environ, **(environment or {})},
         )
         try:
-            _await_port(process, kind, port, output)
+            _await_port(process, port, output, answers)
             yield RunningServer(kind, port, process, log)
         finally:
             if process.poll() is None:
@@ -214,12 +224,14 @@ def _running(
                 raise
 
 
-def _await_port(process: subprocess.Popen[bytes], kind: str, port: int, output: Path, seconds: float = 20) -> None:
+def _await_port(
+    process: subprocess.Popen[bytes], port: int, output: Path, answers: bool = False, seconds: float = 20
+) -> None:
     deadline = time.monotonic() + seconds
     while True:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
-                if kind != "geartrain":
+                if not answers:
                     return
                 # Ours can be connected to while it starts, when it heeds no signal yet.
                 connection.settimeout(max(deadline - time.monotonic(), 1))

@@ -113,7 +113,7 @@ def _submit_many(client: Caller) -> list[bytes]:
 def test_a_log_may_be_moved_while_the_jobs_are_still_awaited(place: Place) -> None:
     with contextlib.ExitStack() as stack:
         with place.held_back():
-            server = stack.enter_context(running_geartrain(store=place.url))
+            server = stack.enter_context(running_geartrain(store=place.url, answers=False))
             wait_until(lambda: "starting" in told_by(server), "it starts")
             server.process.send_signal(signal.SIGHUP)
         assert server.ask("version")[0].startswith("OK")
