@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from conversation import PACKETS
 from geartrain.errors import LocalProtocolError
 from geartrain.wire import packets
-from geartrain.wire.packets import LAYOUTS, pack_request, pack_response, pack_size, packet_name, response_head
+from geartrain.wire.packets import (
+    LAYOUTS,
+    pack_request,
+    pack_response,
+    pack_size,
+    packet_name,
+    request_head,
+    response_head,
+)
 
 EVERY_TYPE = pytest.mark.parametrize("number", LAYOUTS, ids=packet_name)
 
@@ -49,6 +57,7 @@ def test_a_packet_is_a_header_and_arguments_joined_by_nuls(number: int, data: st
     rest = struct.pack(">II", number, len(body)) + body
     assert pack_request(number, *arguments) == b"\0REQ" + rest
     assert pack_response(number, *arguments) == b"\0RES" + rest
+    assert request_head(number, len(body)) + body == b"\0REQ" + rest
     assert response_head(number, len(body)) + body == b"\0RES" + rest
 
 

@@ -18,12 +18,11 @@ from geartrain.wire.packets import (
     JOB_CREATED,
     OPTION_RES,
     WORK_COMPLETE,
-    pack_size,
+    request_head,
 )
 from geartrain.wire.parser import LARGEST_BODY, Parser
 
 MAX_PARTS: Final = 8  # reads in which a plain request comes at most
-_HEADS: Final[list[bytes]] = [b"\0REQ" + number.to_bytes(4, "big") for number in range(64)]
 
 
 @final
@@ -138,7 +137,7 @@ class PlainConnection:
         unique = reader.unique
         workload = reader.workload
         body: i64 = len(function) + len(unique) + len(workload) + 2
-        submission = b"%b%b%b\0%b\0%b" % (_HEADS[reader.type], pack_size(body), function, unique, workload)
+        submission = b"%b%b\0%b\0%b" % (request_head(reader.type, body), function, unique, workload)
         number: i64 = server.next_number
         server.receive(peer, submission)
         if self.background and server.next_number > number:

@@ -154,6 +154,11 @@ def pack_size(size: i64) -> bytes:
     return int(size).to_bytes(4, "big")
 
 
+def request_head(type: i64, size: i64) -> bytes:
+    """The 12-byte header of a packet towards the job server."""
+    return _REQUEST_HEADS[type] + pack_size(size)
+
+
 def response_head(type: i64, size: i64) -> bytes:
     """The 12-byte header of a packet from the job server."""
     return _RESPONSE_HEADS[type] + pack_size(size)
