@@ -200,14 +200,18 @@ def test_memory_is_bounded_and_the_functions_go_that_have_moved_longest_ago() ->
     while jobs.bytes < ended.MOST_BYTES - 10_000:
         at += 1
         text = b"%d " % at + b"x" * 2000
-        job = EndedJob(at, b"u" * 1000, 1, True, 0, "exception", 1.0, 1.0, 1.0, 1.0, b"w" * 1000, 0, text, b"h" * 4096)
+        job = EndedJob(
+            at, b"u" * 1000, 1, True, 0, "exception", 1.0, 1.0, 1.0, 1.0, 1.0, b"w" * 1000, 0, text, b"h" * 4096
+        )
         jobs.note(b"f%d" % (at % 300), job, True, text)
     assert jobs.bytes == counted(jobs)
     assert max(map(len, (job.text for job in jobs.by_number.values()))) == LONGEST_TEXT
     first = next(iter(jobs.functions))
-    jobs.note(first, EndedJob(at + 1, b"", 1, True, 0, "completed", 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b""), False, b"")
+    jobs.note(
+        first, EndedJob(at + 1, b"", 1, True, 0, "completed", 1.0, 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b""), False, b""
+    )
     for more in range(3):
-        job = EndedJob(at + 2 + more, b"", 1, True, 0, "completed", 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b"h" * 4096)
+        job = EndedJob(at + 2 + more, b"", 1, True, 0, "completed", 1.0, 1.0, 1.0, 1.0, 1.0, b"", 0, b"", b"h" * 4096)
         jobs.note(b"new", job, False, b"")
     assert jobs.bytes == counted(jobs) <= ended.MOST_BYTES
     assert list(jobs.functions)[-2:] == [first, b"new"]

@@ -69,6 +69,7 @@ def describe(job: JobDetails) -> None:
         "clients": job.clients or None,
         "workload": None if job.size is None else bytes_text(job.size),
         "created": _past(job.created, now),
+        "stored": _past(job.stored_at, now),
         "due": None if job.due is None else f"{moment_text(job.due)} (in {span_text(job.due - now)})",
         "attempts": f"{job.attempts} of {job.max_attempts}" if job.max_attempts else job.attempts or None,
         "worker": job.worker,

@@ -36,9 +36,10 @@ class JobDetails:
     """One job. Times are Unix times, ``size`` is that of the workload in bytes; ``None`` is not known, or not the case.
 
     ``state`` is ``queued``, ``blocked`` (a limit of its function keeps it), ``delayed``, ``running``, ``dead`` or
-    ``ended``. ``attempts`` counts those that did not succeed; ``history`` has the last of them. ``reason`` and ``data``
-    say why a job is dead. Of one that has ended only the result is known, if that is kept: its ``outcome`` is
-    ``completed`` or ``failed``.
+    ``ended``. ``stored_at`` is when the job server's store had committed it; not known of one that was stored before a
+    restart, or very many commits ago. ``attempts`` counts those that did not succeed; ``history`` has the last of them.
+    ``reason`` and ``data`` say why a job is dead. Of one that has ended only the result is known, if that is kept: its
+    ``outcome`` is ``completed`` or ``failed``.
     """
 
     handle: JobHandle
@@ -49,6 +50,7 @@ class JobDetails:
     background: bool = False
     size: int | None = None
     created: float | None = None
+    stored_at: float | None = None
     due: float | None = None
     attempts: int = 0
     max_attempts: int | None = None
@@ -102,6 +104,7 @@ class JobDetails:
             background=values.get("background") == "1",
             size=number_of("size"),
             created=time_of("created"),
+            stored_at=time_of("stored_at"),
             due=time_of("due"),
             attempts=number_of("attempts") or 0,
             max_attempts=number_of("max_attempts"),

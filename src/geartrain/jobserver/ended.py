@@ -52,6 +52,7 @@ class EndedJob:
         size: int,
         how: str,
         created: float,
+        stored_at: float,
         queued: float,
         started: float,
         ended: float,
@@ -68,6 +69,7 @@ class EndedJob:
         self.size: int = size  # bytes of the workload; 0 of one that was in the store alone
         self.how: str = how
         self.created: float = created
+        self.stored_at: float = stored_at  # when the store had committed it
         self.queued: float = queued  # when it came into its queue last
         self.started: float = started  # its last attempt
         self.ended: float = ended

@@ -406,6 +406,7 @@ class JobServer(State):
     def restored(self) -> None:
         """All that the store has kept has been restored."""
         self.displaced = {}
+        self.commits.begin(self.next_number)
 
     def take_batch(self) -> Batch | None:
         """What the store is to commit next; None while a batch is under way or nothing has changed."""

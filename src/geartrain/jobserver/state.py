@@ -13,6 +13,7 @@ from typing import Final
 from geartrain.jobserver.agenda import Agenda
 from geartrain.jobserver.changes import Changes
 from geartrain.jobserver.chores import Chores
+from geartrain.jobserver.commits import Commits
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
 from geartrain.jobserver.ended import EndedJobs
@@ -69,6 +70,7 @@ class State:
 
         self.durable: bool = settings.durable
         self.changes: Changes = Changes()
+        self.commits: Commits = Commits()
         self.store: StoreLink = StoreLink(settings.store_timeout)
         self.records: KeptRecords = KeptRecords()
         self.largest_record: i64 = settings.max_body  # bytes of key and value; the store may take less

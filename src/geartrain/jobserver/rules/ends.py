@@ -74,6 +74,7 @@ def _as_ended(state: State, job: Job, worker: Peer | None, how: str, text: bytes
         len(job.workload),
         how,
         job.created,
+        state.commits.time_of(job),
         job.queued_at + ago if job.queued_at > 0 else 0.0,
         job.started_at + ago if worker is not None else 0.0,
         state.wall,

@@ -145,6 +145,9 @@ def _job_rows(state: State, job: Job) -> Iterator[bytes]:
         (b"background", b"1" if job.background else b"0"),
         (b"created", job.created),
     ]
+    stored_at = state.commits.time_of(job)
+    if stored_at > 0:
+        rows.append((b"stored_at", stored_at))
     if job.stored != SPILLED:
         rows.append((b"size", len(job.workload)))
     if job.due > 0:

@@ -73,6 +73,7 @@ def written(state: State, batch: Batch) -> None:
                 job.workload = b""
                 job.stored = SPILLED
         open_replies(job)
+    state.commits.note(changes.writing, state.wall)
     changes.keep_promises()
 
 

@@ -121,6 +121,9 @@ class Job(BaseModel):
     max_attempts: int | None
     clients: int
     stored: bool | None = Field(description="Whether it would outlive the job server")
+    stored_at: float | None = Field(
+        description="When the store had committed it; null also if that was before a restart or very many commits ago"
+    )
     worker: str | None
     connection: int | None = Field(description="The number of its worker's connection, while it runs")
     running_since: float | None
@@ -306,6 +309,7 @@ def _of_ended(ended: EndedJob, details: JobDetails) -> dict[str, Any]:
         "background": ended.background,
         "size": ended.size,
         "created": moment(ended.created),
+        "stored_at": moment(ended.stored_at),
         "attempts": ended.attempts,
         "outcome": details.outcome or ("failed" if is_failure else ended.how),
         "reason": ("fail" if ended.how == FAILED else ended.how) if is_failure else None,
