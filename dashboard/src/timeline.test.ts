@@ -15,6 +15,7 @@ const job = (known: Partial<Job>): Job => ({
   max_attempts: null,
   clients: 0,
   stored: null,
+  stored_at: null,
   worker: null,
   connection: null,
   running_since: null,
@@ -133,11 +134,33 @@ test("without any time there is no line", () => {
   expect(timelineOf(job({ created: null, queued: null, state: "ended" }), 110)).toBe(null);
 });
 
-test("whether it is stored is a step without a time", () => {
-  const steps = timelineOf(job({ stored: true }), 110)?.steps;
-  expect(steps?.map(({ name, at }) => [name, at])).toEqual([
+const stepsOf = (known: Partial<Job>) => timelineOf(job(known), 110)?.steps.map(({ name, at }) => [name, at]);
+
+test("that it was stored is a step at its time, between those before and those after", () => {
+  const begun = { state: "running", queued: 100, started: 103 };
+  const stored = (stored_at: number) => stepsOf({ ...begun, stored: true, stored_at })?.map(([name]) => name);
+  expect(stored(100)).toEqual(["Submitted", "Stored", "Queued", "Assigned"]);
+  expect(stored(101)).toEqual(["Submitted", "Queued", "Stored", "Assigned"]);
+  expect(stored(104)).toEqual(["Submitted", "Queued", "Assigned", "Stored"]);
+  expect(stepsOf({ state: "delayed", queued: null, due: 200, stored: true, stored_at: 100.002 })).toEqual([
+    ["Submitted", 100],
+    ["Stored", 100.002],
+    ["Due", 200],
+  ]);
+  expect(stepsOf({ state: "ended", outcome: "completed", started: 103, ended: 105, stored_at: 102 })).toEqual([
+    ["Submitted", 100],
+    ["Queued", 100],
+    ["Stored", 102],
+    ["Assigned", 103],
+    ["Completed", 105],
+  ]);
+});
+
+test("where it is not known when it was stored, or it is not, the step has no time", () => {
+  expect(stepsOf({ stored: true })).toEqual([
     ["Submitted", 100],
     ["Stored", null],
     ["Queued", 100],
   ]);
+  expect(stepsOf({ stored: false })?.map(([name]) => name)).toEqual(["Submitted", "Not stored", "Queued"]);
 });

@@ -87,9 +87,6 @@ const ENDS: Record<string, string> = {
 
 function stepsOf(job: Job): Step[] {
   const steps: Step[] = [{ name: "Submitted", at: job.created }];
-  if (job.stored !== null) {
-    steps.push({ name: job.stored ? "Stored" : "Not stored", at: null, beside: job.stored ? "" : "in memory alone" });
-  }
   if (job.queued !== null) steps.push({ name: job.attempts ? "Queued again" : "Queued", at: job.queued });
   const isAgain = job.attempts > 0;
   const isWaiting = job.state === "queued" || job.state === "blocked" || job.state === "delayed";
@@ -103,5 +100,19 @@ function stepsOf(job: Job): Step[] {
   }
   if (job.state === "dead") steps.push({ name: "Dead", at: job.died, beside: job.reason ?? "" });
   if (job.state === "ended") steps.push({ name: ENDS[job.outcome ?? ""] ?? job.outcome ?? "Ended", at: job.ended });
+  const stored = storedStep(job);
+  if (stored) steps.splice(placeOf(stored, steps), 0, stored);
   return steps;
+}
+
+function storedStep({ stored, stored_at }: Job): Step | null {
+  if (stored === false) return { name: "Not stored", at: null, beside: "in memory alone" };
+  return stored || stored_at !== null ? { name: "Stored", at: stored_at } : null;
+}
+
+/** Behind all that came before it: a job waits in its queue, and may be handed out, while the store still commits it. */
+function placeOf({ at }: Step, steps: Step[]): number {
+  if (at === null) return 1;
+  const next = steps.findIndex((step, place) => place > 0 && (step.at === null || step.at >= at));
+  return next < 0 ? steps.length : next;
 }

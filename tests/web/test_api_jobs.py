@@ -93,6 +93,31 @@ def test_a_large_workload_of_a_dead_job(at: Place) -> None:
     api.do("DELETE", "/functions/f/policy")
 
 
+def test_a_job_tells_when_it_was_stored_until_the_job_server_starts_anew(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'jobs'}"
+    with place(store=store) as own:
+        own.api.do("PUT", "/functions/f/policy", {"keys": {"attempts": 1}})
+        began = time.time()
+        waiting, dies = own.api.submit("g"), own.api.submit("f")
+        before = own.api.get(f"/jobs/{waiting}")
+        assert before["stored"]
+        assert began - 1 < before["created"] <= before["stored_at"] < time.time() + 1
+        when = own.api.get(f"/jobs/{dies}")["stored_at"]
+        assert when >= before["stored_at"]
+        own.worker.send(pack_request(WORK_FAIL, own.worker.await_job().arguments[0]))
+        assert own.api.wait_for(dies, "dead")["stored_at"] == when
+        own.api.do("POST", f"/jobs/{dies}/retry")
+        assert own.api.get(f"/jobs/{dies}")["stored_at"] == when
+    with place(store=store) as own:
+        again = own.api.get(f"/jobs/{waiting}")
+        assert (again["stored"], again["stored_at"], again["created"]) == (True, None, before["created"])
+
+
+def test_a_job_that_is_in_no_store_has_not_been_stored(at: Place) -> None:
+    job = at.api.get(f"/jobs/{at.api.submit('g')}")
+    assert (job["stored"], job["stored_at"]) == (False, None)
+
+
 def test_a_workload_in_the_store_alone_is_told_as_such(tmp_path: Path) -> None:
     with place("--spill-above=1KiB", store=f"sqlite:///{tmp_path / 'jobs'}") as own:
         small, large = own.api.submit("g", workload="x"), own.api.submit("g", workload="x" * 2000)
