@@ -30,8 +30,9 @@ class Jobs:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> Iterator[Jobs]:
-    with running_geartrain("--http=127.0.0.1:0") as server:
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    store = f"sqlite:///{tmp_path_factory.mktemp('store')}/jobs.sqlite"
+    with running_geartrain("--http=127.0.0.1:0", store=store) as server:
         it = Jobs(server)
         admin = AdminClient(server.address)
         for name in ("render", "draw"):
@@ -80,7 +81,7 @@ def jobs() -> Iterator[Jobs]:
 def test_the_screens_of_jobs(browser: Browser, jobs: Jobs, theme: str, size: str) -> None:
     seen = {
         "queued": "no worker is registered for video",
-        "delayed": "Why it waits",
+        "delayed": "Stored",
         "running": "render",
         "dead": "ValueError: no such customer",
         "drawn": "Completed",
