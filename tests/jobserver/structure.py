@@ -151,6 +151,7 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job], is_f
     assert function.blocked == in_state[BLOCKED]
     assert function.queued == in_state[QUEUED]
     assert function.running == in_state[RUNNING]
+    assert function.busy == len({job.worker for job in jobs if job.state == RUNNING})
     assert function.delayed == in_state[DELAYED]
     assert function.total == len(jobs)
     queues = {HIGH: function.high, NORMAL: function.normal, LOW: function.low}
@@ -273,6 +274,8 @@ def _check_peer(server: JobServer, peer: Peer, jobs: list[Job]) -> None:
         assert find_ability(peer, ability.function.name) is ability
     running = list(_linked(peer.running, ..., "next", "previous"))
     assert {job.number for job in running} == {job.number for job in jobs if job.worker is peer}
+    assert peer.runs is None or peer.runs == Counter(job.function for job in running)
+    assert len(running) < 2 or peer.runs is not None
     assert peer.unsent == sum(map(len, peer.pieces))
     if peer.woken_for is not None:
         assert not peer.sleeping

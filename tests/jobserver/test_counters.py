@@ -117,3 +117,31 @@ def test_what_is_known_of_a_connection() -> None:
     (worker, client) = peer_page(desk.server, 0, 10)
     assert (worker.since, worker.heard_at, worker.runs_ended) == pytest.approx((1005, 1018, 3))
     assert (client.since, client.heard_at, client.runs_ended) == pytest.approx((1015, 1018, 0))
+
+
+def test_a_worker_that_runs_several_jobs_is_one_that_is_busy_with_each_of_their_functions() -> None:
+    desk = Desk()
+    desk.works("one", b"f")
+    desk.works("many", b"f", b"g")
+
+    def busy() -> tuple[int, int, int]:
+        functions = desk.server.functions
+        return (
+            FunctionView(desk.server, functions[b"f"]).busy,
+            FunctionView(desk.server, functions[b"g"]).busy,
+            totals(desk.server).busy,
+        )
+
+    handles = []
+    for name, expected in ((b"f", (1, 0, 1)), (b"f", (1, 0, 1)), (b"g", (1, 1, 1)), (b"g", (1, 1, 1))):
+        handles.append(desk.submit(name))
+        assert desk.grab("many") == handles[-1]
+        assert busy() == expected
+    desk.submit(b"f")
+    assert desk.grab("one")
+    assert busy() == (2, 1, 2)
+    for at, expected in ((0, (2, 1, 2)), (2, (2, 1, 2)), (3, (2, 0, 2)), (1, (1, 0, 1))):
+        desk.send("many", "WORK_COMPLETE", handles[at], b"")
+        assert busy() == expected
+    desk.leave("one")
+    assert busy() == (0, 0, 0)

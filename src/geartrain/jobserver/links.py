@@ -109,31 +109,53 @@ def remove_job(queue: Queue, job: Job) -> None:
 
 def give_job(peer: Peer, job: Job) -> bool:
     """The job is the worker's latest; whether it is its only one."""
+    function = job.function
     job.worker = peer
     first = peer.running
     job.next = first
-    if first is not None:
-        first.previous = job
     peer.running = job
-    return first is None
+    if first is None:
+        function.busy += 1
+        return True
+    first.previous = job
+    runs = peer.runs
+    if runs is None:
+        runs = peer.runs = {first.function: 1}
+    count = runs.get(function, 0)
+    if count == 0:
+        function.busy += 1
+    runs[function] = count + 1
+    return False
 
 
 def take_job(job: Job) -> bool:
     """Take a running job from its worker; it stands nowhere then. Whether it was the worker's only one."""
+    worker = job.worker
+    assert worker is not None
     previous = job.previous
     following = job.next
     if previous is not None:
         previous.next = following
     else:
-        worker = job.worker
-        assert worker is not None
         worker.running = following
     if following is not None:
         following.previous = previous
     job.previous = None
     job.next = None
     job.worker = None
-    return previous is None and following is None
+    function = job.function
+    runs = worker.runs
+    if runs is None or worker.running is None:
+        worker.runs = None
+        function.busy -= 1
+        return True
+    count = runs[function] - 1
+    if count == 0:
+        del runs[function]
+        function.busy -= 1
+    else:
+        runs[function] = count
+    return False
 
 
 # ── clients that wait for a job ─────────────────────────────────────────────────────────────────────────────────────

@@ -284,6 +284,7 @@ class Function:
         self.most_keys: i64 = 0  # the most entries that either had since it was made
 
         self.workers: i64 = 0
+        self.busy: i64 = 0  # peers that run a job of it
         self.first_sleeper: Ability | None = None
         self.last_sleeper: Ability | None = None
         self.sleepers: i64 = 0  # in this list
@@ -415,6 +416,7 @@ class Peer(Outbox):
         self.turns: i64 = 0  # jobs in a row that the function at the front has given it, see Policy.weight
         self.abilities: dict[bytes, Ability] | None = None  # by function name, once there are more than a few
         self.running: Job | None = None
+        self.runs: dict[Function, int] | None = None  # jobs of each function, while it runs or has run several at once
         self.revoked: dict[int, None] | None = None  # numbers of jobs that were taken from it
         self.woken_for: Function | None = None  # got a NOOP for this function and has not grabbed since
         self.woken_until: float = 0.0  # when the next worker is woken in its place

@@ -35,7 +35,7 @@ _JOBS: Final = 1000  # of which a page has views
 class FunctionView:
     """One function: jobs by where they stand, workers, limits (0: none) and counters.
 
-    ``busy`` jobs of it run, ``dead`` are dead letters; of ``workers`` that can do it ``idle`` sleep.
+    ``dead`` are dead letters; of ``workers`` that can do it ``busy`` run a job of it, and ``idle`` sleep.
     ``oldest_waiting``: seconds that a queued job has waited at most. What costs more than a number (``idle``, and the
     copies of counters) is as it is when asked.
     """
@@ -56,7 +56,7 @@ class FunctionView:
         self.ready: int = function.ready
         self.workers: int = function.workers
         self.limits: tuple[int, int, int] = (function.max_high, function.max_normal, function.max_low)
-        self.busy: int = function.running
+        self.busy: int = function.busy
         self.dead: int = int(state.dead.count(function))
         self.place: int = int(function.place)  # another function of the same name has another
         oldest: float = state.now
