@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
+import zlib
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -63,6 +65,60 @@ def test_each_second_tells_what_has_happened_in_it() -> None:
     assert answer["step"] == 1
     assert answer["times"][-1] == site.wall - 1
     assert answer["values"]["submitted"][:-5] == [None] * 895
+
+
+def test_workers_that_are_busy_are_counted_once_for_each_function_and_once_in_all() -> None:
+    site = Site()
+    site.passes()
+    for name in (b"f", b"g"):
+        site.send("both", CAN_DO, name)
+        site.submit(name)
+    site.send("other", CAN_DO, b"f")
+    site.passes()
+    site.send("both", GRAB_JOB)
+    site.send("both", GRAB_JOB)
+    site.passes()
+    site.submit(b"f")
+    site.send("other", GRAB_JOB)
+    site.passes()
+    site.leave("both")
+    site.passes()
+    assert site.last("busy", 5, b"f") == [None, 0, 1, 2, 1]
+    assert site.last("busy", 5, b"g") == [None, 0, 1, 1, 0]
+    assert site.last("busy", 5) == [0, 0, 1, 2, 1]
+    assert site.last("workers", 5) == [0, 2, 2, 2, 1]
+
+
+def test_the_oldest_waiting_job_grows_older_without_a_point() -> None:
+    site = Site()
+    site.passes()
+    site.submit(b"f")
+    site.passes()
+    site.submit(b"f")
+    site.submit(b"g")
+    site.passes(2)
+    before = site.history.bytes
+    for _ in range(5):
+        site.passes()
+    assert site.history.bytes < before + 5 * 300  # those of the whole job server
+    assert site.last("oldest", 9, b"f") == [None, 1, None, 3, 4, 5, 6, 7, 8]
+    assert site.last("oldest", 7, b"g") == [None, 2, 3, 4, 5, 6, 7]
+    assert site.last("oldest", 6) == [3, 4, 5, 6, 7, 8]
+    site.work(b"f")
+    site.passes()
+    assert site.last("oldest", 1, b"f") == [8]
+    site.work(b"f")
+    site.work(b"g")
+    site.passes(0.75)
+    began = int(site.wall) + 1
+    site.submit(b"g")
+    site.passes(0.5)
+    assert site.last("oldest", 1) == [0]
+    assert site.last("oldest", 1, b"g") == [0]
+    for _ in range(120):
+        site.passes()
+    minutes = site.told("oldest", function=b"g", seconds=6 * 3600, points=360)
+    assert minutes["values"]["oldest"][-1] == minutes["times"][-1] + 60 - began > 0
 
 
 def test_percentiles_are_those_of_all_jobs_of_an_interval() -> None:
@@ -258,18 +314,21 @@ def test_a_gauge_that_is_the_same_for_longer_than_anything_is_kept_is_told() -> 
 def test_whatever_the_clock_does_no_point_is_negative_or_more_than_has_happened(history: list[Any]) -> None:
     site = Site(at=START + 86400)
     site.passes()
+    began = site.monotonic()
     done = dict.fromkeys((b"f", b"g"), 0)
     for function, submitted, worked, seconds in history:
         site.submit(function, submitted)
         site.work(function, worked)
         done[function] += submitted
         site.passes(seconds)
+    passed = site.monotonic() - began
     for function in (b"f", b"g", None):
         most = sum(done.values()) if function is None else done[function]
         for level in LEVELS:
             answer = site.told(*NAMES, function=function, seconds=level.kept, points=900)
             for name, values in answer["values"].items():
-                assert all(value is None or 0 <= value <= max(most, 1800) for value in values), name
+                largest = passed + answer["step"] if name == "oldest" else max(most, 1800)
+                assert all(value is None or 0 <= value <= largest for value in values), name
             assert total(answer["values"]["submitted"]) <= most
     for name in ("submitted", "started", "completed", "waiting"):
         for seconds in (900, 6 * 3600):
@@ -361,12 +420,14 @@ def test_what_can_not_be_read_is_left_out_with_a_line_in_the_log(caplog: pytest.
     damaged = site.records[kept[0]]
     assert damaged.value is not None
     site.records[kept[0]] = Record(KIND, kept[0][1], damaged.value[:-1] + b"!", damaged.expires)
+    before = struct.pack("<I", 7) + damaged.value[8:]  # of a version whose points had other columns
+    site.records[kept[1]] = Record(KIND, kept[1][1], struct.pack("<I", zlib.crc32(before)) + before, damaged.expires)
     for key in (b"10 x ff", b"11 0 ff", b"10 7 ff", b"300 0 what", b"1 0 ff", b"", b"10 0"):
         site.records[KIND, key] = Record(KIND, key, b"\0" * 40)
     with caplog.at_level(logging.ERROR):
         site.begin()
-    assert sum(record.message == "history_unreadable" for record in caplog.records) == 8
-    assert len(site.server.kept_of(KIND)) == len(site.records) - 8
+    assert sum(record.message == "history_unreadable" for record in caplog.records) == 9
+    assert len(site.server.kept_of(KIND)) == len(site.records) - 9
     site.commit()
     site.passes()
     assert total(site.told("submitted", function=b"f", seconds=30 * 86400)["values"]["submitted"]) > 0
@@ -420,6 +481,9 @@ def test_beyond_its_limit_those_with_the_least_traffic_are_folded() -> None:
         if name == "submitted":
             assert [total(each) for each in zip(*of_each, strict=True)] == [total([value]) for value in whole]
         assert total([each[-1] for each in of_each]) == whole[-1]
+    ages = [site.last("oldest", 1, function)[0] or 0 for function in (*names, OTHER)]
+    assert site.last("oldest", 1) == [max(ages)]
+    assert site.last("oldest", 1, OTHER) != [0]
     assert site.told("submitted", function=min(folded))["values"]["submitted"] == [None] * 900
     assert site.history.heat("running_time", min(folded), 900, 900)["counts"] == [None] * 900
     kept = {record.key.split(b" ", 2)[2].removeprefix(b"f") for record in site.server.kept_of(KIND)}

@@ -96,8 +96,8 @@ def test_each_level_has_the_sums_of_the_one_below(history: list[Any]) -> None:
 
 def test_gauges_go_on_where_nothing_has_changed_and_nothing_is_known_before_the_first_point() -> None:
     series = Series()
-    series.add(START + 5, NOTHING, (1, 2, 3))
-    series.add(START + 8, sums_of({0: 4}), (0, 2, 3))
+    series.add(START + 5, NOTHING, (1, 2, 3, 1, 0))
+    series.add(START + 8, sums_of({0: 4}), (0, 2, 3, 1, 0))
     series.flush()
     _, found = series.window(0, START + 3, 8, [0, FIRST_GAUGE, FIRST_GAUGE + 2])
     assert found[0] == [0, 0, 0, 0, 0, 4, 0, 0]
@@ -109,7 +109,7 @@ def test_gauges_go_on_where_nothing_has_changed_and_nothing_is_known_before_the_
 
 def test_gauges_go_on_when_the_points_that_told_them_are_too_old_to_be_kept() -> None:
     series = Series()
-    series.add(START, sums_of({0: 1}), (7, 0, 1))
+    series.add(START, sums_of({0: 1}), (7, 0, 1, 0, 0))
     series.flush()
     series.expire(START + 60 + 900)
     assert not series.blocks[0]
@@ -121,7 +121,7 @@ def test_each_level_is_kept_for_its_time_and_no_longer() -> None:
     series = Series()
     empty = series.bytes
     for second in range(START, START + 3 * 86400, 7):
-        series.add(second, sums_of({0: 1, 1: 1, 2: 1}), (0, 0, 1))
+        series.add(second, sums_of({0: 1, 1: 1, 2: 1}), (0, 0, 1, 0, 0))
         if second % 60 < 7:
             series.flush()
             series.expire(second)
@@ -137,7 +137,7 @@ def test_each_level_is_kept_for_its_time_and_no_longer() -> None:
 
 def test_a_block_that_was_changed_is_refused() -> None:
     series = Series()
-    series.add(START, sums_of({0: 300, 3: 70000}), (1, 2, 3))
+    series.add(START, sums_of({0: 300, 3: 70000}), (1, 2, 3, 1, 0))
     series.flush()
     packed = series.blocks[0][START]
     check(packed)
@@ -160,9 +160,9 @@ def test_what_is_no_block_can_not_be_unpacked(data: bytes) -> None:
 def test_the_day_before_is_rounded_where_that_harms_no_percentile() -> None:
     series = Series()
     first = FIRST_BUCKET["waiting_time"]
-    series.add(START + 10, sums_of({0: 1001, first: 1001, first + 1: 15, first + 2: 8191}), (1001, 0, 0))
+    series.add(START + 10, sums_of({0: 1001, first: 1001, first + 1: 15, first + 2: 8191}), (1001, 0, 0, 0, 0))
     series.flush()
-    series.add(START + 86400, NOTHING, (0, 0, 0))
+    series.add(START + 86400, NOTHING, (0, 0, 0, 0, 0))
     series.flush()
     row = as_points(series, 2)[START]
     assert row[0] == row[FIRST_GAUGE] == 1001
@@ -193,9 +193,9 @@ def test_a_percentile_is_that_of_the_histogram(times: list[float], share: float)
 
 def test_another_series_is_added_and_what_is_the_case_now_stays() -> None:
     series, other = Series(), Series()
-    series.add(START + 1, sums_of({0: 1}), (5, 0, 0))
-    other.add(START + 1, sums_of({0: 2}), (9, 9, 9))
-    other.add(START + 3, sums_of({1: 4}), (9, 9, 9))
+    series.add(START + 1, sums_of({0: 1}), (5, 0, 0, 0, 0))
+    other.add(START + 1, sums_of({0: 2}), (9, 9, 9, 9, 9))
+    other.add(START + 3, sums_of({1: 4}), (9, 9, 9, 9, 9))
     for each in (series, other):
         each.flush()
     for number in range(len(LEVELS)):

@@ -26,7 +26,10 @@ _ABILITIES: Final = 2000  # in a page, since each begins with a search
 _SLEEPERS: Final = 200  # that are looked at
 _NO_SUMS: Final = [0] * SUM_COUNT
 
-Gauges = tuple[int, int, int]  # jobs that wait whose time has come, jobs that run, workers
+# Jobs that wait whose time has come, jobs that run, workers, those that are busy, and the Unix second since which
+# the job has waited that has waited longest; 0: none has for a second. So it stays the same while that job waits.
+Gauges = tuple[int, int, int, int, int]
+NO_GAUGES: Final[Gauges] = (0, 0, 0, 0, 0)
 _CLIENTS: Final = 100
 _JOBS: Final = 1000  # of which a page has views
 
@@ -59,12 +62,7 @@ class FunctionView:
         self.busy: int = function.busy
         self.dead: int = int(state.dead.count(function))
         self.place: int = int(function.place)  # another function of the same name has another
-        oldest: float = state.now
-        for queue in (function.high, function.normal, function.low):
-            for job in (queue.first, queue.first_lost):
-                if job is not None and job.queued_at < oldest:
-                    oldest = job.queued_at
-        self.oldest_waiting: float = state.now - oldest
+        self.oldest_waiting: float = state.now - oldest_of(function, state.now)
         self.function: Function = function
 
     @property
@@ -329,7 +327,8 @@ class Seen:
         self.look: i64 = 0  # at which one it was there last
         self.moved: i64 = 0  # of its counters: as long as that is the same, nothing has happened
         self.sums: list[int] = _NO_SUMS  # all priorities together
-        self.gauges: Gauges = (0, 0, 0)
+        self.gauges: Gauges = NO_GAUGES
+        self.folded: bool = False  # whether it is told together with others
         self.traffic: float = 0.0  # jobs submitted and started
 
     def begin(self, place: i64) -> None:
@@ -352,11 +351,14 @@ Known = TypeVar("Known", bound=Seen)
 class Look(Generic[Known]):
     """One look at all functions, a page of them at a time: what has changed since they were seen last."""
 
-    def __init__(self, known: dict[bytes, Known], number: int) -> None:
+    def __init__(self, state: State, known: dict[bytes, Known], number: int) -> None:
+        self.state: State = state
         self.known: dict[bytes, Known] = known
         self.number: i64 = number
         self.found: i64 = 0  # functions that are known
         self.sums: list[int] = [0] * SUM_COUNT  # what all of them have counted
+        self.oldest: int = 0  # the last of the gauges, of all of them
+        self.folded_oldest: int = 0  # and of those that are folded
 
     def strangers(self, page: list[Function]) -> list[Function]:
         """Functions that are not known; also where another one of the same name is."""
@@ -381,7 +383,11 @@ class Look(Generic[Known]):
             self.found += 1
             moved = moved_of(function)
             before = seen.gauges
-            gauges = gauges_of(function)
+            gauges = gauges_of(self.state, function)
+            if gauges[4] > 0:
+                self.oldest = _earlier(self.oldest, gauges[4])
+                if seen.folded:
+                    self.folded_oldest = _earlier(self.folded_oldest, gauges[4])
             stay = gauges == before
             if stay and moved == seen.moved:
                 continue
@@ -412,9 +418,35 @@ class Look(Generic[Known]):
         return has_counted
 
 
-def gauges_of(function: Function) -> Gauges:
-    """How many jobs wait and run, and how many workers there are."""
-    return int(function.queued + function.blocked), int(function.running), int(function.workers)
+def _earlier(one: int, other: int) -> int:
+    """The earlier of two times, of which the first may be 0: none."""
+    return one if 0 < one < other else other
+
+
+def gauges_of(state: State, function: Function) -> Gauges:
+    """How a function stands now."""
+    oldest = 0
+    if function.queued > 0:
+        waited = state.now - oldest_of(function, state.now)
+        if waited >= 1.0:
+            oldest = -int((waited - state.wall) // 1.0)
+    return (
+        int(function.queued + function.blocked),
+        int(function.running),
+        int(function.workers),
+        int(function.busy),
+        oldest,
+    )
+
+
+def oldest_of(function: Function, now: float) -> float:
+    """When the longest waiting job of a function came into its queue, on the job server's clock; now: none waits."""
+    for queue in (function.high, function.normal, function.low):
+        if queue.count > 0:
+            for job in (queue.first, queue.first_lost):
+                if job is not None and job.queued_at < now:
+                    now = job.queued_at
+    return now
 
 
 def moved_of(function: Function) -> i64:

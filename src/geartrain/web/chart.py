@@ -42,6 +42,12 @@ def last_known(values: Sequence[int | None], known: bytes | bytearray, every: in
     return found
 
 
+def ages(since: Sequence[float | None], first: int, step: int) -> list[float | None]:
+    """How many seconds it is at the end of each interval since the times that a gauge tells; 0 stays 0."""
+    ends = range(first + step, first + step * (len(since) + 1), step)
+    return [began and max(end - began, 0) for began, end in zip(since, ends, strict=True)]
+
+
 def percentiles(buckets: Sequence[Sequence[int] | None], count: int, share: float) -> list[float | None]:
     """The percentile of each interval, from the buckets that are not all zero; None where there were no jobs."""
     found: list[float | None] = [None] * count

@@ -24,17 +24,16 @@ from collections.abc import Iterator, Sequence
 from operator import add, sub
 from typing import TYPE_CHECKING, Any, Final
 
-from geartrain.jobserver.snapshot import Gauges, Look, Seen, gauges_of, moved_of, sum_up
+from geartrain.jobserver.snapshot import NO_GAUGES, Gauges, Look, Seen, gauges_of, moved_of, sum_up
 from geartrain.web.archive import FUNCTION, WHOLE, Archive, is_late
 from geartrain.web.archive import OTHER as FOLDED
-from geartrain.web.chart import columns_of, last_known, longer, of_known, percentiles, share_of
+from geartrain.web.chart import ages, columns_of, last_known, longer, of_known, percentiles, share_of
 from geartrain.web.series import (
     BUCKETS,
     FIRST_BUCKET,
     FIRST_GAUGE,
     GAUGES,
     LEVELS,
-    NO_GAUGES,
     NOTHING,
     SUMS,
     WIDTH,
@@ -65,14 +64,13 @@ _FADING: Final = 0.98  # what is left of a function's traffic after a round
 class Track(Seen):
     """What is known of one function's numbers: as they were seen last, and its series once it has one."""
 
-    __slots__ = ("folded", "key", "series", "since")
+    __slots__ = ("key", "series", "since")
 
     def __init__(self, key: bytes) -> None:
         super().__init__()
         self.key = key  # in the names of records
         self.since = 0  # from which second on the gauges are these, while there is no series
         self.series: Series | None = None
-        self.folded = False
 
 
 class History:
@@ -155,7 +153,8 @@ class History:
         folded_gauges = self._other.gauges
         gone: list[Sequence[int]] = []  # what had been counted for functions that are known no more
         tracks, roll = self._tracks, self._server.function_roll
-        look = Look(tracks, self._looks)
+        self._host.open_iteration()  # so that the job server knows the time
+        look = Look(self._server, tracks, self._looks)
         behind, until = 0, roll.last_place
         while page := roll.page(behind, until, _PAGE):
             behind = page[-1].place
@@ -171,7 +170,10 @@ class History:
         self._count_forgotten(look.sums, gone)
         self.counted += sum(look.sums[: len(SUMS)])
         self._newest.append((second, list(look.sums)))
-        self._add(self._whole, second, look.sums, (*self._whole.gauges[:2], self._server.workers))
+        server = self._server
+        self._whole.gauges = (*self._whole.gauges[:2], int(server.workers), int(server.busy), look.oldest)
+        self._other.gauges = (*self._other.gauges[:-1], look.folded_oldest)
+        self._add(self._whole, second, look.sums, self._whole.gauges)
         if any(folded) or self._other.gauges != folded_gauges:
             self._add(self._other, second, folded, self._other.gauges)
         yield from self._see_to(second)
@@ -182,7 +184,7 @@ class History:
         """There is a function that was not there before, once something has happened to it."""
         track = self._tracks.get(function.name)
         if track is None:
-            if not moved_of(function) and gauges_of(function) == NO_GAUGES:
+            if not moved_of(function) and gauges_of(self._server, function) == NO_GAUGES:
                 return
             track = self._tracks[function.name] = Track(FUNCTION + function.name)
             track.since = second
@@ -491,7 +493,8 @@ class History:
             elif name in SUMS:
                 values[name] = of_known(sums.get(columns[name][0], [0] * count), known, every)
             elif name in GAUGES:
-                values[name] = last_known(found[columns[name][0]], known, every)
+                gauge = last_known(found[columns[name][0]], known, every)
+                values[name] = ages(gauge, first, step) if name == "oldest" else gauge
             else:
                 buckets = [sums.get(column) for column in columns[name]]
                 values[name] = percentiles(buckets, count, share_of(name))
@@ -558,6 +561,6 @@ class History:
 
 
 def _adjusted(together: Gauges, before: Gauges, now: Gauges) -> Gauges:
-    """Gauges of several functions, after one of these has others than before."""
-    waiting, running, workers = map(sub, map(add, together, now), before)
-    return waiting, running, workers
+    """Gauges of several functions, after one of these has others than before; each look finds out the oldest anew."""
+    waiting, running, workers, busy, _ = map(sub, map(add, together, now), before)
+    return waiting, running, workers, busy, together[-1]

@@ -16,7 +16,7 @@ from geartrain.jobserver import snapshot
 from geartrain.web.access import SESSION_SECONDS
 from geartrain.web.overview import overview_of
 from geartrain.web.turns import in_turns
-from geartrain.web.wrong import LOOK_EVERY, Lookout, oldest_of
+from geartrain.web.wrong import LOOK_EVERY, Lookout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +175,7 @@ class Live:
             behind = page[-1].place
             for function in page:
                 if function.queued:
-                    oldest = min(oldest, oldest_of(function, oldest))
+                    oldest = min(oldest, snapshot.oldest_of(function, oldest))
             yield
         self._oldest = server.now - oldest
 

@@ -2,7 +2,8 @@
 
 A *point* is what is told of one interval: *sums*, which add up (how many jobs were submitted, started and so on, and
 how many of those that started had waited, and of those that ended had run, for how long, by the buckets of a
-histogram), and *gauges*, the values at its end (how many jobs wait and run, how many workers there are).
+histogram), and *gauges*, the values at its end (how many jobs wait and run, how many workers there are and are busy,
+and since when the job has waited that has waited longest: a time, which stays the same while that job waits).
 
     level           interval   kept for
     1 s             1 s        15 minutes
@@ -34,11 +35,11 @@ from operator import add
 from typing import Final
 
 from geartrain.jobserver.histogram import BOUNDS
-from geartrain.jobserver.snapshot import Gauges
+from geartrain.jobserver.snapshot import NO_GAUGES, Gauges
 
 SUMS: Final = ("submitted", "started", "completed", "failed", "retried", "dead")
 TIMES: Final = ("waiting_time", "running_time")
-GAUGES: Final = ("waiting", "running", "workers")
+GAUGES: Final = ("waiting", "running", "workers", "busy", "oldest")
 PERCENTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 NAMES: Final = (*SUMS, *GAUGES, *(f"{time}_{percentile}" for time in TIMES for percentile in PERCENTILES))
 
@@ -48,7 +49,6 @@ FIRST_BUCKET: Final = {time: len(SUMS) + BUCKETS * at for at, time in enumerate(
 FIRST_GAUGE: Final = len(SUMS) + BUCKETS * len(TIMES)
 WIDTH: Final = FIRST_GAUGE + len(GAUGES)
 NOTHING: Final = (0,) * FIRST_GAUGE
-NO_GAUGES: Final[Gauges] = (0, 0, 0)
 _GAUGE_COLUMNS: Final = frozenset(range(FIRST_GAUGE, WIDTH))
 
 LARGEST: Final = 2**32 - 1
@@ -211,8 +211,8 @@ def check(packed: bytes) -> None:
 
 def last_gauges(packed: bytes) -> Gauges:
     """The gauges at the end of a block."""
-    _, _, waiting, running, workers = _HEAD.unpack_from(packed)
-    return waiting, running, workers
+    _, _, waiting, running, workers, busy, oldest = _HEAD.unpack_from(packed)
+    return waiting, running, workers, busy, oldest
 
 
 class Series:

@@ -30,6 +30,7 @@ from geartrain.jobserver import watching
 from geartrain.jobserver.histogram import quantile
 from geartrain.jobserver.rules.explaining import span
 from geartrain.jobserver.shown import show_name
+from geartrain.jobserver.snapshot import oldest_of
 from geartrain.web.names import to_text
 from geartrain.wire.text import as_text
 
@@ -399,16 +400,6 @@ class Lookout:
     def _drop(self, number: int) -> None:
         del self._suspects[number]
         self._server.unwatch(number, self)
-
-
-def oldest_of(function: Function, now: float) -> float:
-    """When the longest waiting job of a function came into its queue, on the job server's clock; now: none waits."""
-    for queue in (function.high, function.normal, function.low):
-        if queue.count:
-            for job in (queue.first, queue.first_lost):
-                if job is not None and job.queued_at < now:
-                    now = job.queued_at
-    return now
 
 
 def _tally_of(function: Function) -> _Tally | None:
