@@ -101,6 +101,41 @@ def test_a_heat_map_of_running_times() -> None:
         assert {len(counts) for counts in found["counts"] if counts is not None} == {len(found["bounds"]) + 1}
 
 
+def test_several_functions_are_told_in_one_answer() -> None:
+    with running_geartrain(HTTP) as server, Caller(server) as peer:
+        peer.submit(b"f,1", b"x")
+        for _ in range(2):
+            peer.submit(b"g&", b"x")
+
+        def ask(*names: str, more: str = "") -> dict[str, Any]:
+            query = "&".join(f"function={quote(name, safe='')}" for name in names)
+            answer = Http(server.http_port).ask("GET", f"/api/v1/history/functions?{query}{more}")
+            assert answer.status == 200, answer.body
+            found: dict[str, Any] = answer.json
+            return found
+
+        def totals() -> dict[str, int]:
+            found = ask("g&", "nobody", "f,1", "g&", more="&series=submitted&points=100")
+            return {
+                each["function"]: sum(value or 0 for value in each["series"]["submitted"])
+                for each in found["functions"]
+            }
+
+        wait_until(lambda: totals() == {"g&": 2, "f,1": 1}, "the submissions are told")
+        found = ask("f,1", more="&series=submitted,oldest&points=10")
+        assert found["step"] == 90
+        (of_f,) = found["functions"]
+        assert of_f["folded"] is False
+        assert sorted(of_f["series"]) == ["oldest", "submitted"]
+        assert all(len(values) == len(found["times"]) for values in of_f["series"].values())
+        assert ask("nobody")["functions"] == []
+        for query, where in (("", "function"), ("?function=" + "&function=".join("f" * 51), "function"),
+                             ("?function=f&points=101", "points"), ("?function=f&series=what", "series")):  # fmt: skip
+            answer = Http(server.http_port).ask("GET", f"/api/v1/history/functions{query}")
+            assert answer.status == 422
+            assert where in answer.json["detail"]
+
+
 @pytest.mark.parametrize("path", ["/history", "/history/heat"])
 @pytest.mark.parametrize(
     ("query", "status", "slug"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from geartrain.web.history import History as Numbers
 
 MAX_POINTS: Final = 1000
+MAX_FUNCTIONS: Final = 50  # in one answer
+MAX_POINTS_EACH: Final = 100  # of several functions
 MAX_TOLD: Final = 16  # answers that are kept while they hold
 router: Final = APIRouter(tags=["history"])
 _SPANS: Final = {"15m": 900, "6h": 6 * 3600, "30d": 30 * 86400}
@@ -38,6 +41,22 @@ class History(BaseModel):
     )
 
 
+class FunctionSeries(BaseModel):
+    """Series of one of several functions."""
+
+    function: str
+    folded: bool = Field(description="Whether it has no series of its own: `(other)` has its numbers")
+    series: dict[str, list[float | None]] = Field(description="As of one function alone")
+
+
+class Histories(BaseModel):
+    """Series of several functions over the same intervals."""
+
+    step: int = Field(description="Seconds of an interval", examples=[20])
+    times: list[int] = Field(description="When the intervals begin")
+    functions: list[FunctionSeries] = Field(description="In the order in which they were asked for")
+
+
 class HeatMap(BaseModel):
     """How long jobs have run: how many of each interval by the buckets of their times."""
 
@@ -55,9 +74,12 @@ class HeatMap(BaseModel):
     )
 
 
-class _Filters(Model):
-    function: str | None = Field(None, description="A function, or `(other)`; without it all together")
+class _Spanned(Model):
     span: Literal["15m", "6h", "30d"] = Field("15m", description="How far back")
+
+
+class _Filters(_Spanned):
+    function: str | None = Field(None, description="A function, or `(other)`; without it all together")
 
 
 class HeatFilters(_Filters):
@@ -66,10 +88,31 @@ class HeatFilters(_Filters):
     points: int = Field(100, ge=1, le=MAX_POINTS, description="The most intervals that are wanted")
 
 
-class HistoryFilters(_Filters):
+class _Named(_Spanned):
+    series: list[str] = Field([], description=f"Some of {', '.join(NAMES)}; with commas between, or each on its own")
+
+    @property
+    def names(self) -> list[str]:
+        """Each series that is meant, once. Raises Problem."""
+        names = list(dict.fromkeys(name for text in self.series or NAMES for name in text.split(",")))
+        for name in names:
+            if name not in NAMES:
+                raise Problem(422, "invalid", f"series has {name!r}: there are {', '.join(NAMES)}")
+        return names
+
+
+class FunctionsFilters(_Named):
     """What is meant."""
 
-    series: list[str] = Field([], description=f"Some of {', '.join(NAMES)}; with commas between, or each on its own")
+    function: list[str] = Field(
+        min_length=1, max_length=MAX_FUNCTIONS, description="Functions, each on its own; what is not known is left out"
+    )
+    points: int = Field(45, ge=1, le=MAX_POINTS_EACH, description="The most values that are wanted of each series")
+
+
+class HistoryFilters(_Filters, _Named):
+    """What is meant."""
+
     points: int = Field(300, ge=1, le=MAX_POINTS, description="The most values that are wanted of each series")
 
 
@@ -83,10 +126,7 @@ class HistoryFilters(_Filters):
 async def show_history(request: Request, _: Reader, filters: Annotated[HistoryFilters, Query()]) -> Response:
     """Counts, gauges and percentiles of a function, or of all together."""
     history = face_of(request).history
-    names = [name for text in filters.series or NAMES for name in text.split(",")]
-    for name in names:
-        if name not in NAMES:
-            raise Problem(422, "invalid", f"series has {name!r}: there are {', '.join(NAMES)}")
+    names = filters.names
     function = _function(history, filters)
     until = history.until
     question = (filters.span, filters.points, *names)
@@ -94,20 +134,40 @@ async def show_history(request: Request, _: Reader, filters: Annotated[HistoryFi
         since, end, told_before = history.told.get(question, (0, 0, b""))
         if since <= until < end:
             return Response(told_before, media_type="application/json")
-    series: dict[str, list[float | None]] = {}
-    for name in dict.fromkeys(names):
-        told = history.series([name], function, _SPANS[filters.span], filters.points, until)
-        series |= told["values"]
-        await asyncio.sleep(0)  # a month takes some milliseconds
+    step, times = _intervals(history, filters.span, filters.points, until)
+    series = await _series(history, names, function, filters.span, filters.points, until)
     folded = function is not None and history.is_folded(function)
-    step = told["step"]
-    answer = History(function=filters.function, folded=folded, step=step, times=told["times"], series=series)
+    answer = History(function=filters.function, folded=folded, step=step, times=times, series=series)
     body = answer.model_dump_json().encode()
     if function is None:
         if len(history.told) >= MAX_TOLD:
             history.told.clear()
         history.told[question] = (until, (until // step + 1) * step, body)
     return Response(body, media_type="application/json")
+
+
+@router.get(
+    "/history/functions",
+    operation_id="show_histories",
+    summary="Show what has happened to several functions over time",
+    response_model=Histories,
+)
+async def show_histories(request: Request, _: Reader, filters: Annotated[FunctionsFilters, Query()]) -> Response:
+    """Counts, gauges and percentiles of each of the functions, over the same intervals."""
+    history = face_of(request).history
+    names, until = filters.names, history.until
+    step, times = _intervals(history, filters.span, filters.points, until)
+    functions = [
+        FunctionSeries(
+            function=text,
+            folded=history.is_folded(name),
+            series=await _series(history, names, name, filters.span, filters.points, until),
+        )
+        for text, name in ((text, to_name(text)) for text in dict.fromkeys(filters.function))
+        if history.knows(name)
+    ]
+    answer = Histories(step=step, times=times, functions=functions)
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 @router.get(
@@ -124,6 +184,23 @@ async def show_heat_map(request: Request, _: Reader, filters: Annotated[HeatFilt
     told = history.heat("running_time", function, _SPANS[filters.span], filters.points)
     folded = function is not None and history.is_folded(function)
     return HeatMap(function=filters.function, folded=folded, bounds=list(BOUNDS), **told)
+
+
+def _intervals(history: Numbers, span: str, points: int, until: int) -> tuple[int, list[int]]:
+    """The seconds of an interval, and when each begins."""
+    told = history.series([], None, _SPANS[span], points, until)
+    return told["step"], told["times"]
+
+
+async def _series(
+    history: Numbers, names: Sequence[str], function: bytes | None, span: str, points: int, until: int
+) -> dict[str, list[float | None]]:
+    """The values of each series."""
+    series: dict[str, list[float | None]] = {}
+    for name in names:
+        series |= history.series([name], function, _SPANS[span], points, until)["values"]
+        await asyncio.sleep(0)  # a month takes some milliseconds
+    return series
 
 
 def _function(history: Numbers, filters: _Filters) -> bytes | None:
