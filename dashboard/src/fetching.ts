@@ -134,6 +134,6 @@ export function useCurves(span: Span, name?: string): { curves: Curves | undefin
 const NONE: typeof recent.value = [];
 
 function pointOf(told: (typeof recent.value)[number]): Point {
-  const { rates, waiting, running, workers, time } = told;
-  return { time, values: { ...rates, waiting, running, workers: workers.able } };
+  const { rates, waiting, running, workers, oldest_waiting: oldest, time } = told;
+  return { time, values: { ...rates, waiting, running, workers: workers.able, busy: workers.busy, oldest } };
 }

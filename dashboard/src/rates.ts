@@ -16,7 +16,8 @@ export interface Pace {
 const POINTS = 45;
 const FRESH = 60_000; // milliseconds for which a curve holds
 const SMOOTH = 8; // seconds over which rates are smoothed
-const AT_ONCE = 3;
+const AT_ONCE = 50; // functions in one question
+const LONGEST = 4000; // letters of their names in a URL, since what is in between may take no long ones
 
 interface Known extends Pace {
   asked: number;
@@ -27,7 +28,7 @@ interface Known extends Pace {
 export function usePaces(rows: readonly Row[] | undefined): ReadonlyMap<string, Pace> {
   const known = useRef(new Map<string, Known>());
   const [, redraw] = useState(0);
-  const names = rows?.map((row) => row.name).join("\n") ?? "";
+  const names = JSON.stringify(rows?.map((row) => row.name).sort() ?? []);
 
   useEffect(() => {
     const now = Date.now() / 1000;
@@ -37,35 +38,23 @@ export function usePaces(rows: readonly Row[] | undefined): ReadonlyMap<string, 
 
   useEffect(() => {
     const abort = new AbortController();
-    const wanted = names ? names.split("\n") : [];
     const ask = async () => {
-      for (let name = wanted.shift(); name !== undefined && !abort.signal.aborted; name = wanted.shift()) {
-        const entry = entryOf(known.current, name);
-        if (Date.now() - entry.asked < FRESH) continue;
-        entry.asked = Date.now();
-        try {
-          const query = { function: name, points: POINTS, series: ["submitted,completed,failed"] };
-          const { step, series } = await get("/api/v1/history", { query, signal: abort.signal });
-          const failed = series["failed"] ?? [];
-          entry.curve = (series["completed"] ?? []).map((value, at) =>
-            value === null ? null : (value + (failed[at] ?? 0)) / step,
-          );
-          entry.out ??= entry.curve.at(-1) ?? null;
-          entry.into ??= (series["submitted"]?.at(-1) ?? 0) / step;
+      const isOld = (name: string) => Date.now() - entryOf(known.current, name).asked >= FRESH;
+      try {
+        for (const part of partsOf((JSON.parse(names) as string[]).filter(isOld))) {
+          const query = { function: part, points: POINTS, series: ["submitted,completed,failed"] };
+          const { step, functions } = await get("/api/v1/history/functions", { query, signal: abort.signal });
+          for (const name of part) entryOf(known.current, name).asked = Date.now();
+          for (const { function: name, series } of functions) learn(entryOf(known.current, name), series, step);
           redraw((count) => count + 1);
-        } catch (error) {
-          if (!(error instanceof Problem)) return;
         }
+      } catch (error) {
+        if (!(error instanceof Problem) && !abort.signal.aborted) throw error;
       }
     };
-    const start = () => {
-      for (let at = 0; at < AT_ONCE; at++) void ask();
-    };
-    start();
+    void ask();
     const timer = setInterval(() => {
-      if (document.hidden) return;
-      wanted.push(...(names ? names.split("\n") : []));
-      start();
+      if (!document.hidden) void ask();
     }, FRESH);
     return () => {
       abort.abort();
@@ -83,6 +72,31 @@ function entryOf(known: Map<string, Known>, name: string): Known {
     known.set(name, entry);
   }
   return entry;
+}
+
+/** Names as they are asked for: so many at once, in a URL that is not too long. */
+export function partsOf(names: readonly string[]): string[][] {
+  const parts: string[][] = [];
+  let length = LONGEST;
+  for (const name of names) {
+    const more = encodeURIComponent(name).length + "&function=".length;
+    if (length + more > LONGEST || parts.at(-1)?.length === AT_ONCE) {
+      parts.push([]);
+      length = 0;
+    }
+    parts.at(-1)?.push(name);
+    length += more;
+  }
+  return parts;
+}
+
+function learn(entry: Known, series: Record<string, Values>, step: number): void {
+  const failed = series["failed"] ?? [];
+  entry.curve = (series["completed"] ?? []).map((value, at) =>
+    value === null ? null : (value + (failed[at] ?? 0)) / step,
+  );
+  entry.out ??= entry.curve.at(-1) ?? null;
+  entry.into ??= (series["submitted"]?.at(-1) ?? 0) / step;
 }
 
 function look(entry: Known, { counters }: Row, now: number): void {

@@ -83,6 +83,31 @@ def test_each_screen_is_shown_under_load(browser: Browser, busy: RunningServer, 
         assert tab.errors == []
 
 
+def test_the_curves_of_all_functions_of_a_page_are_asked_for_at_once(browser: Browser, busy: RunningServer) -> None:
+    with browser.tab(busy.http_port) as tab:
+        asked: list[str] = []
+        tab.page.on("request", lambda request: asked.append(request.url))
+        tab.open("/functions", "Functions")
+        for name in ("mail", "video"):
+            row = tab.page.get_by_role("row").filter(has=tab.page.get_by_role("link", name=name, exact=True))
+            row.locator('svg.spark path[d^="M"]').first.wait_for(state="attached")
+        (question,) = [url for url in asked if "/history" in url]
+        assert "/api/v1/history/functions?" in question
+        assert {"function=mail", "function=video"} <= set(question.split("?")[1].split("&"))
+        assert tab.errors == []
+
+
+def test_busy_workers_and_the_age_of_the_oldest_job_have_curves(browser: Browser, busy: RunningServer) -> None:
+    with browser.tab(busy.http_port) as tab:
+        for path, heading in (("/", "Overview"), ("/functions/video", "video")):
+            tab.open(path, heading)
+            chart = tab.page.locator("figure").filter(has=tab.page.get_by_role("heading", name="Workers", exact=True))
+            chart.get_by_text("busy").wait_for()
+            oldest = tab.page.locator(".number").filter(has_text="Oldest waiting")
+            oldest.locator('svg.spark path[d^="M"]').first.wait_for(state="attached")
+        assert tab.errors == []
+
+
 def test_a_function_is_paused_and_resumed(browser: Browser, busy: RunningServer) -> None:
     with browser.tab(busy.http_port) as tab:
         tab.open("/functions/video", "video")

@@ -82,13 +82,18 @@ async function ask<M extends Method, P extends PathsWith<M>>(
   throw await problemOf(response);
 }
 
-/** The URL of a path of the API; `{name}` in it is filled in, and values of the query that are empty are left out. */
+/**
+ * The URL of a path of the API: `{name}` in it is filled in, values of the query that are empty are left out, and of a
+ * list each stands on its own.
+ */
 export function urlOf(path: string, parts: unknown = {}, query: unknown = {}): string {
   const values = parts as Record<string, string | number>;
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(String(values[name])));
   const search = new URLSearchParams();
   for (const [name, value] of Object.entries(query as object)) {
-    if (value !== undefined && value !== null && value !== "") search.set(name, String(value));
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== undefined && each !== null && each !== "") search.append(name, String(each));
+    }
   }
   const text = search.toString();
   return text ? `${filled}?${text}` : filled;

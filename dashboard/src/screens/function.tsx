@@ -191,7 +191,7 @@ function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (numb
               : "growing"
         }
         state="delayed"
-        values={curves["waiting_time_p99"]}
+        values={curves["oldest"]}
       />
       <BigNumber
         label="Workers"

@@ -83,14 +83,14 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         label="Oldest waiting"
         value={told ? duration(told.oldest_waiting) : duration(null)}
         state="delayed"
-        values={series["waiting_time_p99"]}
+        values={series["oldest"]}
       />
       <BigNumber
         label="Workers busy"
         value={count(told?.workers.busy)}
         beside={told ? `of ${count(told.workers.able)}${busy === null ? "" : `, ${percent(busy)}`}` : undefined}
         state="running"
-        values={series["workers"]}
+        values={series["busy"]}
       />
       <BigNumber
         label="Dead letters"
@@ -160,7 +160,7 @@ export function Charts({ curves, crosshair: given }: { curves: Curves | undefine
         format={count}
         isWhole
         lines={[
-          { label: "jobs running", state: "running", kind: "area", values: series["running"] },
+          { label: "busy", state: "running", kind: "area", values: series["busy"] },
           { label: "workers", state: "muted", kind: "line", values: series["workers"] },
         ]}
       />
