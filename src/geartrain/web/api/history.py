@@ -105,7 +105,7 @@ class FunctionsFilters(_Named):
     """What is meant."""
 
     function: list[str] = Field(
-        min_length=1, max_length=MAX_FUNCTIONS, description="Functions, each on its own; what is not known is left out"
+        [], max_length=MAX_FUNCTIONS, description="Functions, each on its own; what is not known is left out"
     )
     points: int = Field(45, ge=1, le=MAX_POINTS_EACH, description="The most values that are wanted of each series")
 
