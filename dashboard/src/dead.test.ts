@@ -1,16 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bodyOf, type Group, headline, inWords, lineOf, rateOf, toType, totalOf } from "./dead";
-
-const group = (count: number): Group => ({
-  group: count,
-  function: "mail",
-  reason: "fail",
-  error: "",
-  count,
-  oldest: 1,
-  newest: 2,
-  handle: "H:here:1",
-});
+import { bodyOf, headline, inWords, lineOf, rateOf, toType } from "./dead";
 
 describe("what is meant", () => {
   it.each([
@@ -30,16 +19,6 @@ describe("what is meant", () => {
     expect(bodyOf(copy)).toEqual(body);
     expect(toType(copy)).toBe(typed);
     expect(inWords(copy)).toBe(words);
-  });
-});
-
-describe("how many there are", () => {
-  it("is what all groups have", () => {
-    expect(totalOf({ groups: [group(3), group(2)], more: 0 })).toEqual({ count: 5, isLeast: false });
-    expect(totalOf({ groups: [], more: 0 })).toEqual({ count: 0, isLeast: false });
-  });
-  it("is at least that where there are more groups", () => {
-    expect(totalOf({ groups: [group(3)], more: 1 })).toEqual({ count: 3, isLeast: true });
   });
 });
 

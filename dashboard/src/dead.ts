@@ -3,7 +3,7 @@ import type { Schemas } from "./api/client";
 import type { State } from "./components/basics";
 
 export type Group = Schemas["Group"];
-export type Groups = Schemas["GroupList"];
+export type Groups = Schemas["GroupPage"];
 
 /** As the API has them, and what each means. */
 export const REASONS = {
@@ -52,11 +52,6 @@ export function inWords(meant: Meant): string {
   const { function: name, reason } = meant;
   const of = name === undefined ? "of all functions" : `of ${name}`;
   return reason ? `${of} with the reason ${reason}` : of;
-}
-
-/** How many letters groups have; `isLeast`: there are groups beside these. */
-export function totalOf({ groups, more }: Groups): { count: number; isLeast: boolean } {
-  return { count: groups.reduce((sum, group) => sum + group.count, 0), isLeast: more > 0 };
 }
 
 /** A rate as it is typed: none is all at once; null: it can't be meant. */

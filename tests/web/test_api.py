@@ -214,7 +214,7 @@ def test_a_drain_lets_the_running_job_end() -> None:
 
 def test_schedules(at: Place) -> None:
     api = at.api
-    assert api.get("/schedules") == {"schedules": []}
+    assert api.get("/schedules") == {"schedules": [], "next": None}
     api.do("PUT", "/schedules/often", {"function": "a b", "every": "10m", "workload": "x y", "priority": "high"})
     schedule = api.get("/schedules/often")
     assert (schedule["workload"], schedule["source"], len(schedule["next_runs"])) == ({"text": "x y"}, "command", 5)
@@ -247,6 +247,42 @@ def test_schedules(at: Place) -> None:
     assert kind == "invalid-schedule"
     assert "nie" in detail
     assert api.refusal(422, "PUT", "/schedules/often", {"every": "10m"})[0] == "invalid"
+
+
+def test_schedules_come_in_pages() -> None:
+    with place() as at:
+        api = at.api
+        for name, every, does in (
+            ("a:b", "3h", "mail"),
+            ("Bees", "1h", "report"),
+            ("c", "2h", "Mail"),
+            ("d", "4h", "x"),
+        ):
+            api.do("PUT", f"/schedules/{name}", {"function": does, "every": every})
+        api.do("POST", "/schedules/Bees/pause")
+
+        def pages(query: str, limit: int = 1) -> list[str]:
+            seen: list[str] = []
+            after = ""
+            while after is not None:
+                page = api.get(f"/schedules?limit={limit}&after={after}{query}")
+                assert len(page["schedules"]) <= limit
+                seen += [row["name"] for row in page["schedules"]]
+                after = page["next"]
+            return seen
+
+        for limit in (1, 2, 4, 5):
+            assert pages("", limit) == ["Bees", "a:b", "c", "d"]
+            runs = {row["name"]: row["next_run"] for row in api.get("/schedules")["schedules"]}
+            running = sorted(("a:b", "c", "d"), key=lambda name: (runs[name], name))
+            assert pages("&sort=next_run", limit) == [*running, "Bees"], "the paused one at last"
+        assert pages("&find=MAIL") == ["a:b", "c"]
+        assert pages("&find=bee") == ["Bees"]
+        assert pages("&find=none") == []
+        assert pages("&name=c") == ["c"]
+        assert pages("&name=C") == []
+        assert api.refusal(422, "GET", "/schedules?after=c")[0] == "invalid"
+        assert api.refusal(422, "GET", "/schedules?sort=last_run")[0] == "invalid"
 
 
 def test_dead_letters() -> None:
@@ -285,16 +321,22 @@ def test_dead_letters() -> None:
         assert [(each["function"], each["error"], each["count"], each["handle"]) for each in groups["groups"]] == [
             ("f", "boom", 2, third), ("g", "boom", 1, second),
         ]  # fmt: skip
-        assert groups["more"] == 0
+        assert (groups["group_count"], groups["letter_count"], groups["next"]) == (2, 3, None)
         group = groups["groups"][1]
         assert group["oldest"] == group["newest"] == api.get(f"/dead?group={group['group']}")["letters"][0]["died"]
         assert api.get(f"/dead?function=f&group={group['group']}")["letters"] == []
         assert len(api.get(f"/dead?group={groups['groups'][0]['group']}")["letters"]) == 2
-        assert api.get("/dead/groups?limit=1")["more"] == 1
-        assert api.get("/dead/groups?function=g") == {"groups": [group], "more": 0}
-        assert api.get("/dead/groups?reason=lost") == {"groups": [], "more": 0}
-        assert api.get(f"/dead/groups?group={group['group']}") == {"groups": [group], "more": 0}
-        assert api.get(f"/dead/groups?group={group['group']}&function=f") == {"groups": [], "more": 0}
+        page = api.get("/dead/groups?limit=1")
+        assert (page["groups"], page["group_count"], page["letter_count"]) == (groups["groups"][:1], 2, 3)
+        page = api.get(f"/dead/groups?limit=1&after={page['next']}")
+        assert (page["groups"], page["group_count"], page["letter_count"], page["next"]) == ([group], 2, 3, None)
+        assert api.refusal(422, "GET", "/dead/groups?after=1")[0] == "invalid"
+        one = {"groups": [group], "group_count": 1, "letter_count": 1, "next": None}
+        none = {"groups": [], "group_count": 0, "letter_count": 0, "next": None}
+        assert api.get("/dead/groups?function=g") == one
+        assert api.get("/dead/groups?reason=lost") == none
+        assert api.get(f"/dead/groups?group={group['group']}") == one
+        assert api.get(f"/dead/groups?group={group['group']}&function=f") == none
         assert api.refusal(422, "POST", "/dead/purge", {"group": group["group"], "function": "g"})[0] == "invalid"
         assert api.do("POST", "/dead/retry", {"handles": [first]}) == {"count": 1}
         assert api.get(f"/jobs/{first}")["state"] == "queued"
@@ -305,7 +347,7 @@ def test_dead_letters() -> None:
         assert api.do("POST", "/dead/purge", {"group": rest["group"]}) == {"count": 1}
         assert api.refusal(404, "POST", "/dead/retry", {"group": rest["group"]})[0] == "unknown-group"
         assert api.refusal(404, "GET", f"/dead?group={rest['group']}")[0] == "unknown-group"
-        assert api.get(f"/dead/groups?group={rest['group']}") == {"groups": [], "more": 0}
+        assert api.get(f"/dead/groups?group={rest['group']}") == none
         assert api.do("POST", "/dead/purge", {"all": True})["count"] >= 0
         assert api.refusal(404, "POST", "/dead/purge", {"handles": [third]})[0] == "unknown-job"
         wrong: list[dict[str, Any]] = [

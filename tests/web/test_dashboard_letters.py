@@ -134,6 +134,27 @@ def test_groups_are_narrowed_and_the_url_says_so(browser: Browser, busy: Place) 
         assert tab.errors == []
 
 
+def test_many_groups_come_in_pages(browser: Browser, busy: Place) -> None:
+    busy.kill("pile", *(b"%d" % min(number, 50) for number in range(52)))
+    with browser.tab(busy.port) as tab:
+        tab.open("/dead?function=pile", "Dead letters")
+        tab.sees("52 in 51 groups")
+        tab.sees("ValueError: no 50")  # the largest first
+        assert tab.page.locator("td.main a").count() == 50
+        tab.page.get_by_role("button", name="Next page").click()
+        tab.page.get_by_text("ValueError: no 50").wait_for(state="detached")
+        tab.sees("ValueError: no 0")
+        assert tab.page.locator("td.main a").count() == 1
+        tab.sees("52 in 51 groups")
+        tab.page.get_by_role("button", name="Purge all").click()
+        tab.sees("52 dead letters of pile would be gone for good")
+        tab.sees("and 47 other groups")
+        tab.page.get_by_role("button", name="Cancel").click()
+        tab.page.get_by_role("button", name="First page").click()
+        tab.sees("ValueError: no 50")
+        assert tab.errors == []
+
+
 def test_a_letter_a_group_and_all_of_a_function_are_tried_again(browser: Browser, busy: Place) -> None:
     first, *_ = busy.kill("again", b"a", b"a", b"b", b"c")
     with browser.tab(busy.port) as tab:

@@ -134,6 +134,29 @@ def test_a_schedule_is_added_run_paused_changed_and_deleted(browser: Browser, bu
         page.get_by_role("link", name="yearly").first.wait_for(state="detached")
 
 
+def test_many_schedules_come_in_pages(browser: Browser) -> None:
+    with running_geartrain("--http=127.0.0.1:0") as server, browser.tab(server.http_port) as tab:
+        admin = AdminClient(server.address)
+        for number in range(51):
+            admin.schedule_set(f"s{number:02}", every=f"{99 - number}h", function="mail" if number % 10 else "report")
+        tab.open("/schedules?span=week", "Schedules")
+        lists(tab, "every 99 hours")
+        tab.sees("And others, whose first run is later")
+        assert tab.page.locator("td.main a").count() == 50
+        tab.page.get_by_role("button", name="Next page").click()
+        lists(tab, "every 49 hours")
+        assert tab.page.locator("td.main a").all_inner_texts() == ["s50"]
+        tab.page.get_by_role("searchbox").fill("REPORT")
+        lists(tab, "every 99 hours")
+        tab.page.wait_for_function("document.querySelectorAll('td.main a').length == 6")
+        tab.page.get_by_role("button", name="Next run").click()
+        tab.page.wait_for_url("**/dashboard/schedules?span=week&q=REPORT&sort=next_run")
+        tab.page.get_by_role("button", name="Add").click()
+        tab.page.get_by_label("Name").fill("s50")  # one that is not on this page
+        tab.sees("There is one of this name")
+        assert tab.errors == []
+
+
 def test_a_schedule_of_the_file_is_not_deleted(browser: Browser, tmp_path: Path) -> None:
     config = tmp_path / "geartrain.toml"
     config.write_text('[schedules.fixed]\ncron = "0 1 * * *"\nfunction = "f"\n')

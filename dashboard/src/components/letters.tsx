@@ -1,18 +1,7 @@
 /** What can be done about dead letters: try them again or throw them away, after it is said how many those are. */
 import { useState } from "preact/hooks";
 import { get, post } from "../api/client";
-import {
-  bodyOf,
-  type Group,
-  type Groups,
-  headline,
-  inWords,
-  type Meant,
-  rateOf,
-  stateOf,
-  toType,
-  totalOf,
-} from "../dead";
+import { bodyOf, type Group, type Groups, headline, inWords, type Meant, rateOf, stateOf, toType } from "../dead";
 import { useFetched } from "../fetching";
 import { count, plural } from "../format";
 import { Badge, ProblemNote } from "./basics";
@@ -20,7 +9,6 @@ import { Confirm } from "./dialog";
 import { Field, Input } from "./fields";
 import { attempt } from "./toast";
 
-const MOST = 1000; // groups that are counted
 const NAMED = 4;
 
 export function ReasonBadge({ reason }: { reason: string }) {
@@ -45,7 +33,7 @@ function useMeant(meant: Meant): ReturnType<typeof useFetched<Groups | null>> {
       ? null
       : "group" in meant
         ? { group: meant.group }
-        : { function: meant.function, reason: meant.reason, limit: MOST };
+        : { function: meant.function, reason: meant.reason, limit: NAMED };
   return useFetched(JSON.stringify(meant), (signal) =>
     query ? get("/api/v1/dead/groups", { query, signal }) : Promise.resolve(null),
   );
@@ -53,19 +41,18 @@ function useMeant(meant: Meant): ReturnType<typeof useFetched<Groups | null>> {
 
 function numberOf(meant: Meant, groups: Groups | null | undefined): string {
   if ("handles" in meant) return plural(meant.handles.length, "dead letter");
-  const { count: found, isLeast } = totalOf(groups ?? { groups: [], more: 0 });
-  return `${isLeast ? "more than " : ""}${plural(found, "dead letter")}`;
+  return plural(groups?.letter_count ?? 0, "dead letter");
 }
 
-const isNothing = (groups: Groups | null | undefined) => groups !== null && !groups?.groups.length;
+const isNothing = (groups: Groups | null | undefined) => groups !== null && !groups?.letter_count;
 
 /** What is meant, in groups, the largest first. */
 function Named({ groups, meant }: { groups: Groups | null | undefined; meant: Meant }) {
-  if (!groups || "group" in meant || groups.groups.length < 2) return null;
-  const rest = groups.groups.length + groups.more - NAMED;
+  if (!groups || "group" in meant || groups.group_count < 2) return null;
+  const rest = groups.group_count - groups.groups.length;
   return (
     <ul class="named small">
-      {groups.groups.slice(0, NAMED).map((group) => (
+      {groups.groups.map((group) => (
         <li key={group.group}>
           <strong>{count(group.count)}</strong>
           <span>

@@ -7,13 +7,13 @@ import { FunctionFilter } from "../components/filters";
 import { Icon } from "../components/icons";
 import { ErrorLine, PurgeLetters, ReasonBadge, RetryLetters } from "../components/letters";
 import { type Column, Table } from "../components/table";
-import { type Group, type Meant, REASON_NAMES, REASONS, type Reason, totalOf } from "../dead";
+import { type Group, type Meant, REASON_NAMES, REASONS, type Reason } from "../dead";
 import { useFetched } from "../fetching";
 import { count, exactTime, plural, time } from "../format";
 import { fromQuery, setQuery, to } from "../router";
 import { may } from "../session";
 
-const PAGE = 100;
+const PAGE = 50;
 
 interface Opened {
   action: "retry" | "purge";
@@ -24,33 +24,32 @@ export default function DeadScreen() {
   const name = fromQuery("function", "");
   const reason = fromQuery<Reason | "">("reason", "", REASON_NAMES);
   const [opened, setOpened] = useState<Opened | null>(null);
-  const query = { function: name || undefined, reason: reason || undefined, limit: PAGE };
+  const after = fromQuery("after", "");
+  const query = { function: name || undefined, reason: reason || undefined, after, limit: PAGE };
   const { data, problem, again } = useFetched(JSON.stringify(query), (signal) =>
     get("/api/v1/dead/groups", { query, signal }),
   );
   const meant: Meant = { ...(name ? { function: name } : {}), ...(reason ? { reason } : {}) };
   const isChosen = Boolean(name || reason);
-  const total = data && totalOf(data);
+  const letters = data?.letter_count ?? 0;
   return (
     <>
       <PageHead
         title="Dead letters"
         beside={
-          total &&
-          total.count > 0 && (
+          letters > 0 && (
             <span class="muted fresh">
-              {total.isLeast && "more than "}
-              {count(total.count)} in {plural((data?.groups.length ?? 0) + (data?.more ?? 0), "group")}
+              {count(letters)} in {plural(data?.group_count ?? 0, "group")}
             </span>
           )
         }
       >
-        <FunctionFilter value={name} change={(given) => setQuery({ function: given })} />
+        <FunctionFilter value={name} change={(given) => setQuery({ function: given, after: "" })} />
         <Select
           id="reason"
           label="Reason"
           value={reason}
-          change={(given) => setQuery({ reason: given })}
+          change={(given) => setQuery({ reason: given, after: "" })}
           options={[["", "Any reason"], ...REASON_NAMES]}
         />
         {may("operate") && (
@@ -58,7 +57,7 @@ export default function DeadScreen() {
             <button
               type="button"
               class="button"
-              disabled={!total?.count}
+              disabled={!letters}
               onClick={() => setOpened({ action: "retry", meant })}
             >
               <Icon name="retry" />
@@ -67,7 +66,7 @@ export default function DeadScreen() {
             <button
               type="button"
               class="button danger"
-              disabled={!total?.count}
+              disabled={!letters}
               onClick={() => setOpened({ action: "purge", meant })}
             >
               <Icon name="trash" />
@@ -83,14 +82,9 @@ export default function DeadScreen() {
           rows={data?.groups}
           keyOf={(group) => String(group.group)}
           problem={problem}
+          next={data?.next}
           empty={<Empty isChosen={isChosen} />}
         />
-        {data && data.more > 0 && (
-          <p class="muted small note">
-            These are the {count(PAGE)} largest groups; there are {count(data.more)} more. A function or a reason above
-            shows the others.
-          </p>
-        )}
       </div>
       {opened && <Action {...opened} again={again} close={() => setOpened(null)} />}
     </>

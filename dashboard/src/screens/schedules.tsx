@@ -9,7 +9,7 @@ import { Icon, type IconName } from "../components/icons";
 import { type Column, Table } from "../components/table";
 import { attempt } from "../components/toast";
 import { useFetched } from "../fetching";
-import { duration, exactTime, NOTHING, plural, time } from "../format";
+import { duration, exactTime, NOTHING, time } from "../format";
 import { overview } from "../live";
 import { fromQuery, place, setQuery, to } from "../router";
 import { may } from "../session";
@@ -20,21 +20,29 @@ type Schedule = Schemas["Schedule"];
 type NewSchedule = Schemas["NewSchedule"];
 const SPANS = { day: 86400, week: 7 * 86400 };
 type Span = keyof typeof SPANS;
+const SORTS = ["name", "next_run"] as const;
 const PAGE = 50;
 
 const now = () => overview.value?.time ?? Date.now() / 1000;
 
 export default function SchedulesScreen() {
   const find = fromQuery("q", "");
-  const after = Number(fromQuery("after", "0")) || 0;
+  const sort = fromQuery("sort", "name", SORTS);
+  const after = fromQuery("after", "");
   const show = fromQuery("show", "");
   const edit = fromQuery("edit", "");
   const isNew = fromQuery("new", "") !== "";
-  // The API tells all schedules at once, of which there may be 10,000.
-  const { data, problem, again } = useFetched("schedules", (signal) => get("/api/v1/schedules", { signal }), 5000);
-  const found = data?.schedules.filter(({ name, function: does }) =>
-    `${name} ${does}`.toLowerCase().includes(find.toLowerCase()),
+  const query = { find, sort, after, limit: PAGE };
+  const listed = useFetched(JSON.stringify(query), (signal) => get("/api/v1/schedules", { query, signal }), 5000);
+  const first = useFetched(
+    find,
+    (signal) => get("/api/v1/schedules", { query: { find, sort: "next_run", limit: LANES + 1 }, signal }),
+    5000,
   );
+  const again = () => {
+    listed.again();
+    first.again();
+  };
   const close = () => setQuery({ show: "", edit: "", new: "" });
   const isOperator = may("operate");
   return (
@@ -48,14 +56,15 @@ export default function SchedulesScreen() {
         )}
       </PageHead>
       <div class="stack">
-        {found && found.length > 0 && <TimeLine rows={found} />}
+        {first.data && first.data.schedules.length > 0 && <TimeLine rows={first.data.schedules} />}
         <Table
           label="Schedules"
           columns={columnsOf(again)}
-          rows={found?.slice(after, after + PAGE)}
+          rows={listed.data?.schedules}
           keyOf={(row) => row.name}
-          problem={problem}
-          next={found && found.length > after + PAGE ? after + PAGE : null}
+          problem={listed.problem}
+          next={listed.data?.next}
+          defaultSort="name"
           empty={
             find ? (
               <EmptyState icon="search" title={`No schedule or function is called “${find}”`} />
@@ -72,9 +81,7 @@ export default function SchedulesScreen() {
         />
       </div>
       {show && <Details name={show} close={close} again={again} />}
-      {isOperator && isNew && (
-        <Editor name="" names={data?.schedules.map(({ name }) => name) ?? []} close={close} again={again} />
-      )}
+      {isOperator && isNew && <Editor name="" close={close} again={again} />}
       {isOperator && edit && <EditorOf name={edit} close={close} again={again} />}
     </>
   );
@@ -84,6 +91,8 @@ function columnsOf(again: () => void): Column<Row>[] {
   const columns: Column<Row>[] = [
     {
       title: "Schedule",
+      sort: "name",
+      order: "ascending",
       isMain: true,
       cell: (row) => (
         <>
@@ -98,7 +107,13 @@ function columnsOf(again: () => void): Column<Row>[] {
       room: "second",
       cell: (row) => <a href={to(["functions", row.function])}>{row.function}</a>,
     },
-    { title: "Next run", isNumber: true, cell: (row) => <Next row={row} /> },
+    {
+      title: "Next run",
+      sort: "next_run",
+      order: "ascending",
+      isNumber: true,
+      cell: (row) => <Next row={row} />,
+    },
     {
       title: "Last run",
       isNumber: true,
@@ -318,14 +333,13 @@ function payloadOf(workload: Schedule["workload"]): ComponentChildren {
 const PARTS = 288;
 const LANES = 12;
 
+/** Those that run first; where there is one more than fits, others follow. */
 function TimeLine({ rows }: { rows: readonly Row[] }) {
   const span = fromQuery<Span>("span", "day", ["day", "week"]);
   const minute = Math.floor(now() / 60) * 60;
   const coming = useMemo(() => {
     const until = minute + SPANS[span];
-    return rows
-      .filter((row) => !row.paused && row.next_run !== null && row.next_run < until)
-      .sort((a, b) => (a.next_run ?? 0) - (b.next_run ?? 0));
+    return rows.filter((row) => !row.paused && row.next_run !== null && row.next_run < until);
   }, [rows, minute, span]);
   const lanes = coming.slice(0, LANES);
   return (
@@ -354,9 +368,7 @@ function TimeLine({ rows }: { rows: readonly Row[] }) {
       ) : (
         <p class="card-body muted">Nothing runs within the {span}.</p>
       )}
-      {coming.length > LANES && (
-        <p class="card-body muted small">And {plural(coming.length - LANES, "schedule")} whose first run is later</p>
-      )}
+      {coming.length > LANES && <p class="card-body muted small">And others, whose first run is later</p>}
     </section>
   );
 }
@@ -436,7 +448,7 @@ function Axis({ from, span }: { from: number; span: Span }) {
 
 function EditorOf(props: { name: string; close: () => void; again: () => void }) {
   const { data, problem } = useSchedule(props.name);
-  if (data) return <Editor {...props} schedule={data} names={[]} />;
+  if (data) return <Editor {...props} schedule={data} />;
   return (
     <Dialog title={props.name} close={props.close}>
       {problem ? <ProblemNote problem={problem} /> : <p class="muted">Loading</p>}
@@ -444,15 +456,18 @@ function EditorOf(props: { name: string; close: () => void; again: () => void })
   );
 }
 
+/** Whether there is a schedule of this name. */
+function useIsTaken(name: string): boolean {
+  const { data } = useFetched(`taken ${name}`, (signal) =>
+    name ? get("/api/v1/schedules", { query: { name }, signal }) : NONE,
+  );
+  return Boolean(data?.schedules.length);
+}
+
+const NONE = Promise.resolve(null);
 const DEFAULTS = { missed: "one", overlap: "allow", priority: "normal" };
 
-function Editor(props: {
-  name: string;
-  names: readonly string[];
-  schedule?: Schedule;
-  close: () => void;
-  again: () => void;
-}) {
+function Editor(props: { name: string; schedule?: Schedule; close: () => void; again: () => void }) {
   const [schedule] = useState(props.schedule);
   const [name, setName] = useState(props.name);
   const [values, setValues] = useState<Record<string, string>>({ ...DEFAULTS, ...schedule?.keys });
@@ -462,7 +477,7 @@ function Editor(props: {
   const [isBusy, setBusy] = useState(false);
   const value = (key: string) => values[key] ?? "";
   const set = (key: string) => (given: string) => setValues((before) => ({ ...before, [key]: given }));
-  const isTaken = !schedule && props.names.includes(name.trim());
+  const isTaken = useIsTaken(schedule ? "" : name.trim());
   const words = inWords({ [kind]: value(kind) });
   const save = async () => {
     if (isBusy) return;

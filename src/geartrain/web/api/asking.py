@@ -14,7 +14,7 @@ from geartrain.client.command import Command, Form
 from geartrain.link.address import Address
 from geartrain.web import commands
 from geartrain.web.access import Identity
-from geartrain.web.names import to_name
+from geartrain.web.names import to_name, to_text
 from geartrain.web.problems import Problem
 
 if TYPE_CHECKING:
@@ -158,6 +158,30 @@ def moment(value: float) -> float | None:
 def now() -> float:
     """The Unix time."""
     return time.time()
+
+
+def cursor(after: str) -> tuple[int, bytes] | None:
+    """Of a listing in some order, what the last row of the page before was sorted by: its rank and its name.
+
+    None: there was no page before. Raises Problem.
+    """
+    if not after:
+        return None
+    number, colon, name = after.partition(":")
+    digits = number.removeprefix("-")
+    if not (colon and digits.isascii() and digits.isdigit() and len(digits) <= 19):
+        raise no_cursor(after)
+    return int(number), to_name(name)
+
+
+def shown_cursor(rank: int, name: bytes) -> str:
+    """The same as the next page is asked with."""
+    return f"{rank}:{to_text(name)}"
+
+
+def no_cursor(after: str) -> Problem:
+    """The refusal of what is no cursor of this listing."""
+    return Problem(422, "invalid", f"after is {after!r}: it is `next` of a page that was sorted in the same way")
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -78,11 +78,13 @@ class Group(BaseModel):
     handle: str = Field(description="That of the newest", examples=["H:here:7"])
 
 
-class GroupList(BaseModel):
+class GroupPage(BaseModel):
     """Groups of dead letters, the largest first."""
 
     groups: list[Group]
-    more: int = Field(description="How many groups there are beside these")
+    group_count: int = Field(description="How many groups are meant, on all pages")
+    letter_count: int = Field(description="How many dead letters they have together")
+    next: str | None = Field(description="`after` of the next page; null: there is none")
 
 
 class GroupFilters(Model):
@@ -91,6 +93,7 @@ class GroupFilters(Model):
     function: str | None = Field(None, min_length=1)
     reason: Reason | None = None
     group: GroupNumber | None = None
+    after: str = Field("", pattern=r"^(\d{1,18}:\d{1,18})?$", description="`next` of the page before")
     limit: int = Field(100, ge=1, le=MAX_PAGE)
 
 
@@ -199,8 +202,8 @@ def _shown(view: LetterView) -> Letter:
     )
 
 
-@router.get("/dead/groups", operation_id="list_dead_groups", summary="Group dead letters", response_model=GroupList)
-async def list_dead_groups(request: Request, _: Reader, filters: Annotated[GroupFilters, Query()]) -> GroupList:
+@router.get("/dead/groups", operation_id="list_dead_groups", summary="Group dead letters", response_model=GroupPage)
+async def list_dead_groups(request: Request, _: Reader, filters: Annotated[GroupFilters, Query()]) -> GroupPage:
     """What dead letters have in common: the largest groups first. A group may be tried again or purged as a whole."""
     server = face_of(request).server
     function = None if filters.function is None else to_name(filters.function)
@@ -209,19 +212,27 @@ async def list_dead_groups(request: Request, _: Reader, filters: Annotated[Group
     groups = list(by_number.values())
     if filters.group is not None:
         groups = [by_number[filters.group]] if filters.group in by_number else []
+    size, colon, number = filters.after.partition(":")
+    behind = (int(size), int(number)) if colon else (2**62, 0)
     best: list[tuple[int, int, LetterGroup]] = []
-    count = 0
+    group_count = letter_count = 0
     for at in range(0, len(groups), AT_ONCE):
         keys = [
             (len(group.letters), group.number, group)
             for group in groups[at : at + AT_ONCE]
             if group.letters and function in (None, group.function) and reason in (None, group.reason)
         ]
-        count += len(keys)
-        best = heapq.nlargest(filters.limit, [*best, *keys])
+        group_count += len(keys)
+        letter_count += sum(key[0] for key in keys)
+        best = heapq.nlargest(filters.limit + 1, [*best, *(key for key in keys if key[:2] < behind)])
         await asyncio.sleep(0)
-    shown = [_group(server, group) for _, _, group in best if group.letters]
-    return GroupList(groups=shown, more=max(count - len(best), 0))
+    last = best[filters.limit - 1] if len(best) > filters.limit else None
+    return GroupPage(
+        groups=[_group(server, group) for *_, group in best[: filters.limit] if group.letters],
+        group_count=group_count,
+        letter_count=letter_count,
+        next=None if last is None else f"{last[0]}:{last[1]}",
+    )
 
 
 def _group(server: JobServer, group: LetterGroup) -> Group:

@@ -18,11 +18,14 @@ from geartrain.web.api.asking import (
     Model,
     Operator,
     Reader,
+    cursor,
     face_of,
     look_now,
     moment,
+    no_cursor,
     order,
     problems,
+    shown_cursor,
     word,
 )
 from geartrain.web.names import to_name, to_text
@@ -173,7 +176,7 @@ async def list_functions(request: Request, _: Reader, filters: Annotated[Functio
     if filters.sort == "known":
         return await _as_known(face, prefix, filters)
     sort = filters.sort
-    behind = _cursor(filters.after) if filters.after else None
+    behind = cursor(filters.after)
     best: list[tuple[int, bytes]] = []
     at = 0
     while page := snapshot.function_page(face.server, at, AT_ONCE):
@@ -184,7 +187,7 @@ async def list_functions(request: Request, _: Reader, filters: Annotated[Functio
     views = [(key, face.server.functions.get(key[1])) for key in best[: filters.limit]]
     rows = [_row(FunctionView(face.server, function)) for _, function in views if function is not None]
     last = best[filters.limit - 1] if len(best) > filters.limit else None
-    return FunctionPage(functions=rows, next=None if last is None else f"{last[0]}:{to_text(last[1])}")
+    return FunctionPage(functions=rows, next=None if last is None else shown_cursor(*last))
 
 
 def _rank(view: FunctionView, sort: str) -> int:
@@ -216,20 +219,8 @@ def _place(after: str) -> int:
     if not after:
         return 0
     if not (after.isascii() and after.isdigit() and len(after) < 19):
-        raise _no_cursor(after)
+        raise no_cursor(after)
     return int(after)
-
-
-def _cursor(after: str) -> tuple[int, bytes]:
-    number, colon, name = after.partition(":")
-    digits = number.removeprefix("-")
-    if not (colon and digits.isascii() and digits.isdigit() and len(digits) < 19):
-        raise _no_cursor(after)
-    return int(number), to_name(name)
-
-
-def _no_cursor(after: str) -> Problem:
-    return Problem(422, "invalid", f"after is {after!r}: it is `next` of a page that was sorted in the same way")
 
 
 @router.get(

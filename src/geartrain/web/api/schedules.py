@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import heapq
 import math
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, Field, model_validator
 
 from geartrain.client.schedule import KnownSchedule, ScheduleDetails, schedule_word
@@ -18,15 +20,17 @@ from geartrain.daemon.schedule import in_zone, read_keys, read_schedule
 from geartrain.daemon.schedules import SHOWN_RUNS
 from geartrain.web.api.asking import (
     HERE,
+    MAX_PAGE,
     Done,
     Model,
     Operator,
     Reader,
     ask,
+    cursor,
     face_of,
     order,
     problems,
-    rows_of,
+    shown_cursor,
     unreadable,
     value_of,
     word,
@@ -35,8 +39,11 @@ from geartrain.web.api.content import Content, content
 from geartrain.web.api.job_selection import Priority
 from geartrain.web.names import to_name
 from geartrain.web.turns import in_turns
+from geartrain.wire.text import as_text
 
 router: Final = APIRouter(tags=["schedules"])
+AT_ONCE: Final = 500  # schedules that are looked at in one go
+NEVER: Final = 2**62  # behind each time in milliseconds
 Name = Annotated[str, Path(examples=["nightly"])]
 Operation = TypeVar("Operation", bound=Callable[..., Any])
 
@@ -72,10 +79,23 @@ class ScheduleRow(BaseModel):
     keys: dict[str, str] = Field(description="As they were set, without the workload")
 
 
-class ScheduleList(BaseModel):
-    """All schedules."""
+class SchedulePage(BaseModel):
+    """Some schedules."""
 
     schedules: list[ScheduleRow]
+    next: str | None = Field(description="`after` of the next page; null: there is none")
+
+
+class ScheduleFilters(Model):
+    """Which schedules are meant, and in which order."""
+
+    name: str | None = Field(None, description="The one of this name")
+    find: str = Field("", description="What its name or that of its function holds, in capitals or not")
+    sort: Literal["name", "next_run"] = Field(
+        "name", description="next_run: the next to run first; behind them those that are paused or never run again"
+    )
+    after: str = Field("", description="`next` of the page before")
+    limit: int = Field(100, ge=1, le=MAX_PAGE)
 
 
 class Schedule(BaseModel):
@@ -131,13 +151,40 @@ class Run(BaseModel):
     handle: str
 
 
-@router.get("/schedules", operation_id="list_schedules", summary="List schedules", response_model=ScheduleList)
-async def list_schedules(request: Request, _: Reader) -> ScheduleList:
-    """All schedules, by name."""
+@router.get("/schedules", operation_id="list_schedules", summary="List schedules", response_model=SchedulePage)
+async def list_schedules(request: Request, _: Reader, filters: Annotated[ScheduleFilters, Query()]) -> SchedulePage:
+    """Schedules, a page at a time."""
+    behind = cursor(filters.after)
     command = await ask(request, b"schedule", b"list", form="listing")
-    rows = await rows_of(command, KnownSchedule.read, _row)
+    lines = command.lines()
+    best: list[tuple[int, bytes, bytes]] = []
+    try:
+        for at in range(0, len(lines), AT_ONCE):
+            keys = (key for line in lines[at : at + AT_ONCE] if (key := _key(line, filters)) is not None)
+            best = heapq.nsmallest(
+                filters.limit + 1, [*best, *(key for key in keys if behind is None or key[:2] > behind)]
+            )
+            await asyncio.sleep(0)
+        rows = [_row(KnownSchedule.read(HERE, line)) for *_, line in best[: filters.limit]]
+    except ValueError:
+        raise unreadable(command) from None
     await in_turns(_add_runs(rows, face_of(request).server.settings.zone))
-    return ScheduleList(schedules=rows)
+    last = best[filters.limit - 1] if len(best) > filters.limit else None
+    return SchedulePage(schedules=rows, next=None if last is None else shown_cursor(*last[:2]))
+
+
+def _key(line: bytes, filters: ScheduleFilters) -> tuple[int, bytes, bytes] | None:
+    """What a line of the listing is sorted by, and the line; None: it is not meant."""
+    name, paused, next_run, _, function, _ = line.split(b"\t")
+    if filters.name is not None and as_text(name) != filters.name:
+        return None
+    if filters.find and filters.find.lower() not in f"{as_text(name)} {as_text(function)}".lower():
+        return None
+    rank = 0
+    if filters.sort == "next_run":
+        run = float(next_run)
+        rank = NEVER if paused == b"1" or run == math.inf else int(1000 * run)
+    return rank, name, line
 
 
 def _add_runs(rows: list[ScheduleRow], zone: tzinfo) -> Iterator[None]:
