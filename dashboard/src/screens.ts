@@ -3,6 +3,7 @@ import type { ComponentType } from "preact";
 import type { State } from "./components/basics";
 import type { IconName } from "./components/icons";
 import type { Overview } from "./live";
+import type { Role } from "./session";
 
 /** What a screen is given: what its pattern names. */
 export type Shown = Record<string, string>;
@@ -15,6 +16,8 @@ export interface Screen {
   nav?: {
     title: string;
     icon: IconName;
+    /** The role without which there is nothing to be done or seen there; read, if it is not said. */
+    needs?: Role;
     /** Whether it has a place in the bar of a phone; there is room for four. */
     isFirst?: boolean;
     /** A number beside the title, if it is not 0. */
@@ -73,12 +76,16 @@ export const SCREENS: readonly Screen[] = [
   {
     pattern: "/playground",
     load: () => load(import("./screens/playground")),
-    nav: { title: "Playground", icon: "playground" },
+    nav: { title: "Playground", icon: "playground", needs: "submit" },
   },
   {
     pattern: "/settings",
     load: () => load(import("./screens/settings")),
     nav: { title: "Settings", icon: "settings" },
   },
-  { pattern: "/audit", load: () => load(import("./screens/audit")), nav: { title: "Audit", icon: "audit" } },
+  {
+    pattern: "/audit",
+    load: () => load(import("./screens/audit")),
+    nav: { title: "Audit", icon: "audit", needs: "operate" },
+  },
 ];

@@ -45,6 +45,13 @@ class Tab:
         self.page.get_by_role("heading", name=heading, level=1, exact=True).wait_for()
         self.page.get_by_text("Takes jobs").wait_for()
 
+    def log_in(self, path: str, token: str) -> None:
+        """Open a path below /dashboard with a token, and wait for the live connection."""
+        self.page.goto(f"{self._base}/dashboard{path}")
+        self.page.get_by_label("Token").fill(token)
+        self.page.get_by_role("button", name="Log in").click()
+        self.page.get_by_text("Takes jobs").wait_for()
+
     def sees(self, text: str) -> None:
         """Wait until the text is shown."""
         self.page.get_by_text(text).first.wait_for()

@@ -198,9 +198,7 @@ def test_who_only_reads_can_change_no_job(browser: Browser, tmp_path_factory: py
     with place(f"--config={file}") as at:
         handle = at.with_token("token-of-sender").submit("g", workload="x")
         with browser.tab(at.server.http_port) as tab:
-            tab.page.goto(f"http://127.0.0.1:{at.server.http_port}/dashboard/jobs")
-            tab.page.get_by_label("Token").fill("token-of-reader")
-            tab.page.get_by_role("button", name="Log in").click()
+            tab.log_in("/jobs", "token-of-reader")
             tab.sees(handle)
             assert tab.page.get_by_role("checkbox").count() == 0
             assert tab.page.get_by_role("button", name="Cancel").count() == 0

@@ -240,10 +240,7 @@ def test_who_only_reads_sees_no_button_that_fails(browser: Browser, tmp_path: Pa
         worker = Worker(server.address, id="ada")
         worker.function("video")(lambda job: b"")
         with worker:
-            tab.page.goto(f"http://127.0.0.1:{server.http_port}/dashboard/")
-            tab.page.get_by_label("Token").fill("token-of-reader")
-            tab.page.keyboard.press("Enter")
-            tab.page.get_by_text("Takes jobs").wait_for()
+            tab.log_in("/", "token-of-reader")
             for path, heading, shown in (
                 ("/dead", "Dead letters", "ValueError: no customer"),
                 (f"/dead/{handle}", handle, "After 1 of 1 attempt"),

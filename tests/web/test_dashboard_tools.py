@@ -267,9 +267,11 @@ def test_a_reader_sees_no_button_that_is_refused(browser: Browser, tmp_path: Pat
     config = tmp_path / "geartrain.toml"
     config.write_text(tokens_file({"reader": ["read"]}) + '[schedules.fixed]\ncron = "0 1 * * *"\nfunction = "f"\n')
     with place(f"--config={config}") as there, browser.tab(there.server.http_port) as tab:
-        tab.page.goto(f"http://127.0.0.1:{there.server.http_port}/dashboard/schedules?new=yes")
-        tab.page.get_by_label("Token").fill("token-of-reader")
-        tab.page.get_by_role("button", name="Log in").click()
+        tab.log_in("/schedules?new=yes", "token-of-reader")
+        navigation = tab.page.get_by_role("navigation", name="Screens").first
+        assert navigation.get_by_role("link").all_inner_texts() == [
+            "Overview", "Functions", "Jobs", "Dead letters", "Workers", "Schedules", "Settings",
+        ]  # fmt: skip
         lists(tab, "every day at 01:00")
         for action in ("Add", "Run now fixed", "Pause fixed", "Edit fixed", "Delete fixed"):
             assert tab.page.get_by_role("button", name=action).count() == 0

@@ -1,18 +1,24 @@
 /** What stands around every screen: navigation, the strip that tells how the job server is, and who is here. */
+import { computed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { bytes, count, exactTime, percent, plural, time } from "../format";
 import { connection, follow, isStale, overview } from "../live";
 import { BASE, place } from "../router";
 import { SCREENS, type Screen } from "../screens";
-import { canLeave, leave, who } from "../session";
+import { canLeave, leave, may, who } from "../session";
 import { choose, type Theme, theme } from "../theme";
 import { coloured } from "./basics";
 import { Dialog } from "./dialog";
 import { Icon, type IconName } from "./icons";
 import { Toasts } from "./toast";
 
-const ENTRIES = SCREENS.filter((screen): screen is Screen & { nav: NonNullable<Screen["nav"]> } => Boolean(screen.nav));
+type Reached = Screen & { nav: NonNullable<Screen["nav"]> };
+
+/** The screens of the navigation that are of use to whoever is here. */
+const entries = computed(() =>
+  SCREENS.filter((screen): screen is Reached => Boolean(screen.nav && may(screen.nav.needs ?? "read"))),
+);
 
 export function Shell({ children }: { children: ComponentChildren }) {
   useEffect(follow, []);
@@ -27,7 +33,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <img src={`${BASE}/icon.svg`} alt="" width="24" height="24" /> geartrain
         </a>
         <nav class="nav" aria-label="Screens">
-          {ENTRIES.map((screen) => (
+          {entries.value.map((screen) => (
             <Entry key={screen.pattern} screen={screen} />
           ))}
         </nav>
@@ -41,12 +47,14 @@ export function Shell({ children }: { children: ComponentChildren }) {
         {children}
       </main>
       <nav class="tabbar" aria-label="Screens">
-        {ENTRIES.filter(({ nav }) => nav.isFirst).map(({ pattern, nav }) => (
-          <a key={pattern} href={BASE + pattern} aria-current={isHere(pattern) ? "page" : undefined}>
-            <Icon name={nav.icon} />
-            {nav.title}
-          </a>
-        ))}
+        {entries.value
+          .filter(({ nav }) => nav.isFirst)
+          .map(({ pattern, nav }) => (
+            <a key={pattern} href={BASE + pattern} aria-current={isHere(pattern) ? "page" : undefined}>
+              <Icon name={nav.icon} />
+              {nav.title}
+            </a>
+          ))}
         <button type="button" aria-expanded={isMore} onClick={() => setMore(true)}>
           <Icon name="more" />
           More
@@ -63,7 +71,7 @@ function isHere(pattern: string): boolean {
   return path === pattern || (pattern !== "/" && path.startsWith(`${pattern}/`));
 }
 
-function Entry({ screen: { pattern, nav } }: { screen: (typeof ENTRIES)[number] }) {
+function Entry({ screen: { pattern, nav } }: { screen: Reached }) {
   const told = overview.value;
   const tally = told && nav.tally?.(told);
   return (
@@ -89,7 +97,7 @@ function More({ close }: { close: () => void }) {
   return (
     <Dialog title="geartrain" kind="sheet" close={close}>
       <div class="nav">
-        {ENTRIES.map((screen) => (
+        {entries.value.map((screen) => (
           <Entry key={screen.pattern} screen={screen} />
         ))}
       </div>
