@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bytesOf, hexDump, isJson, pictureType, pictureUrl, prettyJson, viewsOf } from "./content";
+import { bytesOf, hexDump, isJson, pictureType, pictureUrl, pretty, prettyJson, readable, viewsOf } from "./content";
 
 const base64 = (...codes: number[]) => ({ base64: btoa(String.fromCharCode(...codes)) });
 const PNG = base64(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0, 0);
@@ -44,4 +44,12 @@ test("bytes are shown as hexdump does", () => {
   const lines = hexDump(new Uint8Array(17)).split("\n");
   expect(lines[0]).toBe(`00000000  ${"00 ".repeat(8)} ${"00 ".repeat(8)} ${".".repeat(16)}`);
   expect(lines[1]?.slice(0, 12)).toBe("00000010  00");
+});
+
+test("content is read as text, or as some of its bytes", () => {
+  expect(readable({ text: "ü" })).toBe("ü");
+  expect(readable(base64(0, 255, 65))).toBe(`00000000  ${"00 ff 41".padEnd(48)}  ..A`);
+  expect(readable(base64(...new Array(5000).fill(0)))).toContain("and 904 bytes more");
+  expect(pretty('{"a":[12345678901234567890]}')).toBe('{\n  "a": [\n    12345678901234567890\n  ]\n}');
+  expect([pretty("{not"), pretty("12")]).toEqual(["{not", "12"]);
 });

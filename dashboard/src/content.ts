@@ -122,3 +122,21 @@ export function hexDump(bytes: Uint8Array): string {
   }
   return lines.join("\n");
 }
+
+const READABLE = 4096; // bytes in hexadecimal
+
+/** It as somebody can read it: text, or the first of its bytes in hexadecimal. */
+export function readable(content: Content): string {
+  if ("text" in content) return content.text;
+  const all = bytesOf(content);
+  const dump = hexDump(all.subarray(0, READABLE));
+  return all.length > READABLE ? `${dump}\nand ${all.length - READABLE} bytes more` : dump;
+}
+
+/** JSON on lines of its own; anything else as it is. */
+export function pretty(text: string): string {
+  if (!isJson({ text })) return text;
+  return prettyJson(text)
+    .map((token) => token.text)
+    .join("");
+}

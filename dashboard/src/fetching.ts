@@ -9,7 +9,7 @@ const AT_MOST_EVERY = 2000; // milliseconds between two fetches of a list
 const AT_LEAST_EVERY = 10_000; // since ages grow where nothing else changes
 
 export interface Fetched<T> {
-  /** The newest answer to this question; undefined: there is none yet. */
+  /** The newest answer to this question; undefined: there is none yet. Null, where it may be, is asked for less often. */
   data: T | undefined;
   problem: Problem | null;
   /** Ask again now, as after an action. */
@@ -59,7 +59,8 @@ class Fetching<T> {
       const told = overview.value;
       if (!told || this.isAsking) return;
       const since = Date.now() - this.asked;
-      const isMissing = this.state.peek().problem?.status === 404;
+      const { data, problem } = this.state.peek();
+      const isMissing = data === null || problem?.status === 404;
       const pause = isMissing || told.revision === this.revision ? Math.max(this.pause, AT_LEAST_EVERY) : this.pause;
       if (since >= pause) this.again();
     });

@@ -1,7 +1,8 @@
 /** Which jobs are looked for, as the URL tells it and as the API is asked, and how they are searched. */
 import { type Signal, signal } from "@preact/signals";
-import { get, post, type Schemas } from "./api/client";
+import { get, Problem, post, type Schemas } from "./api/client";
 import { NOTHING } from "./format";
+import type { Job } from "./timeline";
 
 export type Row = Schemas["JobRow"];
 type Page = Schemas["JobPage"];
@@ -122,6 +123,35 @@ export async function doToMany(
     told(count);
   }
   return count;
+}
+
+// ── one job ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export function statusOf(handle: string, signal?: AbortSignal): Promise<Schemas["JobStatus"]> {
+  return get("/api/v1/jobs/{handle}/status", { path: { handle }, ...(signal && { signal }) });
+}
+
+/** A job; null: it is not known. It is asked for first whether it is, since a browser's console tells refusals as errors. */
+export async function jobOf(handle: string, signal: AbortSignal): Promise<Job | null> {
+  const { known } = await statusOf(handle, signal);
+  return known ? orNull(get("/api/v1/jobs/{handle}", { path: { handle }, signal })) : null;
+}
+
+/** Why a job waits, in a sentence; null: it has ended, or is not known. */
+export async function whyOf(handle: string, signal: AbortSignal): Promise<string | null> {
+  const { state } = await statusOf(handle, signal);
+  if (state === null || state === "ended") return null;
+  return (await orNull(get("/api/v1/jobs/{handle}/why", { path: { handle }, signal })))?.why ?? null;
+}
+
+/** What is asked for, or null where it has gone between the two questions. */
+async function orNull<T>(asked: Promise<T>): Promise<T | null> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof Problem && error.status === 404) return null;
+    throw error;
+  }
 }
 
 // ── the search ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -38,6 +38,9 @@ def test_a_job_is_told_from_its_submission_to_its_end(at: Place) -> None:
     api = at.api
     api.do("PUT", "/functions/f/policy", {"keys": {"attempts": 2, "delay": "0", "results": "1h"}})
     handle = api.submit("f", unique="u", workload="abc", priority="high")
+    assert api.get(f"/jobs/{handle}/status") == {
+        "handle": handle, "known": True, "events": True, "state": "queued", "progress": None,
+    }  # fmt: skip
     waiting = api.get(f"/jobs/{handle}")
     assert {name: waiting[name] for name in ("handle", "state", "function", "unique", "priority", "size")} == {
         "handle": handle, "state": "queued", "function": "f", "unique": "u", "priority": "high", "size": 3,
@@ -49,6 +52,8 @@ def test_a_job_is_told_from_its_submission_to_its_end(at: Place) -> None:
     running = api.get(f"/jobs/{handle}")
     assert (running["state"], running["progress"]) == ("running", {"numerator": 1, "denominator": 4})
     assert running["worker"].endswith("127.0.0.1")
+    status = api.get(f"/jobs/{handle}/status")
+    assert (status["state"], status["progress"]) == ("running", {"numerator": 1, "denominator": 4})
     assert api.get("/workers")["connections"][0]["running"] == [handle]
     at.worker.send(pack_request(WORK_EXCEPTION, job.arguments[0], b"boom"))
     at.worker.fence()
@@ -59,6 +64,8 @@ def test_a_job_is_told_from_its_submission_to_its_end(at: Place) -> None:
     at.worker.fence()
     ended = api.get(f"/jobs/{handle}")
     assert (ended["state"], ended["outcome"], ended["result_size"]) == ("ended", "completed", 1)
+    status = api.get(f"/jobs/{handle}/status")
+    assert (status["known"], status["events"], status["state"]) == (True, True, "ended")
     assert api.get(f"/jobs/{handle}/result") == {
         "handle": handle, "state": "completed", "error": None, "result": {"base64": "/w=="},
     }  # fmt: skip
@@ -165,6 +172,8 @@ def test_cancel_retry_priority_and_why(at: Place) -> None:
     for each in (handle, later):
         api.do("DELETE", f"/jobs/{each}")
         assert api.get(f"/jobs/{each}")["outcome"] == "cancelled"
+        status = api.get(f"/jobs/{each}/status")
+        assert (status["known"], status["state"]) == (True, "ended")
         assert api.refusal(404, "GET", f"/jobs/{each}/why")[0] == "unknown-job"
 
 
@@ -185,6 +194,12 @@ def test_an_unknown_job(at: Place, method: str, path: str, handle: str) -> None:
     kind, detail = at.api.refusal(404, method, path.format(quote(handle, safe="%")))
     assert kind == "unknown-job"
     assert detail
+
+
+@pytest.mark.parametrize("handle", ["H:nowhere:1", "x", "a b", "a%2Fb", "%FF", "%00", "%C3%9F"])
+def test_whether_a_job_is_known_may_be_asked_of_any_handle(at: Place, handle: str) -> None:
+    status = at.api.get(f"/jobs/{handle.replace(' ', '%20')}/status")
+    assert (status["known"], status["events"], status["state"], status["progress"]) == (False, False, None, None)
 
 
 def test_unknown_paths_and_methods(at: Place) -> None:

@@ -192,6 +192,27 @@ def test_one_job_is_cancelled_and_one_is_tried_again(browser: Browser, jobs: Job
     wait_until(lambda: api.wait_for(dead, "dead")["died"] > died, "it has been tried again")
 
 
+def test_what_has_gone_is_asked_for_without_an_error(browser: Browser, jobs: Jobs) -> None:
+    with Client(jobs.server.address) as client:
+        handle = client.submit_background("heap", b"x").decode()
+    with browser.tab(jobs.server.http_port) as tab:
+        for path, heading, text in (
+            ("/jobs/H:nowhere:1", "H:nowhere:1", "This job is not known"),
+            ("/dead/H:nowhere:1", "H:nowhere:1", "There is no such dead letter"),
+            ("/connections/123456", "Connection 123456", "This connection has gone"),
+            ("/connections/none", "Connection none", "This connection has gone"),
+            ("/playground?job=H:nowhere:1", "Playground", "Nothing is told of it any more"),
+        ):
+            tab.open(path, heading)
+            tab.sees(text)
+        tab.open(f"/jobs/{handle}", handle)
+        tab.page.get_by_role("button", name="Cancel").click()
+        tab.page.get_by_role("button", name="Cancel the job").click()
+        tab.sees(f"{handle} is cancelled")
+        tab.page.get_by_text("cancelled", exact=True).first.wait_for()
+        assert tab.errors == []
+
+
 def test_who_only_reads_can_change_no_job(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.mktemp("tokens") / "geartrain.toml"
     file.write_text(tokens_file({"reader": ["read"], "sender": ["submit"]}))

@@ -6,6 +6,7 @@ import { HeatMap } from "../components/heat";
 import { Icon } from "../components/icons";
 import { PolicyDialog, policyOf } from "../components/policy";
 import { Purge } from "../components/purge";
+import { lineOf } from "../dead";
 import { useCurves, useFetched } from "../fetching";
 import { count, duration, exactTime, percent, plural, quoted, rate, time } from "../format";
 import { SPANS, type Span } from "../history";
@@ -270,12 +271,6 @@ function Errors({ told }: { told: Told | undefined }) {
       )}
     </section>
   );
-}
-
-/** The line of an error that says most: of a traceback that is its last one. */
-function lineOf(error: string): string {
-  const lines = error.trim().split("\n");
-  return (lines[0]?.startsWith("Traceback") ? lines.at(-1) : lines[0]) ?? "";
 }
 
 function Latest({ told }: { told: Told | undefined }) {

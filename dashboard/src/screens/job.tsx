@@ -1,5 +1,5 @@
 /** One job: its time line, why it waits, its attempts, what it was given and what it said. */
-import { useMemo, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import { get, type Problem, type Schemas } from "../api/client";
 import {
   Badge,
@@ -16,11 +16,11 @@ import { Confirm } from "../components/dialog";
 import { Icon } from "../components/icons";
 import { attempt } from "../components/toast";
 import { Viewer } from "../components/viewer";
-import { bytesOf, type Content } from "../content";
+import type { Content } from "../content";
 import { useFetched } from "../fetching";
 import { bytes, count, duration, exactTime, NOTHING, percent, time } from "../format";
 import { contentOf, type Event, type Followed, useEvents, wordsOf } from "../job_events";
-import { type Action, PRIORITIES, type Priority, shareOf, suits } from "../jobs";
+import { type Action, jobOf, PRIORITIES, type Priority, shareOf, suits, whyOf } from "../jobs";
 import { overview } from "../live";
 import { to } from "../router";
 import { may } from "../session";
@@ -31,11 +31,12 @@ const SHOWN = 1024 * 1024; // bytes of a workload or a result that are fetched w
 const MOST = 32 * 1024 * 1024; // bytes that a page takes at all
 
 export default function JobScreen({ handle = "" }: { handle?: string }) {
-  const path = { handle };
-  const told = useFetched(handle, (signal) => get("/api/v1/jobs/{handle}", { path, signal }));
-  const known = told.data;
-  const isGone = told.problem?.status === 404;
-  const isThere = known !== undefined && !isGone && known.state !== "ended" && known.state !== "dead";
+  const told = useFetched(handle, (signal) => jobOf(handle, signal));
+  const last = useRef<Job | null>(null); // what was known of it before it had gone
+  last.current = told.data ?? last.current;
+  const known = last.current;
+  const isGone = told.data === null;
+  const isThere = known !== null && !isGone && known.state !== "ended" && known.state !== "dead";
   const followed = useEvents(handle, isThere, told.again);
   if (!known) {
     if (isGone) return <Unknown handle={handle} />;
@@ -48,7 +49,7 @@ export default function JobScreen({ handle = "" }: { handle?: string }) {
     );
   }
   const job = isGone ? endOf(known, followed.end) : withProgress(known, followed);
-  return <Known job={job} followed={followed} problem={isGone ? null : told.problem} again={told.again} />;
+  return <Known job={job} followed={followed} problem={told.problem} again={told.again} />;
 }
 
 /** A job that the job server does not know any more, with what its last event has told. */
@@ -202,12 +203,11 @@ function Why({ job }: { job: Job }) {
 }
 
 function Reason({ job: { handle, state, why } }: { job: Job }) {
-  const path = { handle };
-  const { data } = useFetched(`${handle} ${state}`, (signal) => get("/api/v1/jobs/{handle}/why", { path, signal }));
+  const { data } = useFetched(`${handle} ${state}`, (signal) => whyOf(handle, signal));
   return (
     <p class="card why" style={coloured(state as State)}>
       <strong>Why it waits</strong>
-      <span>{data?.why ?? why ?? NOTHING}</span>
+      <span>{data ?? why ?? NOTHING}</span>
     </p>
   );
 }
@@ -355,7 +355,8 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
   const share = job.state === "running" ? shareOf(job.progress) : null;
   const now = overview.value?.time ?? 0;
   const ran = job.started === null ? 0 : Math.max(now - job.started, 0);
-  if (job.state !== "running" && !followed.events.length) return null;
+  const events = followed.events.filter(({ kind }) => kind !== "status"); // which the bar shows
+  if (job.state !== "running" && !events.length) return null;
   return (
     <section class="card">
       <div class="card-head">
@@ -377,19 +378,16 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
             <progress value={share} aria-label="Progress" />
           </div>
         )}
-        {followed.events.length ? (
+        {events.length ? (
           // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is to be reached by the keyboard
           <ol class="events" aria-label="What it says" tabIndex={0}>
-            {followed.events
-              .slice()
-              .reverse()
-              .map((event) => (
-                <li key={event.number}>
-                  <Badge state={EVENTS[event.kind] ?? "paused"}>{event.kind}</Badge>
-                  <span class="said">{said(event)}</span>
-                  <span class="muted small">{event.at === null ? "" : time(event.at)}</span>
-                </li>
-              ))}
+            {events.toReversed().map((event) => (
+              <li key={event.number}>
+                <Badge state={EVENTS[event.kind] ?? "paused"}>{event.kind}</Badge>
+                <span class="said">{said(event)}</span>
+                <span class="muted small">{event.at === null ? "" : time(event.at)}</span>
+              </li>
+            ))}
           </ol>
         ) : (
           share === null && <p class="muted">It has said nothing yet. Data, warnings and status appear here.</p>
@@ -402,7 +400,6 @@ function Live({ job, followed }: { job: Job; followed: Followed }) {
 const LONG = 400; // letters of an event
 
 function said(event: Event): string {
-  if (event.data.base64 !== undefined) return bytes(bytesOf({ base64: event.data.base64 }).length);
   const words = wordsOf(event);
   return words.length > LONG ? `${words.slice(0, LONG)}…` : words;
 }

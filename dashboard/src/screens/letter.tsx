@@ -1,24 +1,22 @@
 /** One dead letter: why it was given up, each of its attempts, and its payload. */
 import { useState } from "preact/hooks";
-import { get, type Schemas } from "../api/client";
 import { EmptyState, KeyValue, PageHead, ProblemNote } from "../components/basics";
 import { Icon } from "../components/icons";
 import { PurgeLetters, ReasonBadge, retryOne } from "../components/letters";
 import { lineOf, REASONS, type Reason } from "../dead";
 import { useFetched } from "../fetching";
 import { bytes, count, exactTime, NOTHING, time } from "../format";
+import { jobOf } from "../jobs";
 import { go, to } from "../router";
 import { may } from "../session";
+import type { Job } from "../timeline";
 import { Attempts, Payload } from "./job";
 
-type Job = Schemas["Job"];
-
 export default function LetterScreen({ handle = "" }: { handle?: string }) {
-  const path = { handle };
-  const { data: job, problem, again } = useFetched(handle, (signal) => get("/api/v1/jobs/{handle}", { path, signal }));
+  const { data: job, problem, again } = useFetched(handle, (signal) => jobOf(handle, signal));
   const [isPurging, setPurging] = useState(false);
   const isDead = job?.state === "dead";
-  const hasGone = problem?.status === 404;
+  const hasGone = job === null;
   return (
     <>
       <nav class="crumbs small" aria-label="Where this is">

@@ -1,31 +1,32 @@
 /** One connection: what it can do, what it runs, and how long it has been there. */
-import { useMemo, useState } from "preact/hooks";
-import { get, Problem, type Schemas } from "../api/client";
+import { useMemo, useRef, useState } from "preact/hooks";
+import { get } from "../api/client";
 import { EmptyState, KeyValue, PageHead, ProblemNote } from "../components/basics";
 import { Disconnect } from "../components/disconnect";
 import { Icon } from "../components/icons";
 import { type Connection, canGo, doingOf, nameOf, useDoneRates } from "../connections";
 import { useFetched } from "../fetching";
 import { ago, count, duration, exactTime, percent, plural, rate, time } from "../format";
+import { jobOf } from "../jobs";
 import { go, to } from "../router";
 import { may } from "../session";
+import type { Job } from "../timeline";
 import { DoingBadge } from "./connections";
 
-type Job = Schemas["Job"];
-
 export default function OneConnectionScreen({ number = "" }: { number?: string }) {
-  const path = { number: Number(number) };
-  const { data, problem } = useFetched(number, (signal) => get("/api/v1/connections/{number}", { path, signal }));
+  const { data, problem } = useFetched(number, (signal) => connectionOf(Number(number), signal));
   const [isLeaving, setLeaving] = useState(false);
-  const hasGone = problem?.status === 404 || problem?.status === 422;
-  const shown = hasGone ? undefined : data;
+  const last = useRef<Connection | null>(null); // what it was called before it had gone
+  last.current = data ?? last.current;
+  const hasGone = data === null;
+  const shown = data ?? undefined;
   return (
     <>
       <nav class="crumbs small" aria-label="Where this is">
         <a href={to(["connections"])}>Workers and connections</a>
       </nav>
       <PageHead
-        title={(data && (nameOf(data) ?? data.host)) || `Connection ${number}`}
+        title={(last.current && (nameOf(last.current) ?? last.current.host)) || `Connection ${number}`}
         beside={shown && <DoingBadge of={shown} />}
       >
         {shown && canGo(shown) && may("operate") && (
@@ -126,6 +127,14 @@ function Known({ of }: { of: Connection }) {
   );
 }
 
+/** The connection of this number; null: it has gone, or never was. */
+async function connectionOf(number: number, signal: AbortSignal): Promise<Connection | null> {
+  if (!Number.isSafeInteger(number) || number < 1) return null;
+  const query = { after: number - 1, limit: 1 }; // the list refuses none, which a browser's console would tell as an error
+  const { connections } = await get("/api/v1/connections", { query, signal });
+  return connections.find((each) => each.number === number) ?? null;
+}
+
 /** How far a job is. */
 function About({ job }: { job: Job | undefined }) {
   if (job?.state !== "running") return null;
@@ -144,11 +153,8 @@ function About({ job }: { job: Job | undefined }) {
 async function jobsOf(handles: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, Job>> {
   const found = new Map<string, Job>();
   for (const handle of handles) {
-    try {
-      found.set(handle, await get("/api/v1/jobs/{handle}", { path: { handle }, signal }));
-    } catch (error) {
-      if (!(error instanceof Problem) || error.status !== 404) throw error;
-    }
+    const job = await jobOf(handle, signal);
+    if (job) found.set(handle, job);
   }
   return found;
 }

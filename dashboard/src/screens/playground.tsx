@@ -1,15 +1,16 @@
 /** Submits a job and follows it, and shows the same call for programs. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { get, Problem, post, type Schemas, urlOf } from "../api/client";
+import { get, Problem, post, type Schemas } from "../api/client";
 import { type Call, curl, php, python, reachable } from "../calls";
 import { Badge, Copy, coloured, EmptyState, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
 import { Field, Input, Select } from "../components/fields";
+import { pretty, readable } from "../content";
 import { useFetched } from "../fetching";
 import { bytes, duration, plural } from "../format";
-import { ENDS, KINDS as EVENTS } from "../job_events";
+import { type Event, type Followed as JobEvents, useEvents, withWhole, wordsOf } from "../job_events";
+import { whyOf } from "../jobs";
 import { fromQuery, place, setQuery, to } from "../router";
 import { canLeave, may } from "../session";
-import { contentOf, heard, pretty, UNSEEN, type Watched, withWhole } from "../watching";
 
 const KINDS = ["text", "json", "file"] as const;
 const PRIORITIES = ["high", "normal", "low"] as const;
@@ -17,6 +18,7 @@ const LANGUAGES = ["curl", "python", "php"] as const;
 const WRITERS = { curl, python, php };
 const LOOK_EVERY = 300; // milliseconds, for the handle of a job that is waited for
 const LOOKS = 20;
+const LONG_LINE = 200; // letters
 const LONG = 1000; // milliseconds that a job may wait without a word on why
 
 type Answer = Schemas["Completed"] | Schemas["Created"];
@@ -67,7 +69,7 @@ export default function PlaygroundScreen() {
     try {
       const answer = await submit(call, abort.signal, (handle) => setQuery({ job: handle }));
       if (!answer) return;
-      if ("result" in answer) setOutcome({ handle: answer.handle, isWell: true, text: contentOf(answer.result) });
+      if ("result" in answer) setOutcome({ handle: answer.handle, isWell: true, text: readable(answer.result) });
       setQuery({ job: answer.handle });
     } catch (error) {
       if (abort.signal.aborted) return;
@@ -333,29 +335,16 @@ const STATES: Record<string, State> = { waiting: "queued", running: "running", c
  * the `outcome` has all that its worker has sent, data and result, once that is known.
  */
 function Followed({ handle, outcome }: { handle: string; outcome: Outcome | null }) {
-  const [known, setKnown] = useState<Watched>(UNSEEN);
   const [isToFollow] = useState(outcome === null && may("read")); // of a job that has ended there may be no stream
-  useEffect(() => {
-    if (!isToFollow) return;
-    const begun = performance.now();
-    const source = new EventSource(urlOf("/api/v1/jobs/{handle}/events", { handle }));
-    for (const event of EVENTS) {
-      source.addEventListener(event, ({ data }) => {
-        const told = JSON.parse(data);
-        setKnown((before) => heard(before, event, told, (performance.now() - begun) / 1000));
-        if ((ENDS as readonly string[]).includes(event)) source.close();
-      });
-    }
-    source.addEventListener("error", () => {
-      if (source.readyState === EventSource.CLOSED) setKnown((before) => ({ ...before, phase: "gone" }));
-    });
-    return () => source.close();
-  }, [handle, isToFollow]);
-  const { phase, end, attempt, progress, happenings, leftOut } = known;
+  const [began] = useState(() => Date.now() / 1000);
+  const known = useEvents(handle, isToFollow);
+  const { phase, end, attempt, progress, events } = known;
   const { data, result: told } = withWhole(known, outcome?.isWell ? outcome.text : null);
   const result = told ?? outcome?.text ?? null;
-  const state = end ?? (outcome ? (outcome.isWell ? "completed" : "failed") : phase);
-  const isFailure = end === null ? outcome?.isWell === false : end !== "completed";
+  const state = end?.kind ?? (outcome ? (outcome.isWell ? "completed" : "failed") : phase);
+  const isFailure = end === null ? outcome?.isWell === false : end.kind !== "completed";
+  const after = (event: Event | undefined) => Math.max((event?.at ?? began) - began, 0);
+  const leftOut = (events[0]?.number ?? 1) - 1;
   return (
     <section class="card" aria-label="The job">
       <div class="card-head">
@@ -366,14 +355,14 @@ function Followed({ handle, outcome }: { handle: string; outcome: Outcome | null
           <Badge state={STATES[state] ?? "failed"}>{state}</Badge>
         </span>
         {attempt > 1 && <span class="muted small">attempt {attempt}</span>}
-        {happenings.length > 0 && <span class="muted small end">{duration(happenings.at(-1)?.at)}</span>}
+        {events.length > 0 && <span class="muted small end">{duration(after(events.at(-1)))}</span>}
       </div>
       <div class="card-body form">
         <Progress progress={progress} isWell={state === "completed"} isOver={result !== null || phase === "gone"} />
         {phase === "gone" && result === null && (
           <p class="muted">Nothing is told of it any more: it has ended a while ago, or never was.</p>
         )}
-        {state === "waiting" && !happenings.length && <Waiting handle={handle} />}
+        {state === "waiting" && !events.length && <Waiting handle={handle} />}
         {data && <Output title="Data" text={data} />}
         {result !== null && (
           <Output
@@ -382,15 +371,15 @@ function Followed({ handle, outcome }: { handle: string; outcome: Outcome | null
             none={isFailure ? "nobody said" : "empty"}
           />
         )}
-        {happenings.length > 0 && (
+        {events.length > 0 && (
           <ol class="happenings" aria-label="What has happened">
             {leftOut > 0 && <li class="muted small">{plural(leftOut, "event")} before</li>}
-            {happenings.map(({ at, event, text }, number) => (
-              <li key={leftOut + number} style={coloured(COLOURS[event] ?? "failed")}>
-                <span class="at muted small">{duration(at)}</span>
+            {events.map((event) => (
+              <li key={event.number} style={coloured(COLOURS[event.kind] ?? "failed")}>
+                <span class="at muted small">{duration(after(event))}</span>
                 <span class="dot" />
-                <span class="event">{event}</span>
-                <span class="muted cut">{text}</span>
+                <span class="event">{event.kind}</span>
+                <span class="muted cut">{firstLine(wordsOf(event))}</span>
               </li>
             ))}
           </ol>
@@ -398,6 +387,11 @@ function Followed({ handle, outcome }: { handle: string; outcome: Outcome | null
       </div>
     </section>
   );
+}
+
+function firstLine(text: string): string {
+  const [line = ""] = text.trimStart().split("\n", 1);
+  return line.length > LONG_LINE ? `${line.slice(0, LONG_LINE)}…` : line;
 }
 
 const COLOURS: Record<string, State> = {
@@ -411,7 +405,7 @@ const COLOURS: Record<string, State> = {
 };
 
 /** Has its room from the beginning, so that nothing moves when the first status comes. */
-function Progress(props: { progress: Watched["progress"]; isWell: boolean; isOver: boolean }) {
+function Progress(props: { progress: JobEvents["progress"]; isWell: boolean; isOver: boolean }) {
   const { progress, isWell, isOver } = props;
   const share = progress?.denominator ? Math.min(progress.numerator / progress.denominator, 1) : null;
   return (
@@ -431,10 +425,9 @@ function Waiting({ handle }: { handle: string }) {
     const timer = setTimeout(() => setLong(true), LONG);
     return () => clearTimeout(timer);
   }, []);
-  const path = { handle };
-  const ask = (signal: AbortSignal) => get("/api/v1/jobs/{handle}/why", { path, signal });
+  const ask = (signal: AbortSignal) => whyOf(handle, signal);
   const { data } = useFetched(`why ${handle} ${isLong}`, isLong && may("read") ? ask : nothing);
-  return <p class="muted">{data?.why ?? "It waits."}</p>;
+  return <p class="muted">{data ?? "It waits."}</p>;
 }
 
 function Output({ title, text, none = "empty" }: { title: string; text: string; none?: string }) {

@@ -256,6 +256,11 @@ class Events:
             self._make_room()
         return Reader(self, stream, last)
 
+    def knows(self, number: int) -> bool:
+        """Whether there is anything to be read of a job, or may be."""
+        server = self._server
+        return number in self._streams or server.jobs.get(number) is not None or number in server.results.by_number
+
     def tell(self, number: int, event: bytes, data: bytes) -> None:
         """What the job server says of a job that is followed."""
         stream = self._streams.get(number)

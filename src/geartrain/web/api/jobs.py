@@ -141,6 +141,16 @@ class Job(BaseModel):
     history: list[Attempt]
 
 
+class JobStatus(BaseModel):
+    """Whether a job is known, and how far it is: an answer to any handle."""
+
+    handle: str
+    known: bool = Field(description="Whether `GET /jobs/{handle}` tells something")
+    events: bool = Field(description="Whether `GET /jobs/{handle}/events` does")
+    state: str | None = Field(description="queued, blocked, delayed, running, dead or ended; null: it is not known")
+    progress: Progress | None
+
+
 class Why(BaseModel):
     """Why a job waits, in a sentence."""
 
@@ -271,6 +281,24 @@ async def show_job(request: Request, handle: str, _: Reader) -> Job:
     if ended is not None and details.state in ("ended", "dead"):
         values |= _of_ended(ended, details)
     return Job(**values)
+
+
+@router.get("/jobs/{handle}/status", operation_id="job_status", summary="Ask for a job", response_model=JobStatus)
+async def job_status(request: Request, handle: str, _: Reader) -> JobStatus:
+    """Whether a job is known and what it does, in few words; of one that is not known it is no fault to ask."""
+    face = face_of(request)
+    server = face.server
+    number = int(server.handles.number(to_name(handle)))
+    job = server.jobs.get(number) if number > 0 else None
+    view = None if job is None else JobView(server, job)
+    has_ended = number in server.results.by_number or number in server.ended.by_number
+    return JobStatus(
+        handle=handle,
+        known=view is not None or has_ended,
+        events=number > 0 and face.events.knows(number),
+        state=view.state if view is not None else "ended" if has_ended else None,
+        progress=None if view is None else _progress(view),
+    )
 
 
 def _details(handle: str, command: Command) -> JobDetails:
