@@ -245,6 +245,24 @@ def test_a_run_by_command_is_kept_before_it_is_told(place: FilePlace) -> None:
 
 
 @on("sqlite")
+def test_a_run_by_command_is_the_last_run(place: FilePlace) -> None:
+    with life(place) as server:
+        order(server, "schedule set tock every=1d function=tick")
+        before = rows(server)["tock"]
+        assert before[2] == "0.000"
+        earliest = time.time()
+        (answer,) = server.ask("schedule run tock")
+        after = rows(server)["tock"]
+        assert earliest - 1 < float(after[2]) <= time.time()
+        assert after[1] == before[1], "the next run is when it was"
+        details = shown(server, "tock")
+        assert (details["last"], f"OK {details['job']}") == (after[2], answer)
+    with life(place) as server:
+        assert rows(server)["tock"] == after
+        assert shown(server, "tock")["job"] == details["job"]
+
+
+@on("sqlite")
 @pytest.mark.parametrize(("missed", "made"), [("none", 0), ("one", 1), ("all", 5)])
 def test_runs_missed_while_the_server_was_down(place: FilePlace, missed: str, made: int) -> None:
     with life(place) as server:

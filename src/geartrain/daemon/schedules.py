@@ -71,7 +71,7 @@ class Schedules(Extension):
         self._of_file: dict[bytes, Schedule] = {}
         self._commanded: set[bytes] = set()
         self._noted: dict[bytes, float] = {}  # the time in the record that counts, by name
-        self._made: dict[bytes, float] = {}  # the time of the last run that was made
+        self._made: dict[bytes, float] = {}  # the time of the last run that was made, by its times or by command
         self._submitted: deque[Submitted] = deque()
         self._peer: Submitter | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -218,7 +218,8 @@ class Schedules(Extension):
         if server.next_number == number:
             number = 0
         elif peer is None:
-            server.keep_with(number, self._record(run.planned, run.time, number, run.time))
+            made = max(run.time, self._made.get(schedule.name, 0.0))
+            server.keep_with(number, self._record(run.planned, run.time, number, made))
             server.hold(number)
         reply = None
         if peer is not None:
@@ -242,8 +243,10 @@ class Schedules(Extension):
         is_made = packet.type == JOB_CREATED
         if submitted.reply is not None:
             self._host.loop.call_soon(self._tell, submitted, packet)
-            if is_made:
+            if is_made and self._planner.schedules.get(name) is run.planned:
                 run.planned.job = self._server.handles.number(packet.arguments[0])
+                self._made_at(name, run.time)
+                self._note(run.planned, run.planned.last)
         elif not is_made:
             if submitted.number:
                 self._server.keep(Record(RUN_KIND, _key(name, run.time), None))
@@ -254,7 +257,7 @@ class Schedules(Extension):
                 if run.time != self._noted.get(name):
                     self._server.keep(Record(RUN_KIND, _key(name, run.time), None))
             else:
-                self._made[name] = run.time
+                self._made_at(name, run.time)
                 if submitted.number:
                     self._noted_now(name, run.time)
                 else:
@@ -264,6 +267,10 @@ class Schedules(Extension):
                 self._host.loop.call_soon(self._let_go, number)  # not now, since outboxes are being written
             self._planner.done(run, number)
         self._set_timer()
+
+    def _made_at(self, name: bytes, time: float) -> None:
+        """A run was made; one that was missed, and made up for, may be of before the last one."""
+        self._made[name] = max(time, self._made.get(name, 0.0))
 
     def _let_go(self, number: int) -> None:
         self._host.open_iteration()
