@@ -196,6 +196,23 @@ def test_a_theme_is_chosen_and_kept(browser: Browser, empty: RunningServer) -> N
         assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") != light
 
 
+def test_each_big_number_leads_to_what_explains_it(browser: Browser, busy: RunningServer) -> None:
+    with browser.tab(busy.http_port) as tab:
+        for number, place, heading in (
+            ("Failing", "jobs?attempt=1", "Jobs"),
+            ("Waiting", "jobs?state=queued", "Jobs"),
+            ("Oldest waiting", "jobs?state=queued&order=oldest", "Jobs"),
+            ("Workers busy", "connections", "Workers and connections"),
+            ("Dead letters", "dead", "Dead letters"),
+        ):
+            tab.open("/", "Overview")
+            numbers = tab.page.get_by_role("region", name="Numbers")
+            numbers.get_by_role("link").filter(has=tab.page.get_by_text(number, exact=True)).click()
+            tab.page.wait_for_url(f"**/dashboard/{place}")
+            tab.page.get_by_role("heading", name=heading, level=1).wait_for()
+        assert tab.errors == []
+
+
 def test_what_is_looked_at_stands_in_the_url(browser: Browser, busy: RunningServer) -> None:
     with browser.tab(busy.http_port) as tab:
         tab.open("/", "Overview")

@@ -1,7 +1,8 @@
 /** One function: its curves, how long its jobs run, with what they fail, its workers and its latest jobs. */
 import { useMemo, useState } from "preact/hooks";
 import { get, type Problem, type Schemas } from "../api/client";
-import { Badge, BigNumber, EmptyState, KeyValue, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
+import { Badge, BigNumber, EmptyState, KeyValue, PageHead, ProblemNote, type State } from "../components/basics";
+import { Charts, SpanTabs, spanFromQuery } from "../components/charts";
 import { HeatMap } from "../components/heat";
 import { Icon } from "../components/icons";
 import { PolicyDialog, policyOf } from "../components/policy";
@@ -9,12 +10,11 @@ import { Purge } from "../components/purge";
 import { lineOf } from "../dead";
 import { useCurves, useFetched } from "../fetching";
 import { count, duration, exactTime, percent, plural, quoted, rate, time } from "../format";
-import { SPANS, type Span } from "../history";
+import type { Span } from "../history";
 import { timeToDrain, usePaces } from "../rates";
-import { fromQuery, setQuery, to } from "../router";
+import { to } from "../router";
 import { may } from "../session";
 import { Marks, PauseButton, waitingOf } from "./functions";
-import { Charts } from "./overview";
 
 type Policy = Schemas["Policy"];
 type Row = Schemas["FunctionRow"];
@@ -22,7 +22,6 @@ type Ended = Schemas["EndedRow"];
 type Told = Schemas["Latest"];
 
 const NO_POLICY = Promise.resolve(null);
-const SPAN_NAMES = Object.keys(SPANS) as Span[];
 
 export default function FunctionScreen({ name = "" }: { name?: string }) {
   const path = { name };
@@ -49,7 +48,7 @@ function Crumbs() {
 function Known({ row, problem, again }: { row: Row; problem: Problem | null; again: () => void }) {
   const { name } = row;
   const path = { name };
-  const span = fromQuery("span", "15m", SPAN_NAMES);
+  const span = spanFromQuery();
   const { curves } = useCurves(span, name);
   const [opened, setOpened] = useState<"purge" | { policy: Policy | null } | null>(null);
   const policy = useFetched(
@@ -88,16 +87,9 @@ function Known({ row, problem, again }: { row: Row; problem: Problem | null; aga
       <div class="stack fresh">
         <Numbers row={row} curves={curves?.series} />
         <div class="bar">
-          <Tabs
-            label="How far back"
-            options={SPAN_NAMES.map((each) => [each, SPANS[each].label] as const)}
-            picked={span}
-            pick={(each) => setQuery({ span: each === "15m" ? "" : each })}
-          />
+          <SpanTabs />
         </div>
-        <div class="charts">
-          <Charts curves={curves} />
-        </div>
+        <Charts curves={curves} />
         <Heat name={name} span={span} />
         <div class="charts">
           <Errors told={latest} />
@@ -173,13 +165,20 @@ function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (numb
         state="failed"
         values={curves["failed"]}
       />
-      <BigNumber label="Running" value={count(row.running)} state="running" values={curves["running"]} />
+      <BigNumber
+        label="Running"
+        value={count(row.running)}
+        state="running"
+        values={curves["running"]}
+        href={to(["jobs"], { function: row.name, state: "running" })}
+      />
       <BigNumber
         label="Waiting"
         value={count(waiting)}
         beside={row.delayed ? `${count(row.delayed)} delayed` : undefined}
         state="queued"
         values={curves["waiting"]}
+        href={to(["jobs"], { function: row.name, state: "queued" })}
       />
       <BigNumber
         label="Oldest waiting"
@@ -193,6 +192,7 @@ function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (numb
         }
         state="delayed"
         values={curves["oldest"]}
+        href={to(["jobs"], { function: row.name, state: "queued", order: "oldest" })}
       />
       <BigNumber
         label="Workers"

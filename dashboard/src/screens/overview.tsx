@@ -1,29 +1,22 @@
 /** The first screen: how the job server is, what it does, and what somebody should look at. */
-import { BigNumber, coloured, EmptyState, PageHead, ProblemNote, type State, Tabs } from "../components/basics";
-import { Chart, type Crosshair, useCrosshair } from "../components/chart";
+import { BigNumber, coloured, EmptyState, PageHead, ProblemNote, type State } from "../components/basics";
+import { Charts, SpanTabs, spanFromQuery } from "../components/charts";
 import { Icon } from "../components/icons";
 import { useCurves } from "../fetching";
 import { count, duration, percent, rate, time } from "../format";
-import { type Curves, SPANS, type Span, type Values } from "../history";
+import type { Curves, Values } from "../history";
 import { type Overview, overview, type Wrong } from "../live";
-import { fromQuery, setQuery, to } from "../router";
-
-const SPAN_NAMES = Object.keys(SPANS) as Span[];
+import { to } from "../router";
 
 export default function OverviewScreen() {
-  const span = fromQuery("span", "15m", SPAN_NAMES);
+  const span = spanFromQuery();
   const { curves, problem } = useCurves(span);
   const told = overview.value;
   const isNew = told !== null && !told.functions && !told.workers.able;
   return (
     <>
       <PageHead title="Overview">
-        <Tabs
-          label="How far back"
-          options={SPAN_NAMES.map((name) => [name, SPANS[name].label] as const)}
-          picked={span}
-          pick={(name) => setQuery({ span: name === "15m" ? "" : name })}
-        />
+        <SpanTabs />
       </PageHead>
       <ProblemNote problem={problem} />
       <div class="overview fresh">
@@ -37,9 +30,7 @@ export default function OverviewScreen() {
             </EmptyState>
           </section>
         ) : (
-          <div class="charts">
-            <Charts curves={curves} />
-          </div>
+          <Charts curves={curves} />
         )}
       </div>
     </>
@@ -61,8 +52,16 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         beside="a second"
         state="queued"
         values={series["submitted"]}
+        href={to(["functions"])}
       />
-      <BigNumber label="Jobs out" value={rate(rates && ended)} beside="a second" state="completed" values={out} />
+      <BigNumber
+        label="Jobs out"
+        value={rate(rates && ended)}
+        beside="a second"
+        state="completed"
+        values={out}
+        href={to(["functions"])}
+      />
       <BigNumber
         label="Failing"
         value={percent(failing)}
@@ -70,6 +69,7 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         state="failed"
         values={share(series["failed"], out)}
         alarming={Boolean(failing && failing >= 0.05)}
+        href={to(["jobs"], { attempt: "1" })}
       />
       <BigNumber
         label="Running"
@@ -77,13 +77,22 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         beside={told?.delayed ? `${count(told.delayed)} delayed` : undefined}
         state="running"
         values={series["running"]}
+        href={to(["jobs"], { state: "running" })}
       />
-      <BigNumber label="Waiting" value={count(told?.waiting)} beside="jobs" state="queued" values={series["waiting"]} />
+      <BigNumber
+        label="Waiting"
+        value={count(told?.waiting)}
+        beside="jobs"
+        state="queued"
+        values={series["waiting"]}
+        href={to(["jobs"], { state: "queued" })}
+      />
       <BigNumber
         label="Oldest waiting"
         value={told ? duration(told.oldest_waiting) : duration(null)}
         state="delayed"
         values={series["oldest"]}
+        href={to(["jobs"], { state: "queued", order: "oldest" })}
       />
       <BigNumber
         label="Workers busy"
@@ -91,6 +100,7 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         beside={told ? `of ${count(told.workers.able)}${busy === null ? "" : `, ${percent(busy)}`}` : undefined}
         state="running"
         values={series["busy"]}
+        href={to(["connections"])}
       />
       <BigNumber
         label="Dead letters"
@@ -113,73 +123,6 @@ function sum(...columns: (Values | undefined)[]): Values | undefined {
 
 function share(part: Values | undefined, whole: Values | undefined): Values | undefined {
   return whole?.map((all, at) => (all === null ? null : all ? (part?.[at] ?? 0) / all : 0));
-}
-
-/** The charts of a function, or of all together. */
-export function Charts({ curves, crosshair: given }: { curves: Curves | undefined; crosshair?: Crosshair }) {
-  const own = useCrosshair();
-  const crosshair = given ?? own;
-  const series = curves?.series ?? {};
-  const shared = { times: curves?.times, crosshair };
-  const percentiles = (name: string, state: State) =>
-    (["p99", "p95", "p50"] as const).map((percentile, at) => ({
-      label: percentile,
-      state,
-      kind: "line" as const,
-      values: series[`${name}_${percentile}`],
-      strength: [0.45, 0.7, 1][at] ?? 1,
-    }));
-  return (
-    <>
-      <Chart
-        {...shared}
-        title="Throughput"
-        isWide
-        height="13rem"
-        format={(value) => (value === null || value === undefined ? rate(value) : `${rate(value)}/s`)}
-        lines={[
-          { label: "completed", state: "completed", kind: "area", values: series["completed"] },
-          { label: "retried", state: "retried", kind: "area", values: series["retried"] },
-          { label: "failed", state: "failed", kind: "area", values: series["failed"] },
-          { label: "submitted", state: "queued", kind: "line", values: series["submitted"], dash: [4, 3] },
-        ]}
-      />
-      <Chart
-        {...shared}
-        title="Depth"
-        format={count}
-        isWhole
-        lines={[
-          { label: "running", state: "running", kind: "area", values: series["running"] },
-          { label: "waiting", state: "queued", kind: "area", values: series["waiting"] },
-        ]}
-      />
-      <Chart
-        {...shared}
-        title="Workers"
-        format={count}
-        isWhole
-        lines={[
-          { label: "busy", state: "running", kind: "area", values: series["busy"] },
-          { label: "workers", state: "muted", kind: "line", values: series["workers"] },
-        ]}
-      />
-      <Chart
-        {...shared}
-        title="Waiting time"
-        format={duration}
-        logarithmic
-        lines={percentiles("waiting_time", "delayed")}
-      />
-      <Chart
-        {...shared}
-        title="Running time"
-        format={duration}
-        logarithmic
-        lines={percentiles("running_time", "running")}
-      />
-    </>
-  );
 }
 
 const KINDS: Record<Wrong["kind"], [string, State]> = {
