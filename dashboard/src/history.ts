@@ -62,3 +62,11 @@ function valueIn(bucket: Point[], name: string, isCount: boolean): number | null
 export function last(values: Values | undefined): number | null {
   return values?.findLast((value) => value !== null) ?? null;
 }
+
+/** Columns added up; where the first is not known, neither is the sum. */
+export function sum(...columns: (Values | undefined)[]): Values | undefined {
+  const [first, ...others] = columns;
+  return first?.map((value, at) =>
+    others.reduce<number | null>((total, values) => (total === null ? null : total + (values?.[at] ?? 0)), value),
+  );
+}

@@ -9,6 +9,7 @@ type Told = Schemas["HeatMap"];
 
 const LEFT = 56;
 const BOTTOM = 22;
+const LINE = 12; // pixels that a label needs
 
 export function HeatMap({ title, told }: { title: string; told: Told | undefined }) {
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -40,7 +41,7 @@ export function HeatMap({ title, told }: { title: string; told: Told | undefined
     <figure class="card">
       <figcaption class="chart-head">
         <h2>{title}</h2>
-        <span class="small muted">{told && at ? wordsOf(told, at.column, at.row) : "The darker, the more jobs"}</span>
+        <span class="small muted">{told && at ? wordsOf(told, at.column, at.row) : "The stronger, the more jobs"}</span>
       </figcaption>
       {/* biome-ignore lint/a11y/noStaticElementInteractions: the numbers are in the charts beside it as well */}
       <div class="plot" style={{ "--height": "14rem" }} onMouseMove={look} onMouseLeave={() => setAt(null)}>
@@ -109,8 +110,12 @@ function draw(canvas: HTMLCanvasElement, told: Told, [low, high]: [number, numbe
   context.fillStyle = colour("muted");
   context.textAlign = "right";
   context.textBaseline = "middle";
-  for (let row = low; row <= high && row < told.bounds.length; row++) {
-    context.fillText(duration(told.bounds[row]), LEFT - 8, Math.max((high - row) * cellHeight, 6));
+  let above = Number.NEGATIVE_INFINITY;
+  for (let row = Math.min(high, told.bounds.length - 1); row >= low; row--) {
+    const y = Math.max((high - row) * cellHeight, 6);
+    if (y - above < LINE) continue; // the highest stands a little lower than its line
+    context.fillText(duration(told.bounds[row]), LEFT - 8, y);
+    above = y;
   }
   context.textBaseline = "alphabetic";
   const each = Math.ceil(columns / Math.max(2, Math.floor((width - LEFT) / 90)));

@@ -184,7 +184,10 @@ function Strip() {
         <span class="label">Host</span>
         {told.name}
       </span>
-      <span class="strip-item second" style={coloured(store.state === "up" ? "completed" : "failed")}>
+      <span
+        class={store.state === "up" ? "strip-item second" : "strip-item"}
+        style={coloured(store.state === "up" ? "completed" : "failed")}
+      >
         <span class="label">Store</span>
         {store.kind}
         {store.state !== "up" && <span class="badge">{store.state}</span>}

@@ -10,7 +10,7 @@ import { Purge } from "../components/purge";
 import { lineOf } from "../dead";
 import { useCurves, useFetched } from "../fetching";
 import { count, duration, exactTime, percent, plural, quoted, rate, time } from "../format";
-import type { Span } from "../history";
+import { type Span, sum } from "../history";
 import { timeToDrain, usePaces } from "../rates";
 import { to } from "../router";
 import { may } from "../session";
@@ -157,7 +157,13 @@ function Numbers({ row, curves = {} }: { row: Row; curves?: Record<string, (numb
         state="queued"
         values={curves["submitted"]}
       />
-      <BigNumber label="Jobs out" value={rate(pace?.out)} beside="a second" state="completed" values={pace?.curve} />
+      <BigNumber
+        label="Jobs out"
+        value={rate(pace?.out)}
+        beside="a second"
+        state="completed"
+        values={sum(curves["completed"], curves["failed"])}
+      />
       <BigNumber
         label="Failed"
         value={count(counters["failed"])}

@@ -4,7 +4,7 @@ import { Charts, SpanTabs, spanFromQuery } from "../components/charts";
 import { Icon } from "../components/icons";
 import { useCurves } from "../fetching";
 import { count, duration, percent, rate, time } from "../format";
-import type { Curves, Values } from "../history";
+import { type Curves, sum, type Values } from "../history";
 import { type Overview, overview, type Wrong } from "../live";
 import { to } from "../router";
 
@@ -111,13 +111,6 @@ function Numbers({ told, curves }: { told: Overview | null; curves: Curves | und
         href={to(["dead"])}
       />
     </section>
-  );
-}
-
-function sum(...columns: (Values | undefined)[]): Values | undefined {
-  const [first, ...others] = columns;
-  return first?.map((value, at) =>
-    others.reduce<number | null>((total, values) => (total === null ? null : total + (values?.[at] ?? 0)), value),
   );
 }
 
