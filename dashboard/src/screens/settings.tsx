@@ -157,7 +157,8 @@ function rowsOf(server: Server, kind: string | undefined): [string, ComponentChi
     [
       "Store",
       <>
-        {kind ?? "here"}: {lasts} {store.trouble && <Badge state="failed">{store.trouble}</Badge>}
+        {kind ?? "here"}: {lasts}
+        {store.trouble && <p class="fault">{store.trouble}</p>}
       </>,
     ],
     ["Memory", server.max_memory ? `${bytes(server.memory)} of ${bytes(server.max_memory)}` : bytes(server.memory)],
