@@ -22,6 +22,7 @@ from geartrain.jobserver.model import (
     DEAD,
     DELAYED,
     EXPIRING,
+    HELD,
     HIGH,
     KEY_SLOT_COST,
     LOW,
@@ -33,6 +34,7 @@ from geartrain.jobserver.model import (
     TALLY_COST,
     TIMED,
     WATCHED,
+    WRITING,
     function_cost,
 )
 from geartrain.jobserver.records import number_of
@@ -116,8 +118,10 @@ def _check_table(server: JobServer, jobs: list[Job]) -> None:
         assert all(job is None or job.number >> 8 == key for job in shelf.places)
     for job in jobs:
         assert table.get(job.number) is job
-        assert 0 < job.number < server.next_number
-        assert job.state in (QUEUED, RUNNING, DELAYED, BLOCKED, DEAD)
+        assert job.number > 0
+        assert job.number < server.next_number or server.is_member
+        assert job.state in (QUEUED, RUNNING, DELAYED, BLOCKED, DEAD) or (job.state == HELD and server.is_member)
+        assert not (server.lapsed and job.stored >= WRITING and job.state in (QUEUED, BLOCKED)) or server.withholding
         assert (job.worker is not None) == (job.state == RUNNING)
         assert job.background or job.subscribers is not None or job.state == RUNNING, f"nobody wants {job}"
 
@@ -126,7 +130,8 @@ def _check_totals(server: JobServer, jobs: list[Job]) -> None:
     shown = totals(server)
     in_state = Counter(job.state for job in jobs)
     assert (shown.queued, shown.running, shown.delayed, shown.blocked, shown.dead) == tuple(
-        in_state[state] for state in (QUEUED, RUNNING, DELAYED, BLOCKED, DEAD)
+        in_state[state] + (in_state[HELD] if state == QUEUED else 0)
+        for state in (QUEUED, RUNNING, DELAYED, BLOCKED, DEAD)
     )
     assert (shown.connections, shown.functions, shown.memory) == (
         len(server.peers), len(server.functions), server.memory
@@ -153,6 +158,9 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job], is_f
     assert function.running == in_state[RUNNING]
     assert function.busy == len({job.worker for job in jobs if job.state == RUNNING})
     assert function.delayed == in_state[DELAYED]
+    kept = [job.number for job in _linked(function.held.first, function.held.last, "next", "previous")]
+    assert set(kept) == {job.number for job in jobs if job.state == HELD}
+    assert function.held.count == len(kept)
     assert function.total == len(jobs)
     queues = {HIGH: function.high, NORMAL: function.normal, LOW: function.low}
     for priority, queue in queues.items():
@@ -168,7 +176,8 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job], is_f
     for table, found in ((function.uniques, by_unique), (function.workloads, by_workload)):
         held = {(key, job.number) for key, job in table.items()}
         assert held <= set(found)
-        if not counters.revived and is_first_life:  # one that was dead is without its key while another has that
+        # One that was dead is without its key while another has that, and so is one that was adopted.
+        if not counters.revived and is_first_life and not server.is_member:
             assert len(held) == len(found)
     able = [peer for peer in server.peers for ability in registered_abilities(peer) if ability.function is function]
     assert function.workers == len(able) == len(set(able))
@@ -180,11 +189,12 @@ def _check_function(server: JobServer, function: Function, jobs: list[Job], is_f
     assert len(sleepers) == len({ability.peer for ability in sleepers})
     assert view.idle == len(sleepers)
     assert function.woken == sum(peer.woken_for is function for peer in server.peers)
-    if sleepers and function.ready:
+    if sleepers and function.ready and not (server.withholding or (server.is_member and server.chores.line)):
         enough = function.ready * server.worker_wakeup if server.worker_wakeup else 1 << 60
         assert function.woken >= enough, f"jobs of {function} wait beside sleepers, {function.woken} woken"
     ended = counters.completed + counters.failed + counters.cancelled + counters.abandoned
-    assert not is_first_life or counters.submitted + counters.revived == ended + counters.unstored + function.total
+    is_complete = is_first_life and not server.is_member  # else jobs have come, and may have gone, otherwise
+    assert not is_complete or counters.submitted + counters.revived == ended + counters.unstored + function.total
 
 
 def _check_gate(server: JobServer, function: Function, jobs: list[Job]) -> None:
@@ -312,7 +322,7 @@ def _check_deadlines(server: JobServer, jobs: list[Job]) -> None:
     assert all(job.state == RUNNING for job in timed)
     delayed = [job for job in jobs if job.state == DELAYED]
     expiring = [job for job in jobs if job.marks & EXPIRING]
-    assert all(job.state in (QUEUED, DELAYED, BLOCKED) for job in expiring)
+    assert all(job.state in (QUEUED, DELAYED, BLOCKED, HELD) for job in expiring)
     for deadlines, expected, is_meant in (
         (server.timeouts, timed, lambda job, entry: entry[2] == job.assignments),
         (server.delayed, delayed, lambda job, entry: entry[0] == job.due),

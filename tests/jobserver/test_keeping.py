@@ -186,6 +186,66 @@ def test_a_record_outlives_the_job_that_it_came_with() -> None:
     assert [record.key for record in batch.records] == [b"nightly"]
 
 
+def test_a_record_goes_with_the_job_that_the_store_has_refused() -> None:
+    """Whether it was given to the store with the job, or was to be in the next batch."""
+    server, peer = a_server()
+    server.receive(peer, SUBMITTED)
+    assert server.keep_with(1, Record("schedule_run", b"nightly", b"1"))
+    batch = taken(server)
+    assert told(batch) == {("schedule_run", b"nightly"): b"1"}
+    server.receive(peer, SUBMITTED)
+    assert server.keep_with(2, Record("schedule_run", b"weekly", b"2"))
+    server.refused(batch, "it is full", True)
+    server.tick(2.0, 1001.0)
+    assert not server.kept_of("schedule_run")
+    server.back()
+    batch = taken(server)
+    assert not batch.added
+    assert set(told(batch).values()) == {None}
+    assert sorted(batch.removed) == [1, 2]
+
+
+def test_a_record_that_was_kept_anew_stays_when_its_job_is_refused() -> None:
+    server, peer = a_server()
+    server.receive(peer, SUBMITTED)
+    assert server.keep_with(1, Record("schedule_run", b"nightly", b"1"))
+    batch = taken(server)
+    assert server.keep(Record("schedule_run", b"nightly", b"2"))
+    server.refused(batch, "it is full", False)
+    assert told(taken(server)) == {("schedule_run", b"nightly"): b"2"}
+
+
+def test_what_others_share_does_not_undo_what_is_not_stored_yet() -> None:
+    server, peer = a_server()
+    assert server.keep(Record("schedule", b"under way", b"1"))
+    assert server.keep(Record("schedule", b"unset", b"1"))
+    server.written(taken(server))
+    assert server.keep(Record("schedule", b"under way", b"2"))
+    assert server.keep(Record("schedule", b"unset", None))
+    batch = taken(server)
+    server.receive(peer, SUBMITTED)
+    assert server.keep_with(1, Record("schedule_run", b"with a job", b"3"))
+    assert server.keep(Record("schedule", b"waiting", b"4"))
+    server.apply_shared([Record("schedule", b"under way", b"1"), Record("schedule", b"unset", b"1")])
+    assert {record.key: record.value for record in server.kept_of("schedule")} == {b"under way": b"2", b"waiting": b"4"}
+    assert value_of(server, "schedule_run", b"with a job") == b"3"
+    server.written(batch)
+    server.apply_shared([])
+    assert {record.key for record in server.kept_of("schedule")} == {b"waiting"}
+
+
+def test_who_was_fenced_comes_back_to_a_store_that_takes_batches() -> None:
+    server, peer = a_server()
+    server.receive(peer, SUBMITTED)
+    server.refused(taken(server), "it has another owner", True)
+    server.forsake()
+    while server.forsaking:
+        server.tick(server.now + 1, server.wall + 1)
+    server.renew_lease(1e9)
+    server.receive(peer, SUBMITTED)
+    assert [job.number for job in taken(server).added] == [2]
+
+
 def test_a_later_record_counts_and_not_the_one_that_came_with_a_job() -> None:
     server, peer = a_server()
     server.receive(peer, SUBMITTED)

@@ -15,7 +15,20 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, final
 
-from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, QUEUED, SPILLED, STORED, UNSTORED, WAITING, WRITING, Job
+from geartrain.jobserver.model import (
+    BLOCKED,
+    DEAD,
+    DELAYED,
+    HELD,
+    QUEUED,
+    RUNNING,
+    SPILLED,
+    STORED,
+    UNSTORED,
+    WAITING,
+    WRITING,
+    Job,
+)
 from geartrain.jobserver.records import (
     POSITION_BITS,
     RESULT_KIND,
@@ -68,11 +81,19 @@ class Changes:
         self.removed: list[int] = []
         self.records: dict[tuple[str, bytes], Record] = {}  # by kind and key: the last one counts
         self.with_job: dict[int, Record] = {}  # records that are committed together with the new job of this number
+        self.along: dict[int, Record] = {}  # those of the batch under way
         self.writing: list[Job] = []  # the jobs that the batch under way adds
         self.revived: set[int] = set()  # jobs to be stored whose removal may still be waiting from a refusal
         self.moved: dict[int, int] = {}  # positions of jobs that were moved before they were written
         self.promises: list[DeferredReply] = []  # answers that promise what has gathered
         self.promised: list[DeferredReply] = []  # those that wait for the batch under way
+        # Of a fleet: stored jobs that have been assigned since the last batch, those that the batch under way tells of,
+        # and whether they alone make a batch; jobs that are to be another member's, and those of the batch under way.
+        self.begun: list[Job] = []
+        self.telling: list[Job] = []
+        self.tells_begun: bool = False
+        self.moving: list[tuple[Job, int]] = []
+        self.moving_now: list[tuple[Job, int]] = []
         self.reserved: i64 = 0  # numbers below this may be given out without asking the store
         self.last_moved_at: i64 = 0
         self.moves_there: i64 = 0
@@ -80,7 +101,9 @@ class Changes:
     @property
     def waiting(self) -> bool:
         """Whether there is something for a new batch."""
-        return bool(self.new or self.changed or self.removed or self.records)
+        return bool(
+            self.new or self.changed or self.removed or self.records or self.moving or (self.tells_begun and self.begun)
+        )
 
     def add(self, job: Job) -> None:
         """A job is to be stored."""
@@ -109,6 +132,8 @@ class Changes:
         """What has gathered, as the next batch; the one before it has come to its end."""
         jobs: list[Job] = []
         batch = Batch(next_number)
+        if self.along:
+            self.along = {}
         new = self.new
         if len(new) > MAX_BATCH:
             self.new = new[MAX_BATCH:]
@@ -144,9 +169,29 @@ class Changes:
                 self.revived.difference_update([job.number for job in jobs])
         batch.removed = removed
         self.writing = jobs
+        self.telling = []
+        if self.begun:
+            self._tell_begun(batch)
+        if self.moving and not self._is_behind:  # what has changed of a job is in the store before it goes
+            self.moving_now, self.moving = self.moving[:MAX_BATCH], self.moving[MAX_BATCH:]
+            batch.moved = [(job.number, member) for job, member in self.moving_now if job.state in (HELD, DEAD)]
         if not self._is_behind:
             self.promised, self.promises = self.promises, []
         return batch
+
+    def _tell_begun(self, batch: Batch) -> None:
+        self.tells_begun = False
+        self.telling = self.begun
+        self.begun = []
+        for job in self.telling:
+            if job.state == RUNNING and job.stored >= STORED:
+                batch.begun[job.number] = int(job.attempts) + 1
+
+    def take_moving(self) -> list[tuple[Job, int]]:
+        """The jobs that the batch under way has given to others, or has not; it has come to its end."""
+        moving = self.moving_now
+        self.moving_now = []
+        return moving
 
     @property
     def _is_behind(self) -> bool:
@@ -190,6 +235,14 @@ class Changes:
         record = self.with_job.pop(job.number, None)
         if record is not None and (record.kind, record.key) not in self.records:  # else there is a later one
             batch.records.append(record)
+            self.along[job.number] = record
+
+    def take_back(self, number: int) -> Record | None:
+        """The record that was to come with this job, which the store has refused."""
+        record = self.with_job.pop(number, None) if self.with_job else None
+        if record is None and self.along:
+            record = self.along.pop(number, None)
+        return record
 
     def ended(self, job: Job) -> None:
         """A job that is or will be in the store has ended."""
@@ -224,6 +277,9 @@ class Changes:
         """A batch was refused: what it would have done beside adding jobs comes before what has gathered since."""
         self.changed = {change.number: change for change in batch.changed} | self.changed
         self.removed = batch.removed + self.removed
+        self.begun = self.telling + self.begun
+        self.moving = self.moving_now + self.moving  # nobody knows whose they are
+        self.moving_now = []
         if batch.records:
             records = {(record.kind, record.key): record for record in batch.records}
             records.update(self.records)
@@ -260,6 +316,7 @@ def as_stored(job: Job, position: i64) -> StoredJob:
         job.reducer,
         job.attempts,
         job.created,
+        int(job.attempts) + 1 if job.state == RUNNING else 0,
     )
 
 
@@ -284,4 +341,4 @@ def replace_replies(job: Job, piece: bytes) -> None:
 
 def may_leave_memory(job: Job, above: i64) -> bool:
     """Whether a stored job's workload is to stay in the store alone."""
-    return len(job.workload) > above and job.state in (QUEUED, DELAYED, BLOCKED, DEAD) and job.unique != b"-"
+    return len(job.workload) > above and job.state in (QUEUED, DELAYED, BLOCKED, DEAD, HELD) and job.unique != b"-"

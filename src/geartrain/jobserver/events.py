@@ -15,6 +15,8 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "dead_letter_unstored": (ERROR, "the store has not taken a dead letter; it is kept in memory alone"),
     "dead_letters_full": (WARNING, "a function has more dead letters than its policy keeps; the oldest is gone"),
     "drain_ordered": (INFO, "`drain`: the job server drains, and stops then"),
+    "fleet_drain": (INFO, "`fleet drain`: a member is to give away what waits there, or that is `off` again"),
+    "fleet_forget": (INFO, "`fleet forget`: a member is taken for dead, or listed no more"),
     "foreign_protocol": (
         WARNING,
         "a connection began with HTTP, TLS, a proxy's header or the like; it is closed, and nothing of it was executed",
@@ -30,6 +32,11 @@ EVENTS: Final[dict[str, tuple[str, str]]] = {
     "job_timed_out": (
         INFO,
         "a job ran longer than its worker's or its policy's time limit; it has failed, or is tried again",
+    ),
+    "lease_holds": (INFO, "the fleet's database answers again in time; what is stored is handed out as before"),
+    "lease_over": (
+        WARNING,
+        "the lease in the fleet could not be renewed in time; nothing that is stored is handed out until it is",
     ),
     "limit_in_seconds": (
         WARNING,

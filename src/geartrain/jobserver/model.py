@@ -4,6 +4,7 @@ The objects are linked through themselves into lists, which ``links`` keeps:
 
     Function.high, normal, low   Queue of the jobs that wait, by priority       Job.previous, next
     Function.later               Queue of the jobs whose time has not come      Job.previous, next
+    Function.held                Queue of the jobs that the store decides about Job.previous, next
     Peer.running                 jobs assigned to it, latest first              Job.previous, next
     Job.subscribers              submissions whose client waits for the job     Subscriber.…_of_job
     Peer.subscriptions           the same, by client                            Subscriber.…_of_peer
@@ -40,7 +41,8 @@ DELAYED: Final = 2  # its time has not come
 ENDED: Final = 3  # completed, failed, cancelled or dropped: the server knows it no more
 BLOCKED: Final = 4  # as many of its key as may run do or will: it stands in its key's queue
 DEAD: Final = 5  # it did not succeed, and is kept for somebody to look at
-STATES: Final = ("queued", "running", "delayed", "ended", "blocked", "dead")
+HELD: Final = 6  # of a fleet: the store has still to say whose it is
+STATES: Final = ("queued", "running", "delayed", "ended", "blocked", "dead", "held")
 
 # Job.marks: two bits, and above them a number.
 EXPIRING: Final = 1  # has a deadline by which it must have begun
@@ -60,6 +62,8 @@ MAX_ATTEMPTS: Final = 2**31 - 1  # more lost workers of a job than these are not
 # What a job's flags tell.
 TIMED: Final = 1  # it has a timer for the running assignment
 WATCHED: Final = 2
+MOVING: Final = 4  # it is held, since it is to be another member's of the fleet
+ELSEWHERE: Final = 8  # it may be another member's as well: it goes on for foreground clients, and is never stored
 
 # What things take of the memory limit beside the bytes that a peer chose, in bytes.
 JOB_COST: Final = 200
@@ -117,7 +121,7 @@ class Job:
         self.state: u8 = QUEUED
         self.stored: u8 = UNSTORED
         self.background: bool = background  # lives on without clients
-        self.flags: u8 = 0  # TIMED, WATCHED
+        self.flags: u8 = 0  # TIMED, WATCHED, MOVING, ELSEWHERE
         self.marks: u8 = 0  # EXPIRING, REMEMBERED, and COUNTED by which generation of its function's gate
 
     def cost(self) -> i64:
@@ -277,6 +281,7 @@ class Function:
         self.normal: Queue = Queue()
         self.low: Queue = Queue()
         self.later: Queue = Queue()
+        self.held: Queue = NO_JOBS  # one of its own as soon as a job stands there
         self.queued: i64 = 0  # jobs in the queues high, normal and low
         self.running: i64 = 0
         self.uniques: dict[bytes, Job] = {}  # live jobs by their unique
@@ -327,13 +332,18 @@ class Function:
 
     @property
     def total(self) -> i64:
-        """All jobs of the function: queued, blocked, delayed and running."""
-        return self.queued + self.blocked + self.later.count + self.running
+        """All jobs of the function: queued, blocked, delayed, held and running."""
+        return self.queued + self.blocked + self.later.count + self.held.count + self.running
 
     @property
     def limited(self) -> bool:
         """Whether maxqueue holds for any priority."""
         return self.max_high > 0 or self.max_normal > 0 or self.max_low > 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether none of its jobs is handed out."""
+        return self.gate is not None and self.gate.paused
 
     @property
     def is_kept(self) -> bool:

@@ -14,6 +14,8 @@ LONGEST_KIND: Final = 64
 DEAD_KIND: Final = "dead"
 ATTEMPTS_KIND: Final = "attempts"
 RESULT_KIND: Final = "result"
+# What all members of a fleet have; each other record is its owner's.
+SHARED_KINDS: Final = frozenset({"policy", "pause", "schedule", "schedule_pause", "schedule_run"})
 # The most that a limit of names may allow: a packet's names must stand in its first 16 KiB, all of them.
 LONGEST_NAME: Final = 4096
 
@@ -39,6 +41,7 @@ class StoredJob:
         reducer: bytes,
         attempts: int,
         created: float,
+        begun: int = 0,
     ) -> None:
         self.number = number
         self.position = position
@@ -51,6 +54,7 @@ class StoredJob:
         self.reducer = reducer
         self.attempts = attempts
         self.created = created
+        self.begun = begun  # attempts that have begun, as far as the store of a fleet is told
 
     def __repr__(self) -> str:
         return f"<StoredJob {self.number} {self.function!r} {self.size} bytes>"
@@ -121,7 +125,12 @@ class Batch:
     """What one commit brings to the store: all of it or nothing.
 
     ``added`` jobs, ``changed`` jobs, ``removed`` numbers, ``records``, and the first number that has not been given
-    out (``next_number``). They take effect in this order. Committing a batch twice is the same as once.
+    out (``next_number``; 0 in a fleet, where numbers come in blocks). They take effect in this order. Committing a
+    batch twice is the same as once.
+
+    In a fleet also: of jobs that run, how many attempts have ``begun``, by number; jobs that are to be another member's
+    (``moved``: number and member), of which the store strikes out those that can't be; and, filled by the store,
+    ``twins``: for jobs that it has not added the number of the one that has the same function and unique.
     """
 
     def __init__(self, next_number: int) -> None:
@@ -129,7 +138,18 @@ class Batch:
         self.changed: list[Change] = []
         self.removed: list[int] = []
         self.records: list[Record] = []
+        self.begun: dict[int, int] = {}
+        self.moved: list[tuple[int, int]] = []
+        self.twins: dict[int, int] = {}
         self.next_number = next_number
+
+    @property
+    def is_members(self) -> bool:
+        """Whether it is of a member of a fleet.
+
+        What it has added may have been found by others, so that jobs with a unique stay if it is refused.
+        """
+        return self.next_number == 0
 
     def __repr__(self) -> str:
         return (

@@ -46,12 +46,23 @@ from geartrain.jobserver.changes import Read
 from geartrain.jobserver.chores import ITERATION_COST, REQUEST_COST
 from geartrain.jobserver.dispatch import dispatch
 from geartrain.jobserver.half_sent import watch_half_sent
-from geartrain.jobserver.model import DEAD, RUNNING, Peer
+from geartrain.jobserver.model import DEAD, MOVING, RUNNING, Job, Peer
 from geartrain.jobserver.origin import Origin
 from geartrain.jobserver.outbox import MAX_FRESH, MAX_UNREAD_OUTPUT, SMALL_ANSWER
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.jobserver.rights import EVERYTHING
-from geartrain.jobserver.rules import ends, holding, job_commands, keeping, outcome, storage, watching
+from geartrain.jobserver.rules import (
+    ends,
+    holding,
+    job_commands,
+    keeping,
+    lease,
+    moving,
+    outcome,
+    shared,
+    storage,
+    watching,
+)
 from geartrain.jobserver.rules.admin import answer
 from geartrain.jobserver.rules.answers import acknowledge
 from geartrain.jobserver.rules.assignment import grab
@@ -95,6 +106,7 @@ from geartrain.wire.parser import LARGEST_BODY, LINE, MORE, TOO_LARGE, Parser
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from geartrain.jobserver.elsewhere import Question
     from geartrain.jobserver.watching import Watcher
 
 # What ``receive`` tells its driver.
@@ -129,6 +141,8 @@ class JobServer(State):
             keeping.ExpiredRecords(self),
             LongWork(self),
         ]
+        if self.is_member:
+            sources.insert(0, lease.LeaseEnd(self))
         for source in sources:
             self.agenda.add(source)
         self.watchdog: Watchdog = Watchdog(self)
@@ -246,7 +260,7 @@ class JobServer(State):
         Of very much that is due at once some is left for the next call, for which ``next_deadline`` asks soon.
         """
         self.now = now
-        self.wall = wall
+        self.wall = now + self.time_base if self.time_base > 0 else wall
         self.cost = 0
         self.iterations += 1
         if not self.touched:
@@ -296,7 +310,7 @@ class JobServer(State):
 
     def cancel(self, number: int) -> bool:
         """Cancel a job that waits or runs, as the text command does; whether there is one of this number."""
-        job = self.jobs.get(number)
+        job = self._job_here(number)
         if job is None or job.state == DEAD:
             return False
         outcome.cancel(self, job)
@@ -304,7 +318,7 @@ class JobServer(State):
 
     def change_priority(self, number: int, priority: int) -> bool:
         """Have a job that waits do so with another priority, ``model.HIGH`` or so; whether there is one."""
-        job = self.jobs.get(number)
+        job = self._job_here(number)
         if job is None or job.state in (RUNNING, DEAD) or job.priority == priority:
             return False
         job_commands.change_priority(self, job, priority)
@@ -312,8 +326,13 @@ class JobServer(State):
 
     def retry(self, number: int) -> bool:
         """Have a dead letter tried again, or a job that is delayed be due; whether there is one."""
-        job = self.jobs.get(number)
+        job = self._job_here(number)
         return job is not None and job_commands.retry_now(self, job)
+
+    def _job_here(self, number: int) -> Job | None:
+        """The job of this number, unless it may be another member's by now."""
+        job = self.jobs.get(number)
+        return None if job is None or job.flags & MOVING else job
 
     # ── watching jobs ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -351,8 +370,8 @@ class JobServer(State):
     def keep_with(self, number: int, record: Record) -> bool:
         """As ``keep``, in one commit with the background job of this number, if that has still to be stored.
 
-        So either both survive or neither does. If the store then refuses the job, whose submitter hears of it, the
-        record counts nevertheless, until it is kept anew.
+        So either both survive or neither does: if the store refuses the job, whose submitter hears of it, the record
+        goes as well, unless it was kept anew. Of a job that ends before it is stored the record stays.
         """
         return keeping.keep(self, record, number)
 
@@ -378,6 +397,13 @@ class JobServer(State):
     def kept_of(self, kind: str) -> list[Record]:
         """All records of this kind."""
         return [record for record in self.records.kinds.get(kind, {}).values() if not 0 < record.expires <= self.wall]
+
+    def inherit(self, kind: str, heir: Callable[[Record], object]) -> None:
+        """Have ``heir`` called for each record of this kind that comes from another member of the fleet from now on.
+
+        Its job, if it is about one, is here by then.
+        """
+        self.heirs[kind] = heir
 
     def add_command(self, name: bytes, rule: Callable[[Peer, list[bytes]], None], right: int) -> None:
         """Have the text command ``name`` answered by ``rule(peer, words)``, which gets the words behind it.
@@ -432,6 +458,77 @@ class JobServer(State):
     def is_stored(self) -> bool:
         """Whether the store has all that it is to have, as far as it takes anything."""
         return self.store.under_way is None and (not self.changes.waiting or bool(self.store.trouble))
+
+    # ── a fleet ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def give_numbers(self, first: int, count: int) -> None:
+        """So many numbers, from ``first`` on, are this job server's to give out, when those before are used up."""
+        self.block_size = count
+        self.next_block = first
+        if self.next_number >= self.numbers_end or self.numbers_end == 1 << 62:
+            self.begin_block()
+
+    @property
+    def coming_number(self) -> int:
+        """The number that the next new job gets; 0: none can be given out at the moment."""
+        return int(self.next_number if self.next_number < self.numbers_end else self.next_block)
+
+    @property
+    def numbers_left(self) -> int:
+        """How many numbers may still be given out."""
+        return int(max(self.numbers_end - self.next_number, 0)) + (int(self.block_size) if self.next_block > 0 else 0)
+
+    def renew_lease(self, until: float) -> None:
+        """What is stored is this job server's until then (monotonic seconds), or until it is renewed again."""
+        lease.renew(self, until)
+
+    def keep_time(self, earliest: float, latest: float) -> None:
+        """Have the time of day be that of the fleet: the monotonic clock, and something between these two more.
+
+        So a delayed job is due at the same moment whoever adopts it, and when a machine's own time is put right.
+        """
+        self.time_base = min(max(self.time_base, earliest), latest)
+
+    def end_lease(self) -> None:
+        """What is stored may be another's from now on, until the lease is renewed."""
+        if not self.lapsed:
+            lease.lapse(self)
+
+    def forsake(self) -> None:
+        """Others have taken over all that is stored: forget it. ``forsaking`` says whether that goes on."""
+        lease.forsake(self)
+
+    def adopt(self, stored: StoredJob) -> None:
+        """Take over a job of another member of the fleet; its records come after it."""
+        storage.adopt(self, stored)
+
+    def give_away(self, function: bytes, member: int, most: int) -> int:
+        """Let up to ``most`` of the jobs that wait in a function go to another member; how many do."""
+        known = self.functions.get(function)
+        return 0 if known is None else moving.give_away(self, known, member, most)
+
+    def give_away_all(self, behind: int, member: int) -> int:
+        """Let some of the jobs behind a number that wait, are delayed or dead go to another member.
+
+        The number up to which it has come; -1: these were the last.
+        """
+        return moving.give_away_page(self, behind, member)
+
+    def tell_begun(self) -> None:
+        """Have the store told of the jobs that run, if it has not been."""
+        self.changes.tells_begun = True
+
+    def answer_question(self, question: Question, answer: bytes | None) -> None:
+        """What another member has said to one of the questions of ``elsewhere``; None: nobody knows the job."""
+        job = question.job
+        if job is not None:
+            storage.settle_doubt(self, job, question.number, answer is not None and answer.startswith(b"OK 1"))
+        elif self.elsewhere is not None:
+            self.elsewhere.answer(question, answer)
+
+    def apply_shared(self, records: list[Record]) -> None:
+        """These are the records that all members share, as they are now."""
+        shared.apply(self, records)
 
     def back(self) -> None:
         """The store takes batches again."""

@@ -40,6 +40,8 @@ class Settings:
         self.store_timeout: float = 5.0  # how long the driver waits for a store that is down
         self.spill_above: int = 64 * 1024  # a stored workload above this size does not stay in memory
 
+        self.fleet: bool = False  # the store is shared with other job servers, which take over from each other
+
         # Bounds on what a peer may send and keep here.
         self.max_body: int = DEFAULT_MAX_BODY
         self.max_line: int = DEFAULT_MAX_LINE

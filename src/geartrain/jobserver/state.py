@@ -16,6 +16,7 @@ from geartrain.jobserver.chores import Chores
 from geartrain.jobserver.commits import Commits
 from geartrain.jobserver.counters import Counters
 from geartrain.jobserver.deadlines import Deadlines
+from geartrain.jobserver.elsewhere import Elsewhere
 from geartrain.jobserver.ended import EndedJobs
 from geartrain.jobserver.gate_timers import GateTimers
 from geartrain.jobserver.gates import fit_gate, has_memory
@@ -39,6 +40,7 @@ from geartrain.jobserver.model import (
 from geartrain.jobserver.outbox import Outbox, Output
 from geartrain.jobserver.policies import Policies
 from geartrain.jobserver.policy import Policy
+from geartrain.jobserver.records import Record
 from geartrain.jobserver.results import Results
 from geartrain.jobserver.roll import Roll
 from geartrain.jobserver.settings import Settings
@@ -50,6 +52,7 @@ from geartrain.wire.packets import LAYOUTS
 from geartrain.wire.text import as_text
 
 MAX_EVENTS: Final = 1000  # kept for one iteration
+NEVER: Final = 1e300  # a time beyond all others
 _TRIES: Final = 10  # functions that are looked at for one to forget
 MAX_REVOKED: Final = 1000  # jobs taken from a worker that it may still report on
 
@@ -75,8 +78,19 @@ class State:
         self.records: KeptRecords = KeptRecords()
         self.largest_record: i64 = settings.max_body  # bytes of key and value; the store may take less
 
+        # Of a fleet, see rules.lease.
+        self.is_member: bool = settings.fleet
+        self.lease_ends: float = NEVER  # monotonic
+        self.lapsed: bool = False  # what is stored is handed out no more
+        self.withholding: bool = False  # nothing is
+        self.lease_turn: i64 = 0  # how often the lease has ended or come back
+        self.forsaking: bool = False
+        self.adoptions: i64 = 0
+        self.elsewhere: Elsewhere | None = Elsewhere() if settings.fleet else None
+
         self.now: float = 0.0  # monotonic, seconds
         self.wall: float = 0.0  # Unix time
+        self.time_base: float = 0.0  # of a fleet: what makes its time of day out of ``now``; 0: nobody has said
         self.handles: Handles = Handles(settings.handle_prefix)
         self.functions: dict[bytes, Function] = {}
         self.function_roll: Roll[Function] = Roll()  # the same, for those who go through them
@@ -88,6 +102,9 @@ class State:
         self.forgotten: tuple[Counters, Counters, Counters] = (Counters(), Counters(), Counters())
         self.jobs: JobTable = JobTable()
         self.next_number: i64 = 1
+        self.numbers_end: i64 = 1 << 62  # behind the last number that may be given out
+        self.next_block: i64 = 0  # where to go on then, at once; 0: nowhere yet
+        self.block_size: i64 = 0
         self.memory: i64 = 0  # bytes that peers have made the server keep
         self.foreign: i64 = 0  # connections that spoke another protocol
         self.draining: bool = False  # refuse submissions; set by drain()
@@ -129,6 +146,7 @@ class State:
         self.chores: Chores = Chores()
         self.agenda: Agenda = Agenda()
         self.commands: dict[bytes, tuple[Callable[[Peer, list[bytes]], None], int]] = {}  # answered by extensions
+        self.heirs: dict[str, Callable[[Record], object]] = {}  # of a fleet: who is told of others' records, by kind
 
         self.events: list[tuple[str, Peer | None, dict[str, object]]] = []  # what an operator may want to know
 
@@ -247,6 +265,20 @@ class State:
         """Tell a peer that there is no room for what it sent."""
         peer.send_error(b"QUEUE_ERROR", b"The job server's memory is full")
         self.event("memory_full", peer, {"memory": self.memory, "limit": self.max_memory})
+
+    def note_number(self) -> None:
+        """The next number has been given out; the one after it may be another block's."""
+        self.next_number += 1
+        if self.next_number >= self.numbers_end:
+            self.begin_block()
+
+    def begin_block(self) -> None:
+        """Of a fleet: go on with the numbers of the next block, if there is one."""
+        number: i64 = self.next_block
+        if number > 0:
+            self.next_block = 0
+            self.next_number = number
+            self.numbers_end = number + self.block_size
 
     def set_due(self, job: Job, due: float) -> None:
         """A job is to wait until ``due``, a Unix time."""

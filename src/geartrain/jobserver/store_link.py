@@ -6,8 +6,9 @@ The driver carries batches and reads to the store, and its answers back; what th
     late    the batch under way was given up, since there was no answer for too long: its jobs are refused, and nothing
             is given to the store before it has said what became of the batch
     down    the store has said that it takes nothing, and will say when it does again
+    lapsed  of a fleet: others may have taken over what is stored here
 
-While it is late or down, ``trouble`` says why, and submissions that would have to be stored are refused.
+While it is late, down or lapsed, ``trouble`` says why, and submissions that would have to be stored are refused.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class StoreLink:
         # A store that is down is waited for, by its writer, for ``timeout``; this bounds the wait for one that hangs.
         self.longest_wait: float = 2 * timeout + 1
         self.trouble: str = ""
+        self.down: str = ""
+        self.lapse: str = ""
         self.under_way: Batch | None = None
         self.late: Batch | None = None
         self.answer_due: float = 0.0  # when the batch under way is late; 0: there is none
@@ -41,10 +44,24 @@ class StoreLink:
         """Whether a batch may be given to the store now."""
         return self.under_way is None and not self.trouble
 
+    def set_down(self, reason: str) -> None:
+        """The store takes nothing, or with no ``reason`` takes batches again."""
+        self.down = reason
+        self.trouble = self.lapse or reason
+
+    def set_lapse(self, reason: str) -> None:
+        """Nothing may be given to the store, or with no ``reason`` it may again."""
+        self.lapse = reason
+        self.trouble = reason or self.down
+
     def begin(self, batch: Batch, now: float) -> None:
         """A batch is given to the store."""
         self.under_way = batch
         self.answer_due = now + self.longest_wait
+
+    def awaits(self, batch: Batch) -> bool:
+        """Whether an answer about this batch still means something."""
+        return batch is self.under_way or batch is self.late
 
     def end(self, batch: Batch) -> bool:
         """The store has answered; False if the batch has been given up before."""

@@ -25,7 +25,8 @@ DEAD: Final = b"dead"  # why, as far as it is known: it is a dead letter now
 DROPPED: Final = b"dropped"  # a better or newer job has taken its place in a full queue
 ABANDONED: Final = b"abandoned"  # no client waits for it any more
 REFUSED: Final = b"refused"  # the store has not taken it, so it was never accepted
-ENDS: Final = (COMPLETED, FAILED, CANCELLED, DEAD, DROPPED, ABANDONED, REFUSED)
+MOVED: Final = b"moved"  # it goes on at another job server of the fleet
+ENDS: Final = (COMPLETED, FAILED, CANCELLED, DEAD, DROPPED, ABANDONED, REFUSED, MOVED)
 
 MAX_WATCHES: Final = 100_000  # of all jobs
 MAX_WATCHERS: Final = 16  # of one job

@@ -14,7 +14,7 @@ from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.model import DEAD
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules import job_commands, policy_commands, result_commands
-from geartrain.jobserver.rules.answers import OK, list_lines, refuse
+from geartrain.jobserver.rules.answers import OK, find_job, list_lines, refuse
 from geartrain.jobserver.rules.departure import hang_up
 from geartrain.jobserver.rules.gating import refit
 from geartrain.jobserver.rules.long_work import begin
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_WORDS: Final = 5
 _AT_ONCE: Final = 200  # jobs in one slice
+_UNKNOWN_JOB: Final = b"ERR UNKNOWN_JOB\r\n"
 _COST: Final = 80  # of a command, and of each few words more
 
 
@@ -42,6 +43,13 @@ def answer(state: State, peer: Peer, line: bytes) -> None:
     words = line.partition(b"\0")[0].split(b" ")
     state.cost += _COST * (1 + len(words) // 4)
     command = words[0].lower()
+    elsewhere = state.elsewhere
+    if elsewhere is not None:
+        elsewhere.is_local = command == b"local" and len(words) > 1
+        if elsewhere.is_local:  # another member asks, which would be asked in turn
+            del words[0]
+            command = words[0].lower()
+        elsewhere.line = b" ".join(words)
     arguments = [word for word in words[1:] if word]
     extension = state.commands.get(command)
     if extension is None and len(arguments) + 1 > MAX_WORDS and command not in WORDY:
@@ -83,6 +91,8 @@ def _show(state: State, peer: Peer, arguments: list[bytes]) -> None:
         job_commands.show_function(state, peer, arguments[1])
     elif what.startswith(b"job ") and len(arguments) == 2:
         job_commands.show_job(state, peer, arguments[1])
+    elif what.startswith(b"status ") and len(arguments) == 2:
+        job_commands.show_status(state, peer, arguments[1])
     else:
         peer.send(b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n")
 
@@ -189,7 +199,13 @@ class DropFunction(Chore):
         function = self.function
         left = _AT_ONCE
         while left > 0:
-            job = function.high.first or function.normal.first or function.low.first or function.later.first
+            job = (
+                function.high.first
+                or function.normal.first
+                or function.low.first
+                or function.later.first
+                or function.held.first
+            )
             if job is None:
                 break
             if self.tells:
@@ -253,10 +269,11 @@ def _cancel(state: State, peer: Peer, arguments: list[bytes]) -> None:
         peer.send(b"ERR UNKNOWN_ERROR\r\n")
         return
     handle = arguments[1]
-    number = state.handles.number(handle)
-    job = state.jobs.get(number) if number >= 0 else None
-    if job is None or job.state == DEAD:
-        peer.send(b"ERR UNKNOWN_JOB\r\n")
+    job = find_job(state, peer, handle, _UNKNOWN_JOB)
+    if job is None:
+        return
+    if job.state == DEAD:
+        peer.send(_UNKNOWN_JOB)
         return
     cancel(state, job)
     state.event("job_cancelled", peer, {"handle": as_text(handle), "function": as_text(job.function.shown)})

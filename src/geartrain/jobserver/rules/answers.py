@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from geartrain.jobserver.model import MOVING
 from geartrain.jobserver.rules.long_work import Listing, begin
 from geartrain.jobserver.shown import show_name
 from geartrain.wire.packets import ERROR, pack_response
+from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from geartrain.jobserver.model import Peer
+    from geartrain.jobserver.model import Job, Peer
     from geartrain.jobserver.state import State
 
 OK: Final = b"OK\r\n"
@@ -27,6 +29,33 @@ def refuse(peer: Peer, code: bytes, text: str) -> None:
 def error(code: bytes, text: str) -> bytes:
     """The line that ``refuse`` sends."""
     return b"ERR %b %b\r\n" % (code, show_name(text.encode("utf-8", "backslashreplace")).replace(b" ", b"+"))
+
+
+def find_job(state: State, peer: Peer, handle: bytes, otherwise: bytes = b"") -> Job | None:
+    """The job with this handle, for a text command; None if it is not here, and the peer is told.
+
+    In a fleet another member may answer, which is asked the same. ``otherwise``: what is said if nobody knows it.
+    """
+    number = state.handles.number(handle)
+    job = state.jobs.get(number) if number >= 0 else None
+    if job is not None and job.flags & MOVING == 0:
+        return job
+    ask_elsewhere(
+        state,
+        peer,
+        handle,
+        otherwise or error(b"UNKNOWN_JOB", f"No job {as_text(handle)} is known: it has ended, or never was"),
+    )
+    return None
+
+
+def ask_elsewhere(state: State, peer: Peer, handle: bytes, otherwise: bytes) -> None:
+    """What a text command asks of this job is not known here: another member of the fleet is asked, if there is one."""
+    elsewhere = state.elsewhere
+    if elsewhere is None:
+        peer.send(otherwise)
+    else:
+        elsewhere.ask(peer, state.handles.number(handle), handle, elsewhere.line, otherwise)
 
 
 def acknowledge(state: State, peer: Peer, answer: bytes = OK) -> None:

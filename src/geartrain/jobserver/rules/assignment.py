@@ -17,7 +17,7 @@ from geartrain.jobserver.links import (
     rotate_to_front,
     take_next,
 )
-from geartrain.jobserver.model import ABILITY_COST, EXPIRING, HIGH, RUNNING, SPILLED, TIMED, WATCHED, Ability
+from geartrain.jobserver.model import ABILITY_COST, EXPIRING, HIGH, RUNNING, SPILLED, STORED, TIMED, WATCHED, Ability
 from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.rules.attempts import lose
 from geartrain.jobserver.rules.gating import note_start, shown_priority, take_ready
@@ -71,6 +71,8 @@ def choose(state: State, peer: Peer) -> Ability | None:
     A new connection begins with the function whose last loss of a worker is longest ago. Where a job ends each process
     that runs it, and each new process would begin with its function, no other function would ever have a turn.
     """
+    if state.withholding:
+        return None  # it may be another member's
     if state.draining and state.durable:
         return None  # what waits is safe, and may wait for the server's next life
     only = peer.first_ability
@@ -166,6 +168,8 @@ def start(state: State, peer: Peer, job: Job) -> None:
         state.busy += 1
     if job.marks & EXPIRING:
         stop_expiring(state, job)
+    if state.is_member and job.stored >= STORED:
+        state.changes.begun.append(job)
     if function.gate is not None:
         note_start(state, function, job)
     if peer.revoked is not None:

@@ -13,7 +13,18 @@ from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.kept import RECORD_COST
 from geartrain.jobserver.letters import MAX_LINES, Attempt, pack_attempt, unpack_attempts
-from geartrain.jobserver.model import DELAYED, ENDED, EXPIRING, MAX_ATTEMPTS, REMEMBERED, TIMED, UNSTORED, WATCHED, Job
+from geartrain.jobserver.model import (
+    DELAYED,
+    ELSEWHERE,
+    ENDED,
+    EXPIRING,
+    MAX_ATTEMPTS,
+    REMEMBERED,
+    TIMED,
+    UNSTORED,
+    WATCHED,
+    Job,
+)
 from geartrain.jobserver.policy import DROPPED, EXCEPTION, EXPIRED, FAIL, LOST, REASONS, REJECT, RETRY, TIMEOUT
 from geartrain.jobserver.records import ATTEMPTS_KIND, Record, number_key
 from geartrain.jobserver.rules.dead_letters import bury
@@ -168,7 +179,7 @@ def _end(state: State, job: Job, worker: Peer | None, reason: i64, text: bytes) 
     if reason == TIMEOUT:
         function.tally(i64(job.priority)).timed_out += 1
     note_failure(state, job, worker, reason, text)
-    if policy is not None and policy.dead > 0:
+    if policy is not None and policy.dead > 0 and job.flags & ELSEWHERE == 0:
         bury(state, job, reason, text, policy)
     else:
         finish(state, job, FAILED)

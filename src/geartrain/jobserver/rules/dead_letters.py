@@ -8,7 +8,7 @@ from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.gates import unmark
 from geartrain.jobserver.letters import DeadLetter, pack_letter
-from geartrain.jobserver.model import DEAD, DELAYED, EXPIRING, UNSTORED, Job
+from geartrain.jobserver.model import DEAD, DELAYED, EXPIRING, MOVING, RUNNING, UNSTORED, Job
 from geartrain.jobserver.policy import REASONS
 from geartrain.jobserver.records import ATTEMPTS_KIND, DEAD_KIND, Record, number_key, number_of
 from geartrain.jobserver.rules.keeping import forget, put, put_in_memory
@@ -87,7 +87,9 @@ def bury(state: State, job: Job, reason: i64, text: bytes, policy: Policy) -> No
 def restore_letter(state: State, record: Record) -> None:
     """The store has kept this record from before: its job, which has been restored, is dead."""
     job = state.jobs.get(number_of(record.key))
-    if job is None or job.state == DEAD:
+    if job is not None and job.state == DEAD:
+        return  # it is known
+    if job is None or job.subscribers is not None or job.state == RUNNING:  # it goes on for somebody
         forget(state, record.kind, record.key)
         return
     leave_queue(state, job)
@@ -183,7 +185,7 @@ class PacedRetries(Source):
                 letter = state.dead.all.get(paced.numbers[paced.next])
                 paced.next += 1
                 state.cost += 20
-                if letter is not None:
+                if letter is not None and letter.job.flags & MOVING == 0:
                     paced.at += paced.interval
                     revive(state, letter.job)
             if paced.next >= len(paced.numbers):

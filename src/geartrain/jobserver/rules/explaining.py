@@ -8,7 +8,7 @@ from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.gates import free_places, key_of, slot_of
 from geartrain.jobserver.letters import unpack_attempts
 from geartrain.jobserver.links import find_ability
-from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, ENDED, RUNNING
+from geartrain.jobserver.model import BLOCKED, DEAD, DELAYED, ENDED, HELD, MOVING, RUNNING
 from geartrain.jobserver.policy import reason_name
 from geartrain.jobserver.records import ATTEMPTS_KIND, number_key
 from geartrain.jobserver.shown import show_name
@@ -61,6 +61,8 @@ def reason_at_once(state: State, job: Job) -> str:
         return f"running for {span(state.now - job.started_at)} at {worker}{attempts_text(state, job)}"
     if job.state == DELAYED:
         return f"due in {span(job.due - state.wall)}{attempts_text(state, job)}"
+    if job.state == HELD:
+        return f"held: {_holder(state, job)}"
     waiting = f"waiting {span(state.now - job.queued_at)}{attempts_text(state, job)}: "
     gate = function.gate
     if gate is not None:
@@ -72,6 +74,14 @@ def reason_at_once(state: State, job: Job) -> str:
     if function.workers == 0:
         return waiting + f"no worker is registered for {as_text(function.shown)}"
     return ""
+
+
+def _holder(state: State, job: Job) -> str:
+    if state.lapsed:
+        return state.store.lapse
+    if job.flags & MOVING:
+        return "it is about to go to another job server of the fleet"
+    return "the store has still to say whether the fleet has a job of this function and unique"
 
 
 def _times(count: int) -> str:

@@ -13,6 +13,7 @@ from geartrain.jobserver.model import (
     DELAYED,
     HIGH,
     LOW,
+    MOVING,
     NORMAL,
     QUEUED,
     RUNNING,
@@ -25,11 +26,12 @@ from geartrain.jobserver.policy import REASONS, reason_name
 from geartrain.jobserver.records import ATTEMPTS_KIND, number_key
 from geartrain.jobserver.results import WORDS
 from geartrain.jobserver.rights import OPERATE, READ
-from geartrain.jobserver.rules.answers import acknowledge, list_lines, refuse
+from geartrain.jobserver.rules.answers import acknowledge, ask_elsewhere, error, find_job, list_lines, refuse
 from geartrain.jobserver.rules.dead_letters import purge, revive
 from geartrain.jobserver.rules.explaining import Explanation, reason_at_once
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.jobserver.rules.queueing import enqueue, leave_queue
+from geartrain.jobserver.rules.status import status_of
 from geartrain.jobserver.shown import show_name, show_value
 from geartrain.jobserver.snapshot import FunctionView
 from geartrain.native import i64, u8
@@ -52,17 +54,8 @@ _SHOWN_TEXT: Final = 200  # bytes of a text in a listing
 _CONTINUED: Final = bytes(range(0x80, 0xC0))  # what is left of a character of UTF-8 that was cut through
 
 
-def _job(state: State, peer: Peer, handle: bytes) -> Job | None:
-    """The job with this handle; None if there is none, and the peer was told."""
-    number = state.handles.number(handle)
-    job = state.jobs.get(number) if number >= 0 else None
-    if job is None:
-        refuse(peer, b"UNKNOWN_JOB", f"No job {as_text(handle)} is known: it has ended, or never was")
-    return job
-
-
 def _why(state: State, peer: Peer, arguments: list[bytes]) -> None:
-    job = _job(state, peer, arguments[0])
+    job = find_job(state, peer, arguments[0])
     if job is not None:
         begin(state, Explanation(state, peer, job, _Sentence(peer)))
 
@@ -85,9 +78,16 @@ def show_job(state: State, peer: Peer, handle: bytes) -> None:
     if result is not None and state.jobs.get(number) is None:
         list_lines(state, peer, _result_rows(state, result))
         return
-    job = _job(state, peer, handle)
+    job = find_job(state, peer, handle)
     if job is not None:
         list_lines(state, peer, _job_rows(state, job))
+
+
+def show_status(state: State, peer: Peer, handle: bytes) -> None:
+    """``show status HANDLE``: ``OK`` and what STATUS_RES says: known, running, numerator, denominator."""
+    job = find_job(state, peer, handle)
+    if job is not None:
+        peer.send(b"OK %b %b %b %b\n" % status_of(job))
 
 
 def _result_rows(state: State, result: Result) -> Iterator[bytes]:
@@ -190,7 +190,7 @@ def _shown(value: object) -> bytes:
 
 def _retry(state: State, peer: Peer, arguments: list[bytes]) -> None:
     """A dead job waits again, and a delayed one does so now."""
-    job = _job(state, peer, arguments[0])
+    job = find_job(state, peer, arguments[0])
     if job is None:
         return
     if not retry_now(state, job):
@@ -223,7 +223,7 @@ def _priority(state: State, peer: Peer, arguments: list[bytes]) -> None:
     if priority is None:
         refuse(peer, b"INVALID_ARGUMENTS", f"There is no priority {as_text(arguments[1])}: it is high, normal or low")
         return
-    job = _job(state, peer, arguments[0])
+    job = find_job(state, peer, arguments[0])
     if job is None:
         return
     if job.state == RUNNING:
@@ -380,8 +380,9 @@ def _letter_lines(state: State, asked: Asked) -> Iterator[bytes]:
 def _letter(state: State, peer: Peer, handle: bytes) -> DeadLetter | None:
     number = state.handles.number(handle)
     letter = state.dead.all.get(int(number))
-    if letter is None:
-        refuse(peer, b"UNKNOWN_JOB", f"No dead letter {as_text(handle)} is kept")
+    if letter is None or letter.job.flags & MOVING:
+        ask_elsewhere(state, peer, handle, error(b"UNKNOWN_JOB", f"No dead letter {as_text(handle)} is kept"))
+        return None
     return letter
 
 
@@ -451,7 +452,7 @@ class LetterWork(Chore):
         left = _AT_ONCE
         while self.numbers and left > 0:
             letter = state.dead.all.get(self.numbers.pop())
-            if letter is not None and self.asked.means(letter):
+            if letter is not None and letter.job.flags & MOVING == 0 and self.asked.means(letter):
                 _treat(state, self.peer, letter, self.again)
                 self.count += 1
             state.cost += 80

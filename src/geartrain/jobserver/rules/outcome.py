@@ -48,6 +48,7 @@ CANCELLED: Final = 2
 ABANDONED: Final = 3  # a foreground job that no client waits for any more
 REFUSED: Final = 4  # the store has not taken it, so it was never accepted
 PURGED: Final = 5  # it was dead, and is kept no longer
+MOVED: Final = 6  # it goes on at another member of the fleet
 
 _ENDS: Final = (
     watching.COMPLETED,
@@ -56,6 +57,7 @@ _ENDS: Final = (
     watching.ABANDONED,
     watching.REFUSED,
     watching.DEAD,
+    watching.MOVED,
 )  # what its watchers are told
 
 _KEPT: Final = 1000  # entries of a table of keys that is not worth making smaller

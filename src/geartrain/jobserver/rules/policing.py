@@ -182,6 +182,17 @@ def keep_pause(state: State, function: Function, who: bytes) -> bool:
     return True
 
 
+def take_back(state: State, kind: str, key: bytes) -> None:
+    """Another member of the fleet has removed a record: it is kept no longer, and the store is not told."""
+    state.memory += state.records.put(Record(kind, key, None))
+    function = state.functions.get(key)
+    if kind == POLICY_KIND and key in state.policies.of_command:
+        state.policies.unset(key)
+        _apply(state, key)
+    elif kind == PAUSE_KIND and function is not None:
+        resume(state, function)
+
+
 def restore(state: State, record: Record) -> None:
     """Take over a record that the store has kept from before."""
     state.memory += state.records.put(record)
@@ -209,3 +220,5 @@ def restore(state: State, record: Record) -> None:
             forget(state, record.kind, record.key)
         else:
             job.marks = u8(job.marks | REMEMBERED)
+    elif record.kind in state.heirs:
+        state.heirs[record.kind](record)

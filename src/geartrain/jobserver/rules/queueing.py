@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, final
 from geartrain.jobserver.agenda import Source
 from geartrain.jobserver.chores import ITERATION_COST
 from geartrain.jobserver.links import append_job, remove_job
-from geartrain.jobserver.model import BLOCKED, DELAYED, EXPIRING, QUEUED, Job
+from geartrain.jobserver.model import BLOCKED, DELAYED, EXPIRING, HELD, NO_JOBS, QUEUED, WRITING, Job, Queue
 from geartrain.jobserver.rules.gating import leave_blocked, may_queue, note_unqueued
 from geartrain.jobserver.rules.waking import wake
 from geartrain.native import i64, u8
@@ -32,6 +32,9 @@ def enqueue(state: State, job: Job) -> None:
     """Make a job grabbable, at the end of its queue, and wake a worker for it."""
     function = job.function
     job.queued_at = state.now
+    if state.lapsed and job.stored >= WRITING:
+        hold(job)
+        return
     if function.gate is not None and not may_queue(state, function, job):
         return
     job.state = QUEUED
@@ -46,6 +49,24 @@ def delay(state: State, job: Job) -> None:
     job.state = DELAYED
     append_job(job.function.later, job)
     state.delayed.add(job.due, job.number, job.assignments)
+
+
+def hold(job: Job) -> None:
+    """Keep a job, which stands nowhere, out of its queue until the store has said whose it is."""
+    function = job.function
+    if function.held is NO_JOBS:
+        function.held = Queue()
+    job.state = HELD
+    append_job(function.held, job)
+
+
+def release_held(state: State, job: Job) -> None:
+    """A held job is ours: it waits in its queue, or for its time."""
+    remove_job(job.function.held, job)
+    if job.due > state.wall:
+        delay(state, job)
+    else:
+        enqueue(state, job)
 
 
 def begin_expiring(state: State, job: Job, seconds: float) -> None:
@@ -93,3 +114,5 @@ def leave_queue(state: State, job: Job) -> None:
     elif job.state == BLOCKED:
         assert function.gate is not None
         leave_blocked(state, function, function.gate, job)
+    elif job.state == HELD:
+        remove_job(function.held, job)

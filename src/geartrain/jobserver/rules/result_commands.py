@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from geartrain.jobserver.model import DEAD
 from geartrain.jobserver.results import FAILED, cache_key
 from geartrain.jobserver.rights import READ, SUBMIT
-from geartrain.jobserver.rules.answers import refuse
+from geartrain.jobserver.rules.answers import ask_elsewhere, error, refuse
 from geartrain.jobserver.rules.results import last_words, result_head, wait_for_result
 from geartrain.wire.text import as_text
 
@@ -43,6 +43,12 @@ def _result(state: State, peer: Peer, arguments: list[bytes]) -> None:
         peer.send(result_head(result.outcome, result.size))
         if result.size > 0:
             peer.send(result.data)
+    elif job is None and not by_unique:
+        otherwise = error(
+            b"UNKNOWN_JOB",
+            f"Nothing is kept of {as_text(arguments[0])}: it never was, or its function has no policy results",
+        )
+        ask_elsewhere(state, peer, arguments[0], otherwise)
     elif job is None:
         what = " ".join([as_text(word) for word in arguments[:names]])
         refuse(peer, b"UNKNOWN_JOB", f"Nothing is kept of {what}: it never was, or its function has no policy results")

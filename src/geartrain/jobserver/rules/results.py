@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE: Final = 1000  # results that make room for one
 _BACKLOG: Final = 50_000  # records that wait for the store, beyond which results are held in memory alone
+_MOVED: Final = b"ERR MOVED The+job+goes+on+at+another+job+server+of+the+fleet:+ask+again\r\n"
 MAX_WAITS: Final = 10_000  # peers that may wait for one result
 
 
@@ -125,10 +126,18 @@ def wait_for_result(state: State, peer: Peer, number: int, otherwise: bytes) -> 
 
 def tell_result(state: State, job: Job, outcome: int, data: bytes) -> None:
     """The job has ended: tell those who wait for its result."""
+    _answer_waits(state, job, result_head(outcome, len(data)) + data)
+
+
+def tell_moved(state: State, job: Job) -> None:
+    """The job goes on at another member of the fleet: those who wait for its result have to ask again."""
+    _answer_waits(state, job, _MOVED)
+
+
+def _answer_waits(state: State, job: Job, answer: bytes) -> None:
     waits = state.results.waits.pop(int(job.number), None)
     if waits is None:
         return
-    answer = result_head(outcome, len(data)) + data
     state.cost += 4 * len(waits)
     for outbox, reply in waits.items():
         state.memory -= WAIT_COST

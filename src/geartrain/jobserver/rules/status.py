@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from geartrain.jobserver.chores import Chore
-from geartrain.jobserver.model import DEAD, RUNNING
+from geartrain.jobserver.model import DEAD, MOVING, RUNNING
 from geartrain.jobserver.rules.long_work import begin
 from geartrain.native import i64
 from geartrain.wire.packets import STATUS_RES, STATUS_RES_UNIQUE, pack_response
@@ -24,7 +24,12 @@ def send_status(state: State, peer: Peer, asked: bytes) -> None:
     handle = asked.partition(b"\0")[0]
     number = state.handles.number(handle)
     job = state.jobs.get(number) if number >= 0 else None
-    peer.send(pack_response(STATUS_RES, handle, *_status_of(job)))
+    answer = pack_response(STATUS_RES, handle, *status_of(job))
+    elsewhere = state.elsewhere
+    if elsewhere is not None and (job is None or job.flags & MOVING):
+        elsewhere.ask(peer, number, handle, b"", answer)
+    else:
+        peer.send(answer)
 
 
 def send_status_of_unique(state: State, peer: Peer, asked: bytes) -> None:
@@ -59,11 +64,12 @@ class StatusOfUnique(Chore):
         latest = state.jobs.get(self.number) if self.number >= 0 else None
         clients = b"0" if latest is None else b"%d" % latest.subscriber_count
         if not (self.peer.gone or self.peer.closing):
-            self.peer.send(pack_response(STATUS_RES_UNIQUE, self.unique, *_status_of(latest), clients))
+            self.peer.send(pack_response(STATUS_RES_UNIQUE, self.unique, *status_of(latest), clients))
         return True
 
 
-def _status_of(job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
+def status_of(job: Job | None) -> tuple[bytes, bytes, bytes, bytes]:
+    """What STATUS_RES says of a job: known, running, numerator, denominator."""
     if job is None or job.state == DEAD:
         return b"0", b"0", b"0", b"0"
     running = b"1" if job.state == RUNNING else b"0"

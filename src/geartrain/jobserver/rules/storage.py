@@ -10,8 +10,13 @@ from geartrain.jobserver.changes import Read, as_stored, may_leave_memory, open_
 from geartrain.jobserver.chores import Chore
 from geartrain.jobserver.links import find_ability
 from geartrain.jobserver.model import (
+    BLOCKED,
     DEAD,
+    ELSEWHERE,
     ENDED,
+    HELD,
+    MOVING,
+    QUEUED,
     RUNNING,
     SPILLED,
     STORED,
@@ -25,11 +30,23 @@ from geartrain.jobserver.records import POSITION_BITS
 from geartrain.jobserver.rules.answers import not_stored, refusal
 from geartrain.jobserver.rules.assignment import assignment_packet, start_time
 from geartrain.jobserver.rules.ends import note_failure
+from geartrain.jobserver.rules.keeping import forget
 from geartrain.jobserver.rules.long_work import begin
+from geartrain.jobserver.rules.moving import keep_to_ourselves, moved, vanish
 from geartrain.jobserver.rules.outcome import FAILED, REFUSED, finish, release, tell_failure
-from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
+from geartrain.jobserver.rules.queueing import (
+    BY_WORKLOAD,
+    begin_expiring,
+    delay,
+    enqueue,
+    hold,
+    leave_queue,
+    note_key,
+    release_held,
+)
 from geartrain.jobserver.rules.watching import tell, tell_policy
-from geartrain.native import i64
+from geartrain.native import i16, i64, u8
+from geartrain.wire.packets import JOB_CREATED, response_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,25 +66,33 @@ def take_batch(state: State) -> Batch | None:
     changes = state.changes
     if not changes.waiting or not state.store.is_free:
         return None
-    if state.next_number + RESERVE // 2 > changes.reserved:
+    if state.next_number + RESERVE // 2 > changes.reserved and not state.is_member:
         changes.reserved = state.next_number + RESERVE
-    batch = changes.take(changes.reserved)
+    batch = changes.take(0 if state.is_member else changes.reserved)
     state.store.begin(batch, state.now)
     return batch
 
 
 def written(state: State, batch: Batch) -> None:
     """The store has committed the batch: acknowledge its jobs."""
+    if not state.store.awaits(batch):
+        return  # it was forsaken
     if not state.store.end(batch):
         _answered_late(state)
         return
     changes = state.changes
+    leaving: set[int] = set(changes.removed) if batch.twins else set()
     for job in changes.writing:
+        if batch.twins and job.number in batch.twins:
+            _doubt(state, job, batch.twins[job.number], leaving)
+            continue
         if job.state == ENDED:
             changes.remove(job.number)
             job.stored = UNSTORED
         else:
             job.stored = STORED
+            if state.is_member:
+                _let_run(state, job)
             if may_leave_memory(job, state.settings.spill_above):
                 state.memory -= len(job.workload)
                 job.workload = b""
@@ -75,6 +100,64 @@ def written(state: State, batch: Batch) -> None:
         open_replies(job)
     state.commits.note(changes.writing, state.wall)
     changes.keep_promises()
+    if changes.moving_now:
+        moved(state, batch)
+
+
+def _let_run(state: State, job: Job) -> None:
+    """Of a fleet: the store has a new job, which is ours."""
+    if state.lapsed:
+        if job.state in (QUEUED, BLOCKED):
+            leave_queue(state, job)
+            hold(job)
+    elif job.state == HELD:
+        release_held(state, job)
+    elif job.state == RUNNING:
+        state.changes.begun.append(job)
+
+
+def _doubt(state: State, job: Job, twin: int, leaving: set[int]) -> None:
+    """The store has a job of the same function and unique, which may have ended: if so, this one is stored after all.
+
+    What has ended, or died, here is still in the store if that has to hear of it (``leaving``: jobs whose removal
+    waits); what may have ended elsewhere is asked about there.
+    """
+    known = state.jobs.get(twin)
+    if job.state == ENDED:
+        job.stored = UNSTORED
+        open_replies(job)
+    elif twin in leaving or (known is not None and known.state == DEAD):
+        state.changes.add(job)
+    elif known is not None:
+        _join_elsewhere(state, job, twin)
+    else:
+        job.stored = WAITING
+        elsewhere = state.elsewhere
+        assert elsewhere is not None
+        elsewhere.doubt(job, twin, state.handles.make(twin))
+
+
+def settle_doubt(state: State, job: Job, twin: int, lives: bool) -> None:
+    """The job of the same function and unique lives at another member, or has ended there: then ours is stored."""
+    elsewhere = state.elsewhere
+    assert elsewhere is not None
+    if elsewhere.doubts.pop(int(job.number), None) is None or job.stored != WAITING:
+        return  # it has ended meanwhile
+    if lives:
+        _join_elsewhere(state, job, twin)
+    elif state.store.trouble:
+        refuse_job(state, job, state.store.trouble)
+    else:
+        state.changes.add(job)
+
+
+def _join_elsewhere(state: State, job: Job, twin: int) -> None:
+    """The store has a job of the same function and unique: whoever waits for this one gets that one's handle."""
+    handle = state.handles.make(twin)
+    replace_replies(job, b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle))
+    job.function.tally(i64(job.priority)).coalesced += 1
+    job.stored = STORED  # as others that are another member's
+    vanish(state, job)
 
 
 def refused(state: State, batch: Batch, reason: str, down: bool) -> None:
@@ -85,10 +168,12 @@ def refused(state: State, batch: Batch, reason: str, down: bool) -> None:
     A job that a foreground client waits for as well goes on for it. What else the batch would have changed is kept for
     the next one, and so is the removal of its jobs, since nobody knows how much of the batch arrived.
     """
+    if not state.store.awaits(batch):
+        return
     if state.store.end(batch):
         _refuse_batch(state, batch, reason, down)
     elif down:
-        state.store.trouble = reason
+        state.store.set_down(reason)
     else:
         _answered_late(state)
 
@@ -133,21 +218,37 @@ class LateAnswers(Source):
             reason = f"no workload has been read for {store.longest_wait:g} s"
             state.event("store_hangs", None, {"reason": reason, "workloads": len(reads)})
             for read in reads:
-                _put_back(state, read)
+                put_back(state, read)
 
 
 def _refuse_batch(state: State, batch: Batch, reason: str, down: bool) -> None:
     changes = state.changes
     changes.put_back(batch)
+    kept: list[Job] = []
     for job in changes.writing:
-        _refuse(state, job, reason)
+        if down and state.is_member and job.unique and job.state != ENDED:
+            kept.append(job)
+        else:
+            refuse_job(state, job, reason)
     changes.break_promises(not_stored(reason), refusal(reason), all_of_them=down)
     if down:
-        state.store.trouble = reason
+        state.store.set_down(reason)
         waiting = changes.new
         changes.new = []
         if waiting:
             begin(state, Refusal(state, waiting, reason))
+    for job in kept:
+        _keep_refused(state, job, reason)
+
+
+def _keep_refused(state: State, job: Job, reason: str) -> None:
+    """Of a fleet: nobody knows whether the store has a job with a unique, whose submitters are refused.
+
+    If it has, others may have been given its handle since, and count on it. So it stays, and is written again.
+    """
+    replace_replies(job, refusal(reason))
+    job.function.tally(i64(job.priority)).refused += 1
+    state.changes.add_after_all(job)
 
 
 @final
@@ -165,7 +266,7 @@ class Refusal(Chore):
         until = min(self.at + _AT_ONCE, len(self.jobs))
         for job in self.jobs[self.at : until]:
             if job.stored == WAITING:
-                _refuse(self.state, job, self.reason)
+                refuse_job(self.state, job, self.reason)
             self.state.cost += 10
         self.at = until
         return until == len(self.jobs)
@@ -173,7 +274,7 @@ class Refusal(Chore):
 
 def back(state: State) -> None:
     """The store takes batches again."""
-    state.store.trouble = ""
+    state.store.set_down("")
 
 
 def refuse_one(state: State, batch: Batch, number: int, reason: str) -> None:
@@ -184,16 +285,22 @@ def refuse_one(state: State, batch: Batch, number: int, reason: str) -> None:
     for job in writing:
         if job.number == number:
             writing.remove(job)
-            _refuse(state, job, reason)
+            refuse_job(state, job, reason)
             return
 
 
-def _refuse(state: State, job: Job, reason: str) -> None:
-    state.changes.remove(job.number)
+def refuse_job(state: State, job: Job, reason: str) -> None:
+    """The store has not taken a new job; its submitters are told, and it goes on only for foreground clients."""
+    changes = state.changes
+    record = changes.take_back(job.number) if job.state != ENDED and (changes.with_job or changes.along) else None
+    changes.remove(job.number)
     job.stored = UNSTORED
     if job.state == ENDED:
-        state.changes.answer_ended(job)
+        changes.answer_ended(job)
         return
+    if record is not None and state.records.get(record.kind, record.key) is record:
+        forget(state, record.kind, record.key)  # neither survives
+    keep_to_ourselves(state, job)
     replace_replies(job, refusal(reason))
     if job.state == DEAD:
         state.event("dead_letter_unstored", None, {"handle": state.shown_handle(job), "reason": reason})
@@ -202,9 +309,26 @@ def _refuse(state: State, job: Job, reason: str) -> None:
     job.function.tally(i64(job.priority)).refused += 1
     if job.subscribers is None and job.state != RUNNING:
         finish(state, job, REFUSED)
+    elif job.state == HELD:
+        release_held(state, job)
 
 
-def restore(state: State, stored: StoredJob) -> None:
+def adopt(state: State, stored: StoredJob) -> None:
+    """Take over a job of another member of the fleet."""
+    job = state.jobs.get(stored.number)
+    if job is not None and job.flags & MOVING:  # it has come back before we have heard that it had gone
+        vanish(state, job)
+        job = None
+    if job is None:
+        restore(state, stored, is_adopted=True)
+    elif job.stored == UNSTORED:  # it was forsaken, and has gone on for a foreground client: they are one again
+        job.flags = u8(job.flags & (0xFF - ELSEWHERE))
+        job.background = True
+        job.stored = STORED
+        _let_run(state, job)
+
+
+def restore(state: State, stored: StoredJob, is_adopted: bool = False) -> None:
     """Take over a job that the store kept from before; in order of their places."""
     function = state.create_function(stored.function)
     unique = BY_WORKLOAD if stored.unique == BY_WORKLOAD else stored.unique
@@ -214,6 +338,9 @@ def restore(state: State, stored: StoredJob) -> None:
     job.reducer = stored.reducer
     job.attempts = stored.attempts
     job.due = stored.due
+    if is_adopted:  # it may have been here before: what was planned for it then means nothing any more
+        state.adoptions += 1
+        job.assignments = i16((state.adoptions << 6) & 0x7FFF)
     state.jobs.add(job)
     state.memory += job.cost()
     state.tally(function, i64(job.priority))
@@ -223,10 +350,11 @@ def restore(state: State, stored: StoredJob) -> None:
     if key:
         # It is the last one's, unless that turns out to be a dead letter; those before it are dead letters, or were.
         before = function.workloads.get(key) if unique is BY_WORKLOAD else function.uniques.get(key)
-        if before is not None:
+        if before is not None and not is_adopted:
             state.displaced[job.number] = before
-        note_key(function, job, key)
-    if stored.number >= state.next_number:
+        if before is None or not is_adopted:
+            note_key(function, job, key)
+    if stored.number >= state.next_number and not is_adopted:
         state.next_number = stored.number + 1
     policy = function.policy
     if policy is not None and policy.expires > 0 and stored.attempts == 0:
@@ -269,10 +397,11 @@ def undelivered(state: State, read: Read, lost_for_good: bool) -> None:
     The job is offered again a little later, or fails if its workload is ``lost_for_good``.
     """
     if state.store.end_read(read, state.now):
-        _put_back(state, read, lost_for_good)
+        put_back(state, read, lost_for_good)
 
 
-def _put_back(state: State, read: Read, lost_for_good: bool = False) -> None:
+def put_back(state: State, read: Read, lost_for_good: bool = False) -> None:
+    """A workload has not been read: its job waits again, or has failed if that is ``lost_for_good``."""
     reply = read.reply
     job = read.job
     if job.worker is not None and job.worker is reply.outbox and job.assignments == read.assignment:

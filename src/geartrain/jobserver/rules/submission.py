@@ -8,6 +8,7 @@ from geartrain.jobserver.links import subscribe
 from geartrain.jobserver.model import (
     HIGH,
     LOW,
+    MOVING,
     NORMAL,
     STORED,
     SUBSCRIBER_COST,
@@ -19,9 +20,9 @@ from geartrain.jobserver.outbox import BIG_PIECE
 from geartrain.jobserver.policy import DROPPED
 from geartrain.jobserver.rules.answers import refusal
 from geartrain.jobserver.rules.attempts import end_waiting
-from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, note_key
+from geartrain.jobserver.rules.queueing import BY_WORKLOAD, begin_expiring, delay, enqueue, hold, note_key
 from geartrain.jobserver.rules.results import find_result
-from geartrain.jobserver.rules.tracing import hold
+from geartrain.jobserver.rules.tracing import hold as hold_trace
 from geartrain.jobserver.schedule import next_match
 from geartrain.native import i64, u8
 from geartrain.wire.packets import (
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 NOTHING: Final = b""
 QUEUE_ERROR: Final = b"QUEUE_ERROR"
+NO_NUMBERS: Final = b"The job server has used up its numbers and waits for its fleet's database to give it more"
 MAX_SUBSCRIBERS: Final = 100_000  # clients that may wait for one job, so that all of them are told soon
 
 
@@ -161,9 +163,13 @@ def submit(state: State, peer: Peer, type: i64) -> None:
                 _refresh(state, function, unique, workload, key)
             _answer(state, peer, result, background)
             return
-    if present is not None:
+    if present is not None and present.flags & MOVING == 0:
         _join(state, peer, present, background)
         return
+    if present is not None:  # it may be another member's by now, or have ended there: the store says whether it is
+        key = NOTHING
+        if not workload:
+            workload = parser.last_argument(workload_start)
 
     limit: i64 = function.limit(i64(priority))
     if (limit > 0 and function.total >= limit) or (is_policed and not _has_place(function, i64(priority))):
@@ -177,11 +183,13 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if no_room or state.draining or (background and state.store.trouble):
         _refuse(state, peer, function, i64(priority), background)
         return
+    number: i64 = state.next_number
+    if number >= state.numbers_end:
+        _refuse_for_numbers(state, peer, function, i64(priority))
+        return
     if is_policed:
         _make_room(state, function, i64(priority))
-
-    number: i64 = state.next_number
-    state.next_number = number + 1
+    state.note_number()
     job = Job(number, function, unique, workload, priority, background, state.wall)
     job.reducer = reducer
     job.due = due
@@ -204,8 +212,10 @@ def submit(state: State, peer: Peer, type: i64) -> None:
     if is_policed:
         _follow_policy(state, function, job)
     if traceparent:
-        hold(state, job, traceparent)
-    if due > 0:
+        hold_trace(state, job, traceparent)
+    if background and state.is_member and (key or present is not None):
+        hold(job)  # another member may have a job of this key
+    elif due > 0:
         delay(state, job)
     else:
         enqueue(state, job)
@@ -228,8 +238,12 @@ def _answer(state: State, peer: Peer, result: Result, background: bool) -> None:
             reply.is_packet = True
             state.changes.promise(reply, state.store.under_way is not None)
         return
-    handle = state.handles.make(state.next_number)
-    state.next_number += 1
+    number: i64 = state.next_number
+    if number >= state.numbers_end:
+        peer.send_error(QUEUE_ERROR, NO_NUMBERS)
+        return
+    state.note_number()
+    handle = state.handles.make(number)
     data = result.data
     created = b"%b%b" % (response_head(JOB_CREATED, len(handle)), handle)
     head = b"%b%b%b\0" % (created, response_head(WORK_COMPLETE, len(handle) + 1 + len(data)), handle)
@@ -249,10 +263,10 @@ def _refresh(state: State, function: Function, unique: bytes, workload: bytes, k
         policy is not None and policy.queue > 0 and function.total >= policy.queue
     ):
         return
-    if not state.has_room(cost) or state.draining:
+    if not state.has_room(cost) or state.draining or state.next_number >= state.numbers_end:
         return
     job = Job(state.next_number, function, unique, workload, NORMAL, True, state.wall)
-    state.next_number += 1
+    state.note_number()
     state.memory += cost
     state.jobs.add(job)
     function.counters.submitted += 1
@@ -318,7 +332,7 @@ def _defer(peer: Peer, job: Job) -> None:
 def _join(state: State, peer: Peer, job: Job, background: bool) -> None:
     """A submission whose key a live job has: it gets that job's handle, and its own workload is forgotten."""
     if background:
-        if state.store.trouble and job.stored < STORED:
+        if state.store.trouble and (job.stored < STORED or state.lapsed):
             _refuse(state, peer, job.function, i64(job.priority), background)
             return
         job.background = True
@@ -349,6 +363,11 @@ def _refuse(state: State, peer: Peer, function: Function, priority: i64, backgro
         peer.send_error(QUEUE_ERROR, b"The job could not be stored: " + state.store.trouble.encode())
     else:
         state.refuse_for_memory(peer)
+
+
+def _refuse_for_numbers(state: State, peer: Peer, function: Function, priority: i64) -> None:
+    state.tally(function, priority).refused += 1
+    peer.send_error(QUEUE_ERROR, NO_NUMBERS)
 
 
 def _epoch(state: State, peer: Peer, text: bytes) -> float:

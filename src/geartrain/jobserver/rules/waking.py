@@ -30,6 +30,8 @@ _AT_ONCE: Final = 1000  # abilities in one slice
 
 def wake(state: State, function: Function) -> None:
     """Wake sleepers of ``function`` until there are enough for the jobs that wait."""
+    if state.withholding:
+        return
     wakeups = state.worker_wakeup
     sleeper = first_asleep(function)
     while sleeper is not None and function.ready > 0:
@@ -140,7 +142,7 @@ def _lie_down(state: State, peer: Peer, ability: Ability | None, newly: bool) ->
     """Look from this ability on for a job that waits, and get up for it; what is left to be looked at, if many."""
     left: i64 = _AT_ONCE
     while ability is not None and left > 0:
-        if ability.function.ready > 0:
+        if ability.function.ready > 0 and not state.withholding:
             get_up(state, peer)
             rouse(state, peer, ability.function)
             return None

@@ -31,6 +31,8 @@ class Watchdog:
     def look(self) -> None:
         """Look at some functions, and again at those that were found the last time."""
         state = self.state
+        if state.withholding:
+            return
         suspects = self.suspects
         self.suspects = {}
         for function in suspects:
