@@ -9,7 +9,7 @@ import pytest
 
 from services import MariaDB, PostgreSQL, running
 
-pytest.register_assert_rewrite("contract", "place", "sql_contract")
+pytest.register_assert_rewrite("contract", "place", "sql_contract", "fleet_place")
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,9 @@ from services import SECRETS, MariaDB, PostgreSQL
 NewNamespace = Callable[[], str]
 
 
+TABLES = ("jobs", "meta", "set_aside", "records", "fleet", "members", "leases", "arrivals", "blocks", "adoptions")
+
+
 class SqlPlace(Place):
     """A place whose tables can be looked at and changed behind the store's back."""
 
@@ -31,8 +34,8 @@ class SqlPlace(Place):
     """What the second user is told about the first, as a regular expression."""
 
     def sql(self, *statements: str) -> list[Any]:
-        """Execute; the rows of the last one. ``{jobs}``, ``{meta}`` and ``{set_aside}`` stand for the tables."""
-        names = {table: f"{self.namespace}_{table}" for table in ("jobs", "meta", "set_aside", "records")}
+        """Execute; the rows of the last one. ``{jobs}``, ``{meta}`` and so on stand for the tables."""
+        names = {table: f"{self.namespace}_{table}" for table in TABLES}
         return self.execute([statement.format(**names) for statement in statements])
 
     @abstractmethod

@@ -21,6 +21,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from geartrain.jobserver.records import Batch, Record, StoredJob
 from geartrain.redaction import redacted
 from geartrain.store.base import JobTooLargeError, Store, StoreError, StoreFullError
+from geartrain.store.fleet import FencedError
 
 log = logging.getLogger("geartrain.store")
 
@@ -73,6 +74,7 @@ class Writer(Generic[T]):
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._reads: SimpleQueue[T | None] = SimpleQueue()
         self._closing = threading.Event()
+        self._abandoned = False
         # What to fill an emptied store with, once told.
         self._rebuilding: tuple[list[StoredJob], int, list[Record]] | None = None
         self._threads = [
@@ -93,6 +95,13 @@ class Writer(Generic[T]):
     def rebuild(self, jobs: list[StoredJob], next_number: int, records: list[Record]) -> None:
         """Have the store filled again with these, if it is down; else it is forgotten before it is down next."""
         self._rebuilding = jobs, next_number, records
+
+    def abandon(self) -> None:
+        """What was given is not waited for, and nothing more comes of it."""
+        self._abandoned = True
+        self._closing.set()
+        self._batches.put(None)
+        self._reads.put(None)
 
     def close(self, seconds: float) -> bool:
         """Finish what was given, for so many seconds at most, and end the threads; whether they have ended."""
@@ -124,7 +133,7 @@ class Writer(Generic[T]):
             except JobTooLargeError as error:
                 log.warning("job_too_large", extra={"fields": {"number": error.number, "reason": str(error)}})
                 batch.added = [job for job in batch.added if job.number != error.number]
-                self._post(self.outcomes.too_large, batch, error.number, str(error))
+                self._tell(self.outcomes.too_large, batch, error.number, str(error))
                 continue
             except StoreFullError as error:
                 log.error("store_full", extra={"fields": {"reason": str(error)}})
@@ -134,6 +143,9 @@ class Writer(Generic[T]):
                 return
             except Exception as error:
                 reason = redacted(str(error) or repr(error))  # clients are told it
+                if isinstance(error, FencedError):  # it has another owner, to whom it does not matter what we have here
+                    self._tell(self.outcomes.refused, batch, reason, True)
+                    return
                 if not isinstance(error, StoreError):
                     log.exception("store_failed", extra={"fields": {"batch": repr(batch)}})
                 elif pause == FIRST_PAUSE:
@@ -147,18 +159,18 @@ class Writer(Generic[T]):
             if pause > FIRST_PAUSE:
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
             self._rebuilding = None  # the store was not down after all: all those jobs need not stay in memory
-            self._post(self.outcomes.written, batch)
+            self._tell(self.outcomes.written, batch)
             return
 
     def _refuse(self, batch: Batch, reason: str, down: bool) -> None:
         self._rebuilding = None
-        self._post(self.outcomes.refused, batch, reason, down)
+        self._tell(self.outcomes.refused, batch, reason, down)
         pause = FIRST_PAUSE
         while down and not self._closing.wait(pause):
             if self._rebuilt() or self._takes(taken_back(batch)):
                 log.info("store_back", extra={"fields": {"store": repr(self.store)}})
                 self._rebuilding = None
-                self._post(self.outcomes.back)
+                self._tell(self.outcomes.back)
                 return
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -183,6 +195,14 @@ class Writer(Generic[T]):
             return False
         return True
 
+    def _tell(self, function: Callable[..., object], *arguments: object) -> None:
+        self._post(self._hear, function, arguments)
+
+    def _hear(self, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+        """In the thread of who abandons, so that nothing comes after that."""
+        if not self._abandoned:
+            function(*arguments)
+
     # ── the reader's thread ─────────────────────────────────────────────────────────────────────────────────────
 
     def _read(self) -> None:
@@ -205,18 +225,19 @@ class Writer(Generic[T]):
                 self.store.quarantine(number, reason)
             except Exception as second:
                 log.error("not_quarantined", extra={"fields": {"number": number, "reason": str(second)}})
-            self._post(self.outcomes.undelivered, read, True)
+            self._tell(self.outcomes.undelivered, read, True)
         except Exception as error:
             log.error("read_failed", extra={"fields": {"number": number, "reason": str(error)}})
-            self._post(self.outcomes.undelivered, read, False)
+            self._tell(self.outcomes.undelivered, read, False)
         else:
-            self._post(self.outcomes.deliver, read, workload)
+            self._tell(self.outcomes.deliver, read, workload)
 
 
 def taken_back(batch: Batch) -> Batch:
     """What is left of a batch that was refused: nothing that takes room. The records come again with the next one."""
     rest = Batch(1)
     rest.changed = batch.changed
+    rest.moved = batch.moved
     rest.records = [record for record in batch.records if record.value is None]
-    rest.removed = batch.removed + [job.number for job in batch.added]
+    rest.removed = batch.removed + [job.number for job in batch.added if not (batch.is_members and job.unique)]
     return rest

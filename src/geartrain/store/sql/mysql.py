@@ -10,8 +10,9 @@ that holds the place.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, text
@@ -98,14 +99,18 @@ class MySQL(Database):
         return f"connection {found.ID} of {found.USER} from {found.HOST}" if found else ""
 
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
+        return self._insertions(self.columns_sql, jobs, repeat(""))
+
+    def _insertions(self, columns: str, jobs: Sequence[StoredJob], more: Iterable[str]) -> list[Step]:
+        """The steps that insert ``jobs``, each with ``more`` values behind those that are its own."""
         steps: list[Step] = []
         rows: list[str] = []
-        head = f"INSERT INTO {self.jobs_sql} ({self.columns_sql}) VALUES "
+        head = f"INSERT INTO {self.jobs_sql} ({columns}) VALUES "
         length = most = self.packet - len(head) - 1024
-        for job in jobs:
+        for job, values in zip(jobs, more, strict=False):
             row = (
                 f"({job.number},{job.position},x'{job.function.hex()}',x'{job.unique.hex()}',x'{_given(job).hex()}',"
-                f"{job.size},{job.priority},{job.due!r},x'{job.reducer.hex()}',{job.attempts},{job.created!r})"
+                f"{job.size},{job.priority},{job.due!r},x'{job.reducer.hex()}',{job.attempts},{job.created!r}{values})"
             )
             if len(row) >= most:
                 raise JobTooLargeError(

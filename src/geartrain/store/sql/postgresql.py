@@ -7,7 +7,7 @@ that holds the place.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -35,7 +35,8 @@ UNSAFE: Final = "a crash of the job server and of the database, but since fsync 
 
 LOCK_TIMEOUT: Final = "55P03"
 FULL: Final = {"53100", "25006"}  # disk_full, read_only_sql_transaction
-LOST: Final = ("08", "57P")  # connection exceptions; shut down, crashed, starting up
+# Connection exceptions; shut down, crashed, starting up; sessions ended since a transaction stood still or took long.
+LOST: Final = ("08", "57P", "25P03", "25P04")
 BUSY: Final = (
     "40",  # deadlock, serialization failure
     "53",  # insufficient resources, such as memory or connections
@@ -109,16 +110,14 @@ class PostgreSQL(Database):
     def add(self, jobs: Sequence[StoredJob]) -> list[Step]:
         if not jobs:
             return []
-        sql = f"COPY {self.jobs_sql} ({self.columns_sql}) FROM STDIN (FORMAT BINARY)"
+        return [lambda connection: self._copy(connection, self.columns_sql, TYPES, map(fields, jobs))]
 
-        def copy(connection: Connection) -> None:
-            own: Any = connection.connection.driver_connection
-            with own.cursor().copy(sql) as rows:
-                rows.set_types(TYPES)
-                for job in jobs:
-                    rows.write_row(fields(job))
-
-        return [copy]
+    def _copy(self, connection: Connection, columns: str, types: list[str], rows: Iterable[tuple[Any, ...]]) -> None:
+        own: Any = connection.connection.driver_connection
+        with own.cursor().copy(f"COPY {self.jobs_sql} ({columns}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
 
     def is_missing_table(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", "") == "42P01"

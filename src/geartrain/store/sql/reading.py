@@ -33,17 +33,11 @@ TYPES_WHERE_LEFT: Final = (*TYPES[:4], type(None), *TYPES[5:])
 def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob | Unreadable]:
     """Every job, as ``Store.load`` says; ``ask`` gives the rows a statement selects."""
     jobs = tables.jobs.c
-    # The database judges in both queries, so that no row is found by both or by none, whatever it holds.
-    its_own = jobs.position.bitwise_rshift(literal_column(str(POSITION_BITS))) == jobs.number
-    at_home = case((and_(its_own, jobs.position.bitwise_and((1 << POSITION_BITS) - 1) == 0), 1), else_=0)
-    length = func.length(jobs.workload)
-    chosen: dict[str, ColumnElement[Any]] = {name: as_it_is(jobs[name]) for name in COLUMNS}
-    chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), chosen["workload"]), else_=None)
-    columns = select(*chosen.values(), length, at_home)
-
+    at_home = _is_at_home(tables)
+    columns = all_of(tables, leave_above)
     moved_away = select(jobs.number).where(at_home == 0).order_by(jobs.position)
     away = array("q", (number for (number,) in ask(moved_away)))
-    moved = _by_number(columns, tables, away, ask)
+    moved = by_number(columns, tables, away, ask)
     waiting = next(moved, None)
     for job in _at_home(columns, tables, ask):
         while waiting is not None and (isinstance(waiting, Unreadable) or _before(waiting, job)):
@@ -53,6 +47,22 @@ def in_order(tables: Tables, leave_above: int, ask: Ask) -> Iterator[StoredJob |
     if waiting is not None:
         yield waiting
         yield from moved
+
+
+def all_of(tables: Tables, leave_above: int) -> Select[Any]:
+    """Selects what ``job_of`` makes a job from."""
+    jobs = tables.jobs.c
+    length = func.length(jobs.workload)
+    chosen: dict[str, ColumnElement[Any]] = {name: as_it_is(jobs[name]) for name in COLUMNS}
+    chosen["workload"] = case((or_(length <= leave_above, jobs.unique == b"-"), chosen["workload"]), else_=None)
+    return select(*chosen.values(), length, _is_at_home(tables))
+
+
+def _is_at_home(tables: Tables) -> ColumnElement[int]:
+    """Judged by the database in both queries, so that no row is found by both or by none, whatever it holds."""
+    jobs = tables.jobs.c
+    its_own = jobs.position.bitwise_rshift(literal_column(str(POSITION_BITS))) == jobs.number
+    return case((and_(its_own, jobs.position.bitwise_and((1 << POSITION_BITS) - 1) == 0), 1), else_=0)
 
 
 def as_it_is(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -71,24 +81,26 @@ def _at_home(columns: Select[Any], tables: Tables, ask: Ask) -> Iterator[StoredJ
         rows = ask(columns.where(number >= first).order_by(number).limit(PAGE))
         for row in rows:
             if row[-1]:
-                yield _job(row)
+                yield job_of(row)
         if len(rows) < PAGE or rows[-1][0] == MOST:
             return
         first = rows[-1][0] + 1
 
 
-def _by_number(
+def by_number(
     columns: Select[Any], tables: Tables, numbers: Sequence[int], ask: Ask
 ) -> Iterator[StoredJob | Unreadable]:
+    """Those of the jobs ``numbers`` that are there, in that order."""
     for start in range(0, len(numbers), PAGE):
         page = list(numbers[start : start + PAGE])
         rows = {row[0]: row for row in ask(columns.where(tables.jobs.c.number.in_(page)))}
         for number in page:
             if number in rows:
-                yield _job(rows[number])
+                yield job_of(rows[number])
 
 
-def _job(row: Sequence[Any]) -> StoredJob | Unreadable:
+def job_of(row: Sequence[Any]) -> StoredJob | Unreadable:
+    """The job of a row: the columns of ``COLUMNS``, how long the workload really is, and another whole number."""
     types = tuple(map(type, row))
     number, position, function, unique, workload, size, priority, due, reducer, attempts, created, length, _ = row
     if (

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import (
     URL,
+    ColumnElement,
     Connection,
     Row,
     Select,
@@ -50,7 +51,7 @@ from geartrain.store.base import (
 from geartrain.store.options import UNREADABLE, Options
 from geartrain.store.record import NUMBERS_END, latest, log_unreadable_record, record_of, sound_next_number
 from geartrain.store.sql.connection import ReconnectingConnection
-from geartrain.store.sql.database import COMMITTED, UNSURE, Database, Step, bare, known_numbers
+from geartrain.store.sql.database import COLUMNS, COMMITTED, UNSURE, Database, Step, bare, known_numbers
 from geartrain.store.sql.mysql import MySQL
 from geartrain.store.sql.postgresql import PostgreSQL
 from geartrain.store.sql.reading import as_it_is, in_order
@@ -76,9 +77,9 @@ class SqlStore(Store):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        parsed, namespace, options = _parsed(url)
-        self._tables = Tables(namespace)
-        self._database = DATABASES[parsed.get_backend_name()](parsed, options, self._tables)
+        parsed, namespace, options = parsed_url(url)
+        self._tables = self._new_tables(namespace)
+        self._database = self._new_database(parsed, options)
         self.abilities = self._database.abilities
         self._user = uuid.uuid4().hex
         self._is_signed = False
@@ -101,6 +102,12 @@ class SqlStore(Store):
         asking = select(meta.user, there).where(meta.id == literal_column(str(ONLY))).with_for_update()
         self._asking = str(asking.compile(self._database.engine))
         self._looking_for_witness = select(func.max(jobs.c.number))
+
+    def _new_tables(self, namespace: str) -> Tables:
+        return Tables(namespace)
+
+    def _new_database(self, url: URL, options: dict[str, str]) -> Database:
+        return DATABASES[url.get_backend_name()](url, options, self._tables)
 
     def open(self) -> None:
         self._database.hold()
@@ -137,6 +144,7 @@ class SqlStore(Store):
         table = self._tables.records.c
         now = time.time()
         asking = select(table.digest, *(as_it_is(table[name]) for name in ("kind", "key", "value", "expires")))
+        asking = asking.where(*self._readable())
         if kind:
             asking = asking.where(table.kind == kind)
         asking = asking.order_by(table.digest).limit(RECORDS_AT_ONCE)
@@ -155,6 +163,10 @@ class SqlStore(Store):
             if len(rows) < RECORDS_AT_ONCE:
                 return
             behind = rows[-1].digest
+
+    def _readable(self) -> list[ColumnElement[bool]]:
+        """Which records are ours to read: all, where nobody else is."""
+        return []
 
     def commit(self, batch: Batch) -> None:
         limit = self.abilities.max_workload
@@ -210,17 +222,22 @@ class SqlStore(Store):
         return workload
 
     def quarantine(self, number: int, reason: str) -> None:
-        jobs, aside = self._tables.jobs, self._tables.set_aside
-        copying = insert(aside).from_select(
-            ["reason", "at", *jobs.c.keys()],
-            select(literal(reason), literal(time.time()), *jobs.c).where(jobs.c.number == number),
-        )
-        removing = delete(jobs).where(jobs.c.number == number)
-        steps = [
-            lambda connection: connection.execute(copying),
-            lambda connection: connection.execute(removing),
-        ]
+        steps = self._setting_aside(number, reason)
         self._writer.use(lambda connection: self._carry_out(connection, steps, (), (number,)))
+
+    def _setting_aside(self, number: int, reason: str) -> list[Step]:
+        jobs, aside = self._tables.jobs, self._tables.set_aside
+        its_own = self._is_own_job(number)
+        copying = insert(aside).from_select(
+            ["reason", "at", *COLUMNS],
+            select(literal(reason), literal(time.time()), *(jobs.c[name] for name in COLUMNS)).where(*its_own),
+        )
+        removing = delete(jobs).where(*its_own)
+        return [lambda connection: connection.execute(copying), lambda connection: connection.execute(removing)]
+
+    def _is_own_job(self, number: int) -> list[ColumnElement[bool]]:
+        """Which row is that of our job of this number."""
+        return [self._tables.jobs.c.number == number]
 
     def quarantined(self) -> Iterator[Unreadable]:
         columns = self._tables.set_aside.c
@@ -412,7 +429,7 @@ def _all_rows(statement: Select[Any], connection: Connection) -> Sequence[Row[An
     return connection.execute(statement).all()
 
 
-def _parsed(url: str) -> tuple[URL, str, dict[str, str]]:
+def parsed_url(url: str) -> tuple[URL, str, dict[str, str]]:
     """The URL, the namespace, and the options that are the database's."""
     try:
         parsed = make_url(url)

@@ -33,9 +33,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, sqlite
 
-from geartrain.store.base import StoreError
+from geartrain.store.base import StoreError, StoreInUseError
 
 VERSION: Final = 2
+FLEET: Final = 1000  # instead of the version, where the tables are a fleet's, which has a version of its own
 ONLY: Final = 1  # the id of the meta table's row
 
 # SQLite keeps a table by its key only if the key is called INTEGER.
@@ -113,23 +114,30 @@ MIGRATIONS: Final[dict[int, Migration]] = {
 def prepare(connection: Connection, tables: Tables, begin: str) -> None:
     """Make the tables if there are none, or bring them to ``VERSION``.
 
-    ``connection`` commits by itself; ``begin`` starts a transaction. Raises StoreError if they are from a newer
-    geartrain.
+    ``connection`` commits by itself; ``begin`` starts a transaction. Raises StoreInUseError if they are a fleet's,
+    StoreError if they are from a newer geartrain.
     """
-    version = _version(connection, tables)
+    version = version_of(connection, tables)
+    if version == FLEET:
+        user = connection.execute(select(tables.meta.c.user).where(tables.meta.c.id == ONLY)).scalar()
+        raise StoreInUseError(
+            f"the tables {tables.jobs.name} and others are those of the {user}: start this job server with --{user},"
+            " or give it another namespace"
+        )
     if version is not None and version > VERSION:
         raise StoreError(
             f"the tables {tables.jobs.name} and others have version {version}, and this geartrain knows them up to"
             f" {VERSION}: start the newer geartrain that has written them, or give this one another namespace"
         )
     if version is None:
-        _within(connection, begin, lambda: _create(connection, tables))
+        within(connection, begin, lambda: _create(connection, tables))
         return
     for older in range(version, VERSION):
-        _within(connection, begin, partial(_migrate, connection, tables, older))
+        within(connection, begin, partial(_migrate, connection, tables, older))
 
 
-def _version(connection: Connection, tables: Tables) -> int | None:
+def version_of(connection: Connection, tables: Tables) -> int | None:
+    """The version of the tables; None: there are none."""
     if not inspect(connection).has_table(tables.meta.name):
         return None
     version: object = connection.execute(select(tables.meta.c.version).where(tables.meta.c.id == ONLY)).scalar()
@@ -156,7 +164,8 @@ def _migrate(connection: Connection, tables: Tables, older: int) -> None:
     connection.execute(update(tables.meta).where(tables.meta.c.id == ONLY).values(version=older + 1))
 
 
-def _within(connection: Connection, begin: str, act: Callable[[], None]) -> None:
+def within(connection: Connection, begin: str, act: Callable[[], object]) -> None:
+    """Do ``act`` in a transaction."""
     connection.exec_driver_sql(begin)
     try:
         act()
