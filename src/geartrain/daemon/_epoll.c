@@ -42,7 +42,7 @@ enum {
 /* What is asked of other objects, made once. */
 static PyObject *str_write, *str_timer_at, *str_look_after, *str_data_received, *str_eof_received, *str_pause_writing,
     *str_resume_writing, *str_connection_lost, *str_call_soon, *str_settle, *str_failed, *str_open_iteration,
-    *str_parser, *str_wanted, *str_begun, *str_came, *str_complete;
+    *str_parser, *str_wanted, *str_begun, *str_came, *str_complete, *str_lease_over;
 
 #define SPIN_SECONDS 20e-6
 
@@ -53,6 +53,7 @@ typedef struct {
     Py_ssize_t places;       /* bytes of all packets that are being read into place */
     bool spins;              /* see wait_for_events */
     int skip, failures;
+    double lease_ends;       /* when the daemon is to be told before anything is written; 0: never */
     int fd;                  /* of the epoll; the selector's, which closes it */
     char open;               /* whether an iteration is open, whoever opened it */
     bool served;             /* a socket of ours has something to do with it */
@@ -545,9 +546,25 @@ static bool write_peer(Poll *poll, PyObject *where, PyObject *what, PyObject *un
     return fine || failed(poll, where);
 }
 
+static double monotonic_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* This process may have stood still, so the clock is asked again before what was decided is written. */
+static bool mind_lease(Poll *self) {
+    if (self->lease_ends == 0 || monotonic_seconds() < self->lease_ends)
+        return true;
+    self->lease_ends = 0;
+    return call(self->daemon, str_lease_over);
+}
+
 /* The end of an iteration: all that peers are to get is written, then the daemon sees to the rest. */
 static bool close_iteration(Poll *self) {
     self->open = 0;
+    if (!mind_lease(self))
+        return false;
     if (PyList_GET_SIZE(self->touched) > 0) {
         PyObject *ready = PyObject_CallOneArg(self->take_ready, self->output);
         if (ready == NULL)
@@ -569,12 +586,6 @@ static bool close_iteration(Poll *self) {
         Py_XDECREF(news);
     }
     return settle < 0 ? false : settle ? call(self->daemon, str_settle) : true;
-}
-
-static double monotonic_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* Wait for something to be ready, without Python's lock.
@@ -640,6 +651,8 @@ static PyObject *Poll_select(Poll *self, PyObject *timeout) {
                 goto bad;
             break;
         }
+        if (!mind_lease(self) && !failed(self, Py_None))
+            goto bad;
         for (int at = 0; at < count; at++) {
             int fd = self->events[at].data.fd;
             uint32_t events = self->events[at].events;
@@ -819,6 +832,8 @@ static PyMethodDef Poll_methods[] = {
 
 static PyMemberDef Poll_members[] = {
     {"open", T_BOOL, offsetof(Poll, open), 0, "whether an iteration is open"},
+    {"lease_ends", T_DOUBLE, offsetof(Poll, lease_ends), 0,
+     "when the daemon's lease_over is called, in monotonic seconds, unless this is changed before; 0: never"},
     {"places", T_PYSSIZET, offsetof(Poll, places), READONLY, "bytes of packets that are being read into place"},
     {NULL, 0, 0, 0, NULL},
 };
@@ -1028,6 +1043,7 @@ PyMODINIT_FUNC PyInit__epoll(void) {
         {&str_connection_lost, "connection_lost"},
         {&str_call_soon, "call_soon"},
         {&str_settle, "settle"},
+        {&str_lease_over, "lease_over"},
         {&str_failed, "failed"},
         {&str_open_iteration, "open_iteration"},
         {&str_parser, "parser"},

@@ -22,6 +22,7 @@ from annotated_types import Ge, Le
 from pydantic import BeforeValidator, ByteSize, Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from geartrain.daemon.fleet_options import FLEET, FleetOptions
 from geartrain.daemon.http_options import HTTP, HTTP_PORT, HttpOptions
 from geartrain.daemon.listeners import FORMS, LOOPBACK, open_listeners, remove_unix_sockets
 from geartrain.daemon.machine import memory_bytes, node_name, time_zone
@@ -81,7 +82,7 @@ _LISTENING, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG = "Listening", "Jobs", "Store
 _DEFAULT_STORE = (
     f"queue.sqlite in $STATE_DIRECTORY, else in {SYSTEM_FOLDER} for root, ~/.local/state/geartrain for others"
 )
-THEMES = (_LISTENING, HTTP, _JOBS, _STORE, _LIMITS, _PROCESS, _LOG)
+THEMES = (_LISTENING, HTTP, _JOBS, _STORE, FLEET, _LIMITS, _PROCESS, _LOG)
 
 
 _FOR_THE_RULES = (
@@ -111,7 +112,7 @@ _LAYERS: ContextVar[list[_Layer]] = ContextVar("layers")
 """What the configuration that was made last has found beside its flags, the strongest first."""
 
 
-class Config(HttpOptions):
+class Config(HttpOptions, FleetOptions):
     """The options of the daemon. Sizes are bytes (64MiB is understood), times are seconds (30s, 5m)."""
 
     model_config = SettingsConfigDict(
@@ -438,6 +439,9 @@ class Config(HttpOptions):
         settings.verbosity = self.verbose.encode()
         settings.zone = time_zone(self.time_zone)
         settings.durable = not self.store.startswith("memory:")
+        if self.fleet:
+            settings.fleet = True
+            settings.handle_prefix = f"H:{self.fleet}".encode()
         settings.listed_order = self.function_order == "listed"
         settings.max_body = self.max_packet
         for name, keys in self.policies.items():

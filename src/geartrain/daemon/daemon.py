@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from geartrain.daemon.config import Config
     from geartrain.daemon.epoll import EpollLoop
+    from geartrain.daemon.fleet_view import FleetView
     from geartrain.daemon.outlet import Outlet
     from geartrain.daemon.transport import Listener
     from geartrain.jobserver import Peer
@@ -87,6 +88,8 @@ class Daemon:
         self.unread = UnreadOutput(config.max_unsent, config.max_unsent_total)
         self.gauges = Gauges()
         self.iteration: Iteration = Iteration()
+        self.fleet: FleetView | None = None
+        self.lease_ends = 0.0  # 0: there is none
         self.leaving = False
         self.drained = asyncio.Event()  # set when, on leaving, no extension owes anything any more
         self.connections: set[Connection] = set()
@@ -246,6 +249,8 @@ class Daemon:
     def flush(self) -> None:
         """The end of an iteration."""
         self.iteration.open = False
+        if self.lease_ends and self._monotonic() >= self.lease_ends:
+            self.lease_over()
         touched = self.server.touched
         if touched:
             if len(touched) > FEW:
@@ -294,6 +299,37 @@ class Daemon:
                 self.drained.set()
             if not self.stopped.is_set() and not server.running:
                 self.stop("no job is running")
+
+    def hold_lease(self, until: float) -> None:
+        """What is stored is this job server's until then, on the clock of ``time.monotonic``, unless that changes."""
+        self.open_iteration()
+        self.server.renew_lease(until)
+        self.lease_ends = until
+        if self._epoll_loop is not None:
+            self._epoll_loop.poll.lease_ends = until
+
+    def lease_over(self) -> None:
+        """The lease has not been renewed in time: what is stored is handed out no more.
+
+        This process may have stood still since it was decided what to hand out; so workers to which something is
+        still to be written are dropped, since it may be a job that is another's now.
+        """
+        self.lease_ends = 0.0
+        self.open_iteration()
+        self.server.end_lease()
+        for connection in list(self.connections):
+            if connection.unread:
+                self._drop_worker(connection)
+
+    def drop_workers(self) -> None:
+        """Drop the connections of those who run something, which is another's now."""
+        for connection in list(self.connections):
+            self._drop_worker(connection)
+
+    def _drop_worker(self, connection: Connection) -> None:
+        peer = connection.peer
+        if peer is not None and peer.running is not None:
+            connection.transport.abort()
 
     def _first(self) -> list[Outbox]:
         """Those that are written to in this iteration; the others have to wait for the next one."""

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from geartrain.daemon.fleet_view import FleetView
     from geartrain.daemon.flow import UnreadOutput
     from geartrain.daemon.gauges import Gauges
     from geartrain.daemon.outlet import Outlet
@@ -45,9 +46,16 @@ class Host(Protocol):
     addresses: list[str]
     unread: UnreadOutput
     gauges: Gauges
+    fleet: FleetView | None  # what is known of the fleet, if there is one
 
     def open_iteration(self) -> None:
         """Tell the job server the time, and have what comes of this iteration written at its end."""
+
+    def hold_lease(self, until: float) -> None:
+        """What is stored is this job server's until then (``time.monotonic``), unless that is said again before."""
+
+    def drop_workers(self) -> None:
+        """Drop the connections of those who run something."""
 
     def connect(self, outlet: Outlet, origin: Origin) -> Peer:
         """A new peer, whose output goes to ``outlet`` until it is ``lost``.

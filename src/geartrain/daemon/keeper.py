@@ -147,9 +147,13 @@ class Keeper(Extension):
         if self.server.store.late is not None:
             seconds = 0.0  # it was waited for, and its jobs were refused: they should not be written now
         if self.writer is None or self.writer.close(seconds):
-            self.store.close()
+            self.let_go()
         else:  # to close it as well would hang
             log.error("store_left_open", extra={"fields": {"store": repr(self.store), "seconds": seconds}})
+
+    def let_go(self) -> None:
+        """All is written: close the store."""
+        self.store.close()
 
     # ── outcomes, posted by the writer ──────────────────────────────────────────────────────────────────────────
 

@@ -37,6 +37,7 @@ class Planned:
         self.catching_up_to = 0.0  # missed runs up to this time are made
         self.refusals = 0
         self.turn = -1  # its entry in the heap: those of other turns are dead; -1: it has none
+        self.is_under_way = False  # a run of it was given by ``due``, and is neither done nor refused
 
 
 class Run:
@@ -89,7 +90,7 @@ class Planner:
         """Make its runs again, from now on: those of the pause are left out."""
         planned.is_paused = False
         planned.refusals = 0
-        self._go_on(planned, max(planned.last, now))
+        self.go_on(planned, max(planned.last, now))
 
     def next_at(self) -> float:
         """When a run is due, as a Unix time; 0: none ever is."""
@@ -104,6 +105,7 @@ class Planner:
             return None
         _, _, planned = heappop(self._heap)
         planned.turn = -1
+        planned.is_under_way = True
         return self._judge(planned, now)
 
     def done(self, run: Run, job: int = 0) -> None:
@@ -112,13 +114,15 @@ class Planner:
         if job:
             planned.job = job
         planned.refusals = 0
+        planned.is_under_way = False
         if self.schedules.get(planned.schedule.name) is planned:
-            self._go_on(planned, max(planned.last, run.time))
+            self.go_on(planned, max(planned.last, run.time))
 
     def refused(self, run: Run, now: float) -> float:
         """The run was not taken; when it will be tried again."""
         planned = run.planned
         planned.refusals += 1
+        planned.is_under_way = False
         planned.next = run.time
         at = now + min(PAUSE * 2.0 ** min(planned.refusals - 1, 10), LONGEST_PAUSE)
         if self.schedules.get(planned.schedule.name) is planned and not planned.is_paused:
@@ -134,7 +138,8 @@ class Planner:
             run = planned.schedule.next_after(run)
         return runs
 
-    def _go_on(self, planned: Planned, last: float) -> None:
+    def go_on(self, planned: Planned, last: float) -> None:
+        """All runs up to ``last`` are done with."""
         planned.last = last
         planned.next = planned.schedule.next_after(last)
         self._push(planned, planned.next + planned.schedule.delay(planned.next))

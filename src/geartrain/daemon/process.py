@@ -47,10 +47,13 @@ _OWN_FILES = 32  # open files that are no connections: listeners, log, the event
 Attach = Callable[["Config"], Sequence[Extension]]
 
 
-def serve(config: Config, attach: Attach = lambda config: ()) -> None:
+def serve(
+    config: Config, attach: Attach = lambda config: (), open_fleet: Callable[[Config, JobServer], Keeper] | None = None
+) -> None:
     """Run a job server until a signal ends it. Raises ConfigError for an option that can't be carried out.
 
-    ``attach`` makes the extensions of outer layers, while the process may still do what only root may.
+    ``attach`` makes the extensions of outer layers, while the process may still do what only root may; ``open_fleet``
+    the keeper of a member of a fleet.
     """
     open_files = raise_open_files(config.file_descriptors)
     free = (
@@ -66,7 +69,7 @@ def serve(config: Config, attach: Attach = lambda config: ()) -> None:
     try:
         keep_freed_memory()
         with asyncio.Runner(loop_factory=loop_factory(choose(config.transport))) as runner:
-            runner.run(_run(config, log_output, user, ready, attach))
+            runner.run(_run(config, log_output, user, ready, attach, open_fleet))
         code = 0
     except ConfigError as error:
         if config.log_file != "stderr":  # there the caller says it
@@ -78,7 +81,12 @@ def serve(config: Config, attach: Attach = lambda config: ()) -> None:
 
 
 async def _run(
-    config: Config, log_output: Log, user: pwd.struct_passwd | None, ready: Callable[[], None], attach: Attach
+    config: Config,
+    log_output: Log,
+    user: pwd.struct_passwd | None,
+    ready: Callable[[], None],
+    attach: Attach,
+    open_fleet: Callable[[Config, JobServer], Keeper] | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     gate = log_output.gate
@@ -92,7 +100,9 @@ async def _run(
     outer = attach(config)
     with pid_file(config.pid_file):
         server = JobServer(config.rules())
-        keeper = _keeper(config, server, user)
+        keeper = (
+            open_fleet(config, server) if open_fleet is not None and config.fleet else _keeper(config, server, user)
+        )
         if user is not None:
             log_output.give_to(user.pw_uid, user.pw_gid)
             _become(user)

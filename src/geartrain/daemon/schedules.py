@@ -8,21 +8,26 @@ When which run is to be made the planner says; here are its timer, the jobs, and
 
 **One job for each run.** The job of a run and the record of that run reach the store in one commit, and no worker gets
 the job before, since what it had done would be made again after a crash. The record of the run before is removed after
-that, and the record of a run that was not taken at once: the latest one counts.
+that: the latest one counts.
+
+**In a fleet** all of these records are every member's. Each plans by them, and so shows the same; the one that leads
+makes the runs, and keeps the records in order. Who leads is looked up before a run is made, and now and then. Whoever
+begins to lead plans anew by what the records say has been made, so that the runs that nobody has made meanwhile are
+late, or missed. The last job may be at another member, which is asked whether it is live (``overlap``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from geartrain.daemon.extension import Extension, Host
 from geartrain.daemon.in_process import InProcessPeer
 from geartrain.daemon.planner import Planned, Planner, Run
+from geartrain.daemon.run_records import KnownRun, RunRecords, run_record
 from geartrain.daemon.schedule import KEYS, Schedule, in_zone, merge, read_keys, read_schedule, read_words, run_name
 from geartrain.jobserver.model import DEAD, ENDED
 from geartrain.jobserver.outbox import MAX_FRESH
@@ -30,7 +35,15 @@ from geartrain.jobserver.records import Record
 from geartrain.jobserver.rights import OPERATE, READ
 from geartrain.jobserver.rules.answers import OK, list_lines, refuse
 from geartrain.jobserver.shown import show_name
-from geartrain.wire.packets import JOB_CREATED, SUBMIT_JOB_BG, SUBMIT_JOB_HIGH_BG, SUBMIT_JOB_LOW_BG, pack_request
+from geartrain.wire.packets import (
+    GET_STATUS,
+    JOB_CREATED,
+    STATUS_RES,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW_BG,
+    pack_request,
+)
 from geartrain.wire.text import as_text
 
 if TYPE_CHECKING:
@@ -42,11 +55,11 @@ log = logging.getLogger("geartrain.daemon")
 
 SCHEDULE_KIND: Final = "schedule"
 PAUSE_KIND: Final = "schedule_pause"
-RUN_KIND: Final = "schedule_run"
 SHOWN_RUNS: Final = 5
 AT_ONCE: Final = 50  # runs in one iteration
 MOST_UNANSWERED: Final = 1000  # jobs of ours that the store has not confirmed
 LONGEST_WAIT: Final = 60.0  # seconds between looks at the time of day, which may be set
+LOOKED_AFTER: Final = 0.5  # seconds between looks at whether we lead
 ROOM: Final = 4096  # bytes of memory that a job and its record take beside the workload, and more
 _TYPES: Final = {"high": SUBMIT_JOB_HIGH_BG, "normal": SUBMIT_JOB_BG, "low": SUBMIT_JOB_LOW_BG}
 _USAGE: Final = "Write schedule set NAME key=value ..., schedule unset|pause|resume|run|show NAME or schedule list"
@@ -69,79 +82,143 @@ class Schedules(Extension):
         self._most = most
         self._planner = Planner()
         self._of_file: dict[bytes, Schedule] = {}
-        self._commanded: set[bytes] = set()
-        self._noted: dict[bytes, float] = {}  # the time in the record that counts, by name
-        self._made: dict[bytes, float] = {}  # the time of the last run that was made, by its times or by command
+        self._commanded: dict[bytes, Schedule] = {}
+        self._read: dict[bytes, bytes] = {}  # of each record of a schedule, what has been read of it
         self._submitted: deque[Submitted] = deque()
-        self._peer: Submitter | None = None
+        self._submitter: Caller | None = None
+        self._asked: deque[Run] = deque()  # whose last job others are asked about
+        self._asker: Caller | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_leading = False
 
     # ── life ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def start(self, host: Host) -> None:
         self._host = host
         self._server = server = host.server
+        self._started = server.wall
+        self._runs = RunRecords(server)
         for written, keys in self._given.items():
             self._of_file[written.encode()] = read_schedule(written.encode(), read_keys(keys), server.settings.zone)
-        schedules = dict(self._of_file)
-        for record in server.kept_of(SCHEDULE_KIND):
-            try:
-                words = (record.value or b"").split()
-                schedules[record.key] = read_schedule(record.key, read_words(words), server.settings.zone)
-            except ValueError as error:
-                log.error("schedule_unreadable", extra={"fields": {"name": as_text(record.key), "reason": str(error)}})
-            else:
-                self._commanded.add(record.key)
-        runs = self._known_runs(schedules)
-        for name, schedule in schedules.items():
-            self._take_up(schedule, runs.get(name))
-        for record in server.kept_of(PAUSE_KIND):
-            if record.key not in schedules:
-                server.keep(Record(PAUSE_KIND, record.key, None))
+        self._see_who_leads()
+        if not self._is_leading:
+            self._plan()
+        if host.fleet is not None:
+            host.fleet.on_shared_change(self._on_shared_change)
         server.add_command(b"schedule", self._command, READ | OPERATE)
         self._set_timer()
 
-    def _known_runs(self, schedules: Mapping[bytes, Schedule]) -> dict[bytes, tuple[float, bytes]]:
-        """The last run of each schedule with what is known of it; records of others are removed."""
-        runs: dict[bytes, tuple[float, bytes]] = {}
-        for record in self._server.kept_of(RUN_KIND):
-            name, _, written = record.key.rpartition(b"\0")
-            time = int(written) / 1000 if written.isdigit() else -1.0
-            if time >= 0 and name in schedules and (name not in runs or time > runs[name][0]):
-                if name in runs:
-                    self._server.keep(Record(RUN_KIND, _key(name, runs[name][0]), None))
-                runs[name] = (time, record.value or b"")
-            else:
-                self._server.keep(Record(RUN_KIND, record.key, None))
-        return runs
+    def _see_who_leads(self) -> None:
+        """Whether it is for us to make runs now; if it was not before, plan anew."""
+        fleet = self._host.fleet
+        leads = fleet is None or (fleet.leader and not self._server.lapsed)
+        if leads and not self._is_leading:
+            self._is_leading = True
+            self._plan(is_anew=True)
+        self._is_leading = leads
 
-    def _take_up(self, schedule: Schedule, run: tuple[float, bytes] | None) -> None:
+    def _on_shared_change(self) -> None:
+        """Other members have changed records."""
+        self._see_who_leads()
+        self._plan()
+        self._set_timer()
+
+    # ── what the records say ────────────────────────────────────────────────────────────────────────────────────
+
+    def _plan(self, is_anew: bool = False) -> None:
+        """Have the plan follow the records; if ``is_anew``, whatever it was, but for runs that are under way."""
+        server = self._server
+        planner = self._planner
+        self._read_schedules()
+        schedules = {**self._of_file, **self._commanded}
+        for name in [name for name in planner.schedules if name not in schedules]:
+            self._drop(name)
+        runs = self._runs.latest(schedules, self._is_under_way)
+        for name, schedule in schedules.items():
+            planned = planner.schedules.get(name)
+            run = runs.get(name)
+            is_known = planned is not None and (
+                planned.schedule is schedule or planned.schedule.times == schedule.times
+            )
+            if planned is None or not is_known or (is_anew and _is_off(planned, run)):
+                self._take_up(schedule, run)
+            else:
+                self._follow(planned, schedule, run)
+        if self._is_leading:
+            self._runs.tidy()
+            for record in server.kept_of(PAUSE_KIND):
+                if record.key not in schedules:
+                    server.keep(Record(PAUSE_KIND, record.key, None))
+
+    def _read_schedules(self) -> None:
+        """Read those that commands have set, as far as they have changed."""
+        read: dict[bytes, bytes] = {}
+        for record in self._server.kept_of(SCHEDULE_KIND):
+            name = record.key
+            value = read[name] = record.value or b""
+            if self._read.get(name) == value:
+                continue
+            self._commanded.pop(name, None)
+            try:
+                schedule = read_schedule(name, read_words(value.split()), self._server.settings.zone)
+            except ValueError as error:
+                log.error("schedule_unreadable", extra={"fields": {"name": as_text(name), "reason": str(error)}})
+            else:
+                self._commanded[name] = schedule
+        for name in [name for name in self._commanded if name not in read]:
+            del self._commanded[name]
+        self._read = read
+
+    def _is_under_way(self, name: bytes) -> bool:
+        planned = self._planner.schedules.get(name)
+        return planned is not None and planned.is_under_way
+
+    def _take_up(self, schedule: Schedule, run: KnownRun | None) -> None:
         """Plan a schedule that was there before, if its run is known."""
         server = self._server
         name = schedule.name
         now = server.wall
-        last, job = 0.0, 0
+        last, job, has_same_times = 0.0, 0, False
         if run is not None:
-            last = self._noted[name] = run[0]
-            try:
-                known = json.loads(run[1])
-                job = int(known["job"])
-                self._made[name] = float(known["made"])
-                has_same_times = known["times"] == schedule.times
-            except (ValueError, KeyError, TypeError):
-                has_same_times = False
+            last, job, has_same_times = self._runs.read(schedule, run)
             if last > now + LONGEST_WAIT:
                 fields = {"name": as_text(name), "last": run_name(last)}
                 log.warning("schedule_ahead", extra={"fields": fields})
-            if not has_same_times:
-                run = None
         server.let_go(job)  # it was held when the job server ended
-        is_paused = server.kept(PAUSE_KIND, name) is not None
         planned = self._planner.put(
-            schedule, last if run is not None else max(last, now), now, job, is_paused=is_paused
+            schedule,
+            last if has_same_times else max(last, _cut(now)),
+            self._started,
+            job,
+            is_paused=server.kept(PAUSE_KIND, name) is not None,
         )
-        if run is None:
-            self._note(planned, planned.last)
+        if not has_same_times and self._is_leading:
+            self._runs.note(planned, planned.last)
+
+    def _follow(self, planned: Planned, schedule: Schedule, run: KnownRun | None) -> None:
+        """Take over what has changed of a schedule that is planned."""
+        planner = self._planner
+        name = schedule.name
+        if planned.schedule is not schedule:
+            planner.change(planned, schedule)
+        is_paused = self._server.kept(PAUSE_KIND, name) is not None
+        if is_paused and not planned.is_paused:
+            planner.pause(planned)
+        resumed_at = self._server.wall
+        # What is older than what we have made ourselves is from before that.
+        counts = run is not None and not planned.is_under_way and (run[0] >= planned.last or not self._is_leading)
+        if run is not None and counts and self._runs.is_news(name, run):
+            time, planned.job, has_same_times = self._runs.read(schedule, run)
+            if has_same_times and time != planned.last:
+                planner.go_on(planned, time)
+                resumed_at = time
+        if planned.is_paused and not is_paused:
+            planner.resume(planned, _cut(resumed_at))
+
+    def _drop(self, name: bytes) -> None:
+        """There is no such schedule any more."""
+        self._planner.remove(name)
+        self._runs.drop(name)
 
     def leave(self) -> None:
         if self._timer is not None:
@@ -153,18 +230,28 @@ class Schedules(Extension):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._server.draining:
+            return
+        if not self._is_leading:
+            self._timer = self._host.loop.call_later(LOOKED_AFTER, self._wake)
+            return
         at = self._planner.next_at()
-        if at and len(self._submitted) < MOST_UNANSWERED and not self._server.draining:
+        if at and self._has_room:
             # A look before the time is a look in vain.
             wait = min(max(at - self._server.wall, 0.0) + 0.001, LONGEST_WAIT)
             self._timer = self._host.loop.call_later(wait, self._wake)
 
+    @property
+    def _has_room(self) -> bool:
+        return len(self._submitted) + len(self._asked) < MOST_UNANSWERED
+
     def _wake(self) -> None:
         self._timer = None
         self._host.open_iteration()
+        self._see_who_leads()
         server = self._server
         count = 0
-        while count < AT_ONCE and len(self._submitted) < MOST_UNANSWERED and server.output.fresh < MAX_FRESH:
+        while self._is_leading and count < AT_ONCE and self._has_room and server.output.fresh < MAX_FRESH:
             run = self._planner.due(server.wall)
             if run is None:
                 break
@@ -186,18 +273,55 @@ class Schedules(Extension):
             }
             log.warning("schedule_missed", extra={"fields": what})
         if not run.is_made:
-            self._note(planned, run.time)
-            self._planner.done(run)
-        elif schedule.overlap == "skip" and self._is_live(planned.job):
-            log.info("schedule_skipped", extra={"fields": fields})
-            self._note(planned, run.time)
-            self._planner.done(run)
+            self._pass_over(run)
+            return
+        number = planned.job if schedule.overlap == "skip" else 0
+        job = self._server.jobs.get(number) if number > 0 else None
+        if job is not None and job.state not in (ENDED, DEAD):
+            self._skip(run)
+        elif job is None and number > 0 and self._host.fleet is not None:
+            self._ask(run)
         else:
             self._submit(run)
 
-    def _is_live(self, number: int) -> bool:
-        job = self._server.jobs.get(number) if number > 0 else None
-        return job is not None and job.state not in (ENDED, DEAD)
+    def _skip(self, run: Run) -> None:
+        """The job of the run before is still live."""
+        fields = {"name": as_text(run.planned.schedule.name), "run": run_name(run.time)}
+        log.info("schedule_skipped", extra={"fields": fields})
+        self._pass_over(run)
+
+    def _pass_over(self, run: Run) -> None:
+        self._runs.note(run.planned, run.time)
+        self._planner.done(run)
+
+    def _ask(self, run: Run) -> None:
+        """Ask the other members whether the job of the run before is live."""
+        try:
+            if self._asker is None or self._asker.closed:
+                self._asker = Caller(self._told, self._host)
+        except ConnectionRefusedError as error:
+            self._refuse(run, str(error))
+            return
+        self._asked.append(run)
+        self._asker.send(pack_request(GET_STATUS, self._server.handles.make(run.planned.job)))
+
+    def _told(self, packet: Packet) -> None:
+        """The answer about the run that was asked about first of those that wait for one."""
+        is_live = packet.type == STATUS_RES and packet.arguments[1] == b"1"
+        self._host.loop.call_soon(self._decide, self._asked.popleft(), is_live)  # not now: outboxes are being written
+
+    def _decide(self, run: Run, is_live: bool) -> None:
+        """Make a run, or skip it, unless that is for another member now."""
+        self._host.open_iteration()
+        self._see_who_leads()
+        if self._planner.schedules.get(run.planned.schedule.name) is run.planned:
+            if not self._is_leading:
+                self._planner.refused(run, self._server.wall)
+            elif is_live:
+                self._skip(run)
+            else:
+                self._submit(run)
+        self._set_timer()
 
     def _submit(self, run: Run, peer: Peer | None = None) -> None:
         """Submit a run's job, and have its record go with it; a peer that asked for the run gets the handle."""
@@ -207,19 +331,19 @@ class Schedules(Extension):
             self._refuse(run, "the job server's memory is full", peer)
             return
         try:
-            if self._peer is None or self._peer.closed:
-                self._peer = Submitter(self, self._host)
+            if self._submitter is None or self._submitter.closed:
+                self._submitter = Caller(self._answered, self._host)
         except ConnectionRefusedError as error:
             self._refuse(run, str(error), peer)
             return
-        number = server.next_number
+        number = server.coming_number
         unique = schedule.unique(run.time, server.settings.max_unique)
-        self._peer.send(pack_request(_TYPES[schedule.priority], schedule.function, unique, schedule.workload))
-        if server.next_number == number:
+        self._submitter.send(pack_request(_TYPES[schedule.priority], schedule.function, unique, schedule.workload))
+        if server.coming_number == number:
             number = 0
         elif peer is None:
-            made = max(run.time, self._made.get(schedule.name, 0.0))
-            server.keep_with(number, self._record(run.planned, run.time, number, made))
+            made = max(run.time, self._runs.made.get(schedule.name, 0.0))
+            server.keep_with(number, run_record(run.planned, run.time, number, made))
             server.hold(number)
         reply = None
         if peer is not None:
@@ -235,7 +359,7 @@ class Schedules(Extension):
         fields = {"name": as_text(run.planned.schedule.name), "run": run_name(run.time), "reason": reason}
         log.warning("schedule_refused", extra={"fields": {**fields, "again": run_name(again)}})
 
-    def answered(self, packet: Packet) -> None:
+    def _answered(self, packet: Packet) -> None:
         """The answer to the job that was submitted first of those that wait for one."""
         submitted = self._submitted.popleft()
         run = submitted.run
@@ -243,34 +367,30 @@ class Schedules(Extension):
         is_made = packet.type == JOB_CREATED
         if submitted.reply is not None:
             self._host.loop.call_soon(self._tell, submitted, packet)
-            if is_made and self._planner.schedules.get(name) is run.planned:
-                run.planned.job = self._server.handles.number(packet.arguments[0])
-                self._made_at(name, run.time)
-                self._note(run.planned, run.planned.last)
+            planned = self._planner.schedules.get(name)
+            if is_made and planned is not None:
+                planned.job = self._server.handles.number(packet.arguments[0])
+                self._runs.made_at(name, run.time)
+                if self._runs.noted.get(name) in (None, planned.last):  # so that other members know
+                    self._runs.note(planned, planned.last)
         elif not is_made:
-            if submitted.number:
-                self._server.keep(Record(RUN_KIND, _key(name, run.time), None))
             self._refuse(run, as_text(packet.arguments[-1]))
         else:
             number = self._server.handles.number(packet.arguments[0])
             if self._planner.schedules.get(name) is not run.planned:  # it was unset or changed meanwhile
-                if run.time != self._noted.get(name):
-                    self._server.keep(Record(RUN_KIND, _key(name, run.time), None))
+                if run.time != self._runs.noted.get(name):
+                    self._runs.remove(name, run.time)
             else:
-                self._made_at(name, run.time)
-                if submitted.number:
-                    self._noted_now(name, run.time)
-                else:
-                    run.planned.job = number
-                    self._note(run.planned, run.time)
+                self._runs.made_at(name, run.time)
+                run.planned.job = number
+                if number == submitted.number:
+                    self._runs.noted_now(name, run.time)
+                else:  # it was joined to another one
+                    self._runs.note(run.planned, run.time)
             if submitted.number:
                 self._host.loop.call_soon(self._let_go, number)  # not now, since outboxes are being written
             self._planner.done(run, number)
         self._set_timer()
-
-    def _made_at(self, name: bytes, time: float) -> None:
-        """A run was made; one that was missed, and made up for, may be of before the last one."""
-        self._made[name] = max(time, self._made.get(name, 0.0))
 
     def _let_go(self, number: int) -> None:
         self._host.open_iteration()
@@ -288,27 +408,6 @@ class Schedules(Extension):
             reply.outbox.replace(reply.index, b"ERR %b %b\r\n" % (packet.arguments[0], words))
         reply.open = True
         reply.outbox.touch()
-
-    # ── what is kept ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _record(self, planned: Planned, time: float, job: int, made: float) -> Record:
-        known = {"job": job, "made": made, "times": planned.schedule.times}
-        return Record(RUN_KIND, _key(planned.schedule.name, time), json.dumps(known).encode())
-
-    def _note(self, planned: Planned, time: float) -> bool:
-        """Keep that all runs up to this time are done with; False if it can't be kept."""
-        name = planned.schedule.name
-        is_kept = self._server.keep(self._record(planned, time, planned.job, self._made.get(name, 0.0)))
-        if is_kept:
-            self._noted_now(name, time)
-        return is_kept
-
-    def _noted_now(self, name: bytes, time: float) -> None:
-        """The record of this time counts, and the one before it is of no use any more."""
-        before = self._noted.get(name)
-        if before is not None and _key(name, before) != _key(name, time):
-            self._server.keep(Record(RUN_KIND, _key(name, before), None))
-        self._noted[name] = time
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -351,7 +450,8 @@ class Schedules(Extension):
         except ValueError as error:
             refuse(peer, b"INVALID_SCHEDULE", str(error))
             return
-        self._commanded.add(name)
+        self._commanded[name] = schedule
+        self._read[name] = schedule.words.encode()
         self._replace(schedule, planned)
         log.info("schedule_set", extra={"fields": {"name": as_text(name), "schedule": schedule.words}})
         self._server.acknowledge(peer, OK)
@@ -368,23 +468,22 @@ class Schedules(Extension):
         else:
             last = max(planned.last, now)
             new = self._planner.put(schedule, last, now, planned.job, is_paused=planned.is_paused)
-        self._note(new, new.last)
+        self._runs.note(new, new.last)
 
     def _unset(self, peer: Peer, planned: Planned) -> None:
         name = planned.schedule.name
         if name not in self._commanded:
             refuse(peer, b"UNKNOWN_SCHEDULE", f"{as_text(name)} is in the configuration file: take it out there")
             return
-        self._commanded.discard(name)
+        del self._commanded[name], self._read[name]
         self._server.keep(Record(SCHEDULE_KIND, name, None))
         log.info("schedule_unset", extra={"fields": {"name": as_text(name)}})
         if name in self._of_file:
             self._replace(self._of_file[name], planned)
         else:
-            self._planner.remove(name)
             self._server.keep(Record(PAUSE_KIND, name, None))
-            self._server.keep(Record(RUN_KIND, _key(name, self._noted.pop(name, 0.0)), None))
-            self._made.pop(name, None)
+            self._runs.remove(name, self._runs.noted.get(name, 0.0))
+            self._drop(name)
         self._server.acknowledge(peer, OK)
 
     def _pause(self, peer: Peer, planned: Planned) -> None:
@@ -400,7 +499,7 @@ class Schedules(Extension):
         if planned.is_paused:
             self._server.keep(Record(PAUSE_KIND, planned.schedule.name, None))
             self._planner.resume(planned, _cut(self._server.wall))
-            self._note(planned, planned.last)
+            self._runs.note(planned, planned.last)
             log.info("schedule_resumed", extra={"fields": {"name": as_text(planned.schedule.name)}})
         self._server.acknowledge(peer, OK)
 
@@ -415,7 +514,7 @@ class Schedules(Extension):
             schedule = planned.schedule
             self._server.cost += 20
             words = " ".join(schedule.word(key) for key in KEYS if key in schedule.given and key != "workload").encode()
-            made = self._made.get(name, 0.0)
+            made = self._runs.made.get(name, 0.0)
             yield b"%b\t%d\t%.3f\t%.3f\t%b\t%b\n" % (
                 show_name(name), planned.is_paused, planned.next, made, show_name(schedule.function), show_name(words),
             )  # fmt: skip
@@ -434,8 +533,8 @@ class Schedules(Extension):
                 yield b"%b\t%b\n" % (key.encode(), show_name(schedule.word(key).partition("=")[2].encode()))
         if "zone" not in schedule.given and schedule.cron is not None:
             yield b"zone\t%b\n" % show_name(schedule.zone_name.encode())
-        if self._made.get(name):
-            yield b"last\t%.3f\n" % self._made[name]
+        if self._runs.made.get(name):
+            yield b"last\t%.3f\n" % self._runs.made[name]
         if planned.job > 0:
             yield b"job\t%b\n" % self._server.handles.make(planned.job)
         for run in self._planner.coming(planned, SHOWN_RUNS):
@@ -443,21 +542,22 @@ class Schedules(Extension):
             yield b"next\t%.3f\t%b\n" % (run, in_zone(run, schedule.zone).encode())
 
 
-class Submitter(InProcessPeer):
-    """Submits jobs, and hands each answer over before the changes of the same iteration go to the store."""
+class Caller(InProcessPeer):
+    """Hands each answer over before the changes of the same iteration go to the store."""
 
-    def __init__(self, schedules: Schedules, host: Host) -> None:
+    def __init__(self, told: Callable[[Packet], None], host: Host) -> None:
         super().__init__(host)
-        self._schedules = schedules
+        self._told = told
 
     def write(self) -> None:
         super().write()
         while (packet := self.take_packet()) is not None:
-            self._schedules.answered(packet)
+            self._told(packet)
 
 
-def _key(name: bytes, time: float) -> bytes:
-    return b"%b\0%d" % (name, round(time * 1000))
+def _is_off(planned: Planned, run: KnownRun | None) -> bool:
+    """Whether a plan is not what follows from the record of the last run alone."""
+    return not planned.is_under_way and (planned.refusals > 0 or run is None or run[0] != planned.last)
 
 
 def _cut(moment: float) -> float:
