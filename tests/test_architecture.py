@@ -31,7 +31,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "store": ("jobserver.records",),
     "daemon": ("store", "jobserver", "wire"),
     "web": ("daemon", "jobserver", "client", "link.address", "wire"),
-    "fleet": ("daemon.extension", "jobserver.snapshot", "store.base", "client"),
+    "fleet": ("daemon", "store", "jobserver", "client", "link.address", "wire"),
     "cli": ("*",),
     "contrib": ("*",),
     "__init__": ("client", "worker"),

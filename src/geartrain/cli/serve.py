@@ -19,6 +19,8 @@ from geartrain.version import VERSION
 
 if TYPE_CHECKING:
     from geartrain.daemon.extension import Extension
+    from geartrain.daemon.keeper import Keeper
+    from geartrain.jobserver import JobServer
 
 _GEARMAND = "For gearmand's sake"
 _FROM_FILE = ParameterSource.DEFAULT_MAP
@@ -37,6 +39,7 @@ Examples:
   geartrain serve --listen loopback --listen unix:/run/geartrain/socket
   geartrain serve --config /etc/geartrain.toml --log-format json
   geartrain serve --store postgresql://user:password@host/database
+  geartrain serve --store postgresql://... --fleet mill --advertise 10.0.0.7:4730
   geartrain serve -d -L 0.0.0.0 -u gearman -P /run/gearmand.pid -l /var/log/gearmand.log
 
 \b
@@ -108,7 +111,14 @@ def _serve(ctx: click.Context, /, check_args: bool, **_: object) -> None:
 
     config = configuration(ctx)
     if not check_args:
-        serve(config, _attach)
+        serve(config, _attach, _open_fleet)
+
+
+def _open_fleet(config: Config, server: JobServer) -> Keeper:
+    """The keeper of a member of a fleet, with all imported that this needs."""
+    from geartrain.fleet import open_fleet
+
+    return open_fleet(config, server)
 
 
 def _options() -> list[click.Parameter]:
