@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "work": ("Do jobs with a shell command.", "cli"),
     "admin": ("Look into job servers, and change their limits.", "cli"),
     "policy": ("Set and show what holds for a function: retries, limits.", "cli"),
+    "fleet": ("Look after job servers that take over from each other.", "cli"),
     "schedule": ("Have jobs made at their times, again and again.", "cli"),
     "pause": ("Hand out no more jobs of a function.", "cli"),
     "resume": ("Hand out jobs of a function again.", "cli"),

@@ -5,6 +5,7 @@ from geartrain.client.async_client import AsyncClient
 from geartrain.client.async_job import AsyncJob
 from geartrain.client.client import Client
 from geartrain.client.dead_letter import DeadLetter
+from geartrain.client.fleet import FleetAdoption, FleetHistory, FleetMember
 from geartrain.client.function_details import FunctionDetails
 from geartrain.client.job import SubmittedJob
 from geartrain.client.job_details import JobAttempt, JobDetails
@@ -30,6 +31,9 @@ __all__ = [
     "ConnectedPeer",
     "DataEvent",
     "DeadLetter",
+    "FleetAdoption",
+    "FleetHistory",
+    "FleetMember",
     "FunctionDetails",
     "FunctionPolicy",
     "FunctionStatus",

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from geartrain.client.command import Command, Form, Name, ask, unreadable, word, worse
 from geartrain.client.dead_letter import DeadLetter
+from geartrain.client.fleet import FleetHistory, FleetMember
 from geartrain.client.function_details import FunctionDetails
 from geartrain.client.job_details import JobDetails
 from geartrain.client.policy import FunctionPolicy, PolicyValue, policy_word
@@ -419,6 +420,39 @@ class AdminClient:
             raise unknown
         return answers
 
+    # ── a fleet ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # Each member knows the whole fleet, so the first one that can be reached is asked. Job servers that are none refuse
+    # with ServerError UNKNOWN_COMMAND; what can't be done at the moment is refused with ServerError FLEET.
+
+    def fleet_status(self, server: Address | str | None = None) -> list[FleetMember]:
+        """The members of the fleet that have not gone, the oldest first."""
+        address, command = self._of_any(server, b"fleet status", form="listing")
+        return self._read(address, command.lines(), lambda _, line: FleetMember.read(line))
+
+    def fleet_history(self, server: Address | str | None = None) -> FleetHistory:
+        """The latest members and adoptions, as the database has them."""
+        address, command = self._of_any(server, b"fleet history", form="listing")
+        try:
+            return FleetHistory.read(command.lines())
+        except ValueError:
+            raise unreadable(address, command.answer()) from None
+
+    def fleet_functions(self, server: Address | str | None = None) -> list[FunctionStatus]:
+        """The jobs and workers of each function in the whole fleet, by name.
+
+        Raises ServerError INCOMPLETE if a live member does not answer.
+        """
+        address, command = self._of_any(server, b"fleet functions", form="listing")
+        return _added_up(FunctionStatus, self._columns(address, command.lines(), 4))
+
+    def fleet_drain(self, member: int, on: bool = True, server: Address | str | None = None) -> None:
+        """Have a live member give away its jobs to the others, until that is turned off; it goes on to serve."""
+        self._of_any(server, b"fleet drain", b"%d" % member, *([] if on else [b"off"]))
+
+    def fleet_forget(self, member: int, server: Address | str | None = None) -> None:
+        """Take a member for dead whose lease is over, or forget one that has gone."""
+        self._of_any(server, b"fleet forget", b"%d" % member)
+
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _asked(self, server: Address | str | None) -> tuple[Address, ...]:
@@ -456,6 +490,17 @@ class AdminClient:
         assert trouble is not None, "there is at least one job server"
         raise trouble
 
+    def _of_any(self, server: Address | str | None, *words: bytes, form: Form = "line") -> tuple[Address, Command]:
+        """Ask the first job server that can be reached."""
+        trouble: ConnectError | None = None
+        for address in self._asked(server):
+            try:
+                return address, self._ask(address, *words, form=form)
+            except ConnectError as error:
+                trouble = error
+        assert trouble is not None, "there is at least one job server"
+        raise trouble
+
     def _value(self, address: Address, command: bytes) -> str:
         answer = self._ask(address, command).answer()
         if answer.startswith(b"v") and command == b"version":  # the Perl server says no OK
@@ -465,13 +510,16 @@ class AdminClient:
     def _rows(
         self, command: bytes, columns: int, server: Address | str | None
     ) -> Iterable[tuple[Address, list[bytes]]]:
-        """Lines of columns between TABs; the first may hold TABs itself, as functions of the Perl library do."""
         for address in self._asked(server):
-            for line in self._lines(address, command):
-                row = line.rsplit(b"\t", columns - 1)
-                if len(row) != columns or not all(value.isdigit() for value in row[1:]):
-                    raise unreadable(address, line)
-                yield address, row
+            yield from self._columns(address, self._lines(address, command), columns)
+
+    def _columns(self, address: Address, lines: Iterable[bytes], columns: int) -> Iterable[tuple[Address, list[bytes]]]:
+        """Lines of columns between TABs; the first may hold TABs itself, as functions of the Perl library do."""
+        for line in lines:
+            row = line.rsplit(b"\t", columns - 1)
+            if len(row) != columns or not all(value.isdigit() for value in row[1:]):
+                raise unreadable(address, line)
+            yield address, row
 
     def _lines(self, address: Address, *words: bytes) -> list[bytes]:
         return self._ask(address, *words, form="listing").lines()

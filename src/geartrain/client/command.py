@@ -77,11 +77,11 @@ class Command:
     @property
     def doubt(self) -> str:
         """What is to be added where a job server seems not to know the command."""
-        return (
-            "; the job server has to be a geartrain that has policies and schedules"
-            if _OURS.match(self.text + b" ")
-            else ""
-        )
+        if self.text.startswith(b"fleet "):
+            return "; the job server has to be a geartrain with --fleet"
+        if _OURS.match(self.text + b" "):
+            return "; the job server has to be a geartrain that has policies and schedules"
+        return ""
 
     def answer(self) -> bytes:
         """The answer as far as it has come."""
