@@ -6,7 +6,7 @@ import { bytesOf, type Content, readable } from "./content";
 import { bytes, NOTHING } from "./format";
 import { statusOf } from "./jobs";
 
-const ENDS = ["completed", "failed", "cancelled", "dead", "dropped", "abandoned", "refused"] as const;
+const ENDS = ["completed", "failed", "cancelled", "dead", "dropped", "abandoned", "refused", "moved"] as const;
 const KINDS = ["assigned", "data", "warning", "status", "retry", "gap", ...ENDS] as const;
 export type Kind = (typeof KINDS)[number];
 
@@ -83,6 +83,7 @@ export function wordsOf({ kind, data }: Event): string {
   if (kind === "assigned") return `Attempt ${data.attempt ?? NOTHING} begins`;
   if (kind === "status") return `${data.numerator ?? 0} of ${data.denominator ?? 0}`;
   if (kind === "retry") return `The attempt did not succeed: ${data.reason ?? NOTHING}. Another one follows`;
+  if (kind === "moved") return "It goes on at another job server of the fleet";
   if (kind === "gap") return `${data.missed ?? "Some"} events before this are no longer there to be read`;
   if (data.left_out !== undefined) return `${data.left_out} bytes, too many to be told here`;
   if (data.base64 !== undefined) return bytes(bytesOf({ base64: data.base64 }).length);

@@ -7,6 +7,7 @@ import struct
 from typing import cast
 
 from geartrain.daemon.extension import Host
+from geartrain.daemon.fleet_view import FleetView
 from geartrain.jobserver import JobServer, Origin, Peer, Settings
 from geartrain.jobserver.records import Record
 from geartrain.web.history import History
@@ -27,6 +28,7 @@ class MemorySite:
             setattr(self.settings, name, value)
         self.wall = float(at)
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.fleet: FleetView | None = None
         self.monotonic_time = 1000.0
         self.records: dict[tuple[str, bytes], Record] = {}
         self.begin()

@@ -99,14 +99,16 @@ OF_F = LABELS + ', function="f"'
 NORMAL = OF_F + ', priority="normal"'
 
 
-def alert(name: str, at: str, severity: str = "warning", *, function: bool = True, values: str = "") -> dict[str, Any]:
+def alert(
+    name: str, at: str, severity: str = "warning", *, function: bool = True, instance: bool = True, values: str = ""
+) -> dict[str, Any]:
     """That one fires at a time, and with which texts; without ``values`` that it does not."""
     if not values:
         return {"alertname": name, "eval_time": at, "exp_alerts": []}
     labels = {
-        "instance": "js:8080",
         "job": "geartrain",
         "severity": severity,
+        **({"instance": "js:8080"} if instance else {}),
         **({"function": "f"} if function else {}),
     }
     annotations = next(rule["annotations"] for rule in rules() if rule["alert"] == name)
@@ -211,6 +213,32 @@ CASES: list[tuple[dict[str, str], list[dict[str, Any]]]] = [
             f'geartrain_loop_lag_seconds_bucket{{{LABELS}, le="+Inf"}}': "0+100x30",
         },
         [alert("GeartrainLoopLag", "4m"), alert("GeartrainLoopLag", "10m", function=False, values="497.5ms")],
+    ),
+    (
+        {f'geartrain_fleet_state{{{LABELS}, state="live"}}': "1x5 0x5 1x20"},
+        [
+            alert("GeartrainLeaseLapsed", "5m"),
+            alert("GeartrainLeaseLapsed", "8m", "critical", function=False, values="0"),
+            alert("GeartrainLeaseLapsed", "12m"),
+        ],
+    ),
+    (
+        {f"geartrain_fleet_fenced_total{{{LABELS}}}": "0x10 1x30"},
+        [alert("GeartrainFenced", "9m"), alert("GeartrainFenced", "12m", function=False, values="1")],
+    ),
+    (
+        {
+            f'geartrain_fleet_members{{{LABELS}, state="live"}}': "3x10 2x90",
+            f'geartrain_fleet_members{{{LABELS}, state="dead"}}': "0x10 1x5 0x90",
+        },
+        [
+            alert("GeartrainMemberGone", "13m"),
+            alert("GeartrainMemberGone", "17m", function=False, instance=False, values="2"),
+            alert("GeartrainMemberGone", "80m"),
+            alert("GeartrainEstateLeft", "12m"),
+            alert("GeartrainEstateLeft", "14m", "critical", function=False, instance=False, values="1"),
+            alert("GeartrainEstateLeft", "20m"),
+        ],
     ),
 ]
 """Series, a value a minute, and what is then told of an alert."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from memory_site import MemorySite
 
 from geartrain.daemon.extension import Host
+from geartrain.daemon.fleet_view import FleetView
 from geartrain.jobserver import Origin
 from geartrain.web.wrong import LOOK_EVERY, MAX_SUSPECTS, MOST, Lookout, Wrong
 from geartrain.wire.packets import (
@@ -333,6 +335,20 @@ def test_a_store_that_takes_nothing() -> None:
     wrong = site.only()
     assert (wrong.kind, wrong.function, wrong.since) == ("store_down", None, site.wall)
     assert "secret" not in wrong.text
+    site.server.back()
+    assert site.kinds() == []
+
+
+def test_a_lease_that_has_lapsed() -> None:
+    site = Site(durable=True)
+    site.fleet = cast(FleetView, SimpleNamespace(state="lapsed"))
+    site.server.store.trouble = "no route to the secret host"
+    wrong = site.only()
+    assert (wrong.kind, wrong.function) == ("lease_lapsed", None)
+    assert "lapsed" in wrong.text
+    site.fleet.state = "forsaking"
+    assert "new member" in site.only().text
+    site.fleet.state = "live"
     site.server.back()
     assert site.kinds() == []
 

@@ -119,6 +119,7 @@ function share(part: Values | undefined, whole: Values | undefined): Values | un
 }
 
 const KINDS: Record<Wrong["kind"], [string, State]> = {
+  lease_lapsed: ["Lease lapsed", "failed"],
   store_down: ["Store down", "failed"],
   memory_short: ["Memory short", "failed"],
   draining: ["About to stop", "retried"],

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { get, post, type Schemas } from "../api/client";
 import { Badge, EmptyState, KeyValue, PageHead, ProblemNote, Search, type State, Tabs } from "../components/basics";
 import { Confirm } from "../components/dialog";
+import { FleetCard } from "../components/fleet";
 import { useFetched } from "../fetching";
 import { bytes, count, duration, exactTime, NOTHING, plural } from "../format";
 import { overview } from "../live";
@@ -122,27 +123,30 @@ function ThisServer() {
   const { data, problem } = useFetched("server", may("read") ? ask : nothing, 10_000);
   const told = overview.value;
   return (
-    <section class="card fresh" aria-label="This job server">
-      <div class="card-head">
-        <h2>This job server</h2>
-        {data && may("operate") && (
-          <button type="button" class="button danger end" disabled={data.draining} onClick={() => setDraining(true)}>
-            {data.draining ? "Draining" : "Drain"}
-          </button>
-        )}
-      </div>
-      <div class="card-body">
-        <ProblemNote problem={problem} />
-        <KeyValue
-          rows={[
-            ...(data ? rowsOf(data, told?.store.kind) : []),
-            ["You are", who.value?.name],
-            ["You may", who.value?.roles.join(", ")],
-          ]}
-        />
-      </div>
-      {isDraining && data && <Drain server={data} close={() => setDraining(false)} />}
-    </section>
+    <>
+      <section class="card fresh" aria-label="This job server">
+        <div class="card-head">
+          <h2>This job server</h2>
+          {data && may("operate") && (
+            <button type="button" class="button danger end" disabled={data.draining} onClick={() => setDraining(true)}>
+              {data.draining ? "Draining" : "Drain"}
+            </button>
+          )}
+        </div>
+        <div class="card-body">
+          <ProblemNote problem={problem} />
+          <KeyValue
+            rows={[
+              ...(data ? rowsOf(data, told?.store.kind) : []),
+              ["You are", who.value?.name],
+              ["You may", who.value?.roles.join(", ")],
+            ]}
+          />
+        </div>
+        {isDraining && data && <Drain server={data} close={() => setDraining(false)} />}
+      </section>
+      {data?.fleet && <FleetCard />}
+    </>
   );
 }
 

@@ -142,6 +142,23 @@ LIVE_STREAMS: Final = _of_server("gauge", "live_streams", "Streams of the live o
 HTTP_REFUSED: Final = _of_server(
     "counter", "http_connections_refused", "HTTP connections closed at once (--http-max-connections)."
 )
+FLEET_EPOCH: Final = _of_server(
+    "gauge", "fleet_epoch", "Of a fleet: the id under which this job server writes; another after each return."
+)
+FLEET_STATE: Final = _of_server("gauge", "fleet_state", "1 for the state in which this member is.", "state")
+FLEET_LEASE: Final = _of_server(
+    "gauge", "fleet_lease_seconds", "For how long stored jobs are surely this member's; below 0: it is over."
+)
+FLEET_LEADER: Final = _of_server("gauge", "fleet_leader", "1 while this member makes the runs of schedules.")
+FLEET_MEMBERS: Final = _of_server(
+    "gauge", "fleet_members", "Members as this one sees them; of those that left or are dead the others have the jobs.",
+    "state",
+)  # fmt: skip
+FLEET_ADOPTED: Final = _of_server("counter", "fleet_adopted_jobs", "Jobs of others that this member has taken over.")
+FLEET_MOVED: Final = _of_server("counter", "fleet_moved_jobs", "Jobs that this member has sent to others.")
+FLEET_FENCED: Final = _of_server("counter", "fleet_fenced", "Times that the others have taken this member for dead.")
+FLEET_PULSES: Final = _of_server("counter", "fleet_pulses", "Times that the lease was renewed.")
+FLEET_PULSE_SECONDS: Final = _of_server("gauge", "fleet_pulse_seconds", "How long that took the last time.")
 START_TIME: Final = Family("process_start_time_seconds", "gauge", "When the job server started, as a Unix time.")
 CPU: Final = Family("process_cpu_seconds", "counter", "Processor time of the job server, user and system together.")
 RESIDENT: Final = Family("process_resident_memory_bytes", "gauge", "Memory of the whole process.")
@@ -151,5 +168,9 @@ SERVER_WIDE: Final = (
     STORE_COMMITS, STORE_REFUSALS, STORE_BATCH, STORE_COMMIT_SECONDS, LOOP_LAG, ITERATIONS, WEBHOOKS, WEBHOOKS_PENDING,
     EVENT_READERS, LIVE_STREAMS, HTTP_REFUSED, START_TIME, CPU, RESIDENT,
 )  # fmt: skip
+OF_FLEETS: Final = (
+    FLEET_EPOCH, FLEET_STATE, FLEET_LEASE, FLEET_LEADER, FLEET_MEMBERS, FLEET_ADOPTED, FLEET_MOVED, FLEET_FENCED,
+    FLEET_PULSES, FLEET_PULSE_SECONDS,
+)  # fmt: skip
 OF_FUNCTIONS: Final = (*COUNTERS.values(), *HISTOGRAMS.values(), WAITING, *GAUGES.values())
-FAMILIES: Final = (*SERVER_WIDE, *OF_FUNCTIONS)
+FAMILIES: Final = (*SERVER_WIDE, *OF_FLEETS, *OF_FUNCTIONS)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import Response
 from starlette.routing import Route
 
+from geartrain.daemon.fleet_view import STATES
 from geartrain.daemon.gauges import SIZES
 from geartrain.jobserver import snapshot
 from geartrain.jobserver.histogram import BOUNDS
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
+    from geartrain.daemon.fleet_view import FleetView
     from geartrain.daemon.gauges import Sizes
     from geartrain.jobserver.histogram import Histogram
     from geartrain.jobserver.snapshot import FunctionView
@@ -163,6 +165,8 @@ class Metrics:
             values[families.STORE_UP] = int(not server.store.trouble)
             values[families.STORE_COMMITS] = gauges.commits
             values[families.STORE_REFUSALS] = gauges.commits_refused
+        if face.host.fleet is not None:
+            values |= _add_fleet(made, face.host.fleet)
         with suppress(OSError), open("/proc/self/statm", "rb") as file:
             values[families.RESIDENT] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         for family, value in values.items():
@@ -173,6 +177,26 @@ class Metrics:
             histograms.append((families.STORE_BATCH, _SIZES, gauges.batch_jobs))
         for family, bounds, each in histograms:
             made.add(family, histogram(family.name, bounds, each.counts, each.sum))
+
+
+def _add_fleet(made: Exposition, fleet: FleetView) -> dict[Family, float]:
+    """What is told of a fleet by state; the rest, which has one value each."""
+    counts = dict.fromkeys(("live", "left", "dead"), 0)
+    for member in fleet.members:
+        counts[member.state] = counts.get(member.state, 0) + 1
+    is_in = {state: int(state == fleet.state) for state in STATES}
+    for family, by_state in ((families.FLEET_STATE, is_in), (families.FLEET_MEMBERS, counts)):
+        made.add(family, [line(family, count, labels(state=state)) for state, count in by_state.items()])
+    return {
+        families.FLEET_EPOCH: fleet.me,
+        families.FLEET_LEASE: round(fleet.lease_ends - time.monotonic(), 3),
+        families.FLEET_LEADER: int(fleet.leader),
+        families.FLEET_ADOPTED: fleet.adopted_jobs,
+        families.FLEET_MOVED: fleet.moved_away,
+        families.FLEET_FENCED: fleet.fenced,
+        families.FLEET_PULSES: fleet.pulses,
+        families.FLEET_PULSE_SECONDS: round(fleet.pulse_seconds, 6),
+    }
 
 
 class _Folded:

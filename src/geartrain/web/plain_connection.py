@@ -140,8 +140,8 @@ class PlainConnection:
         submission = b"%b%b\0%b\0%b" % (request_head(reader.type, body), function, unique, workload)
         number: i64 = server.next_number
         server.receive(peer, submission)
-        if self.background and server.next_number > number:
-            plain.face.follow(int(number))
+        if self.background and server.next_number != number:
+            plain.face.follow(int(server.next_number) - 1)
 
     def go_on(self) -> None:
         """Read the request that has come meanwhile, once the one before is answered and its answer has been taken."""

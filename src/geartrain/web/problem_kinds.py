@@ -52,6 +52,15 @@ KINDS: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
             400,
             "The name of the function or the unique is longer than `--max-function` or `--max-unique`.",
         ),
+        "at-another-member": (
+            409,
+            "Another job server of [the fleet](fleet.md) has this job, and only that one has its workload and its "
+            "events. Its state, its result, `why`, and orders are passed on by any.",
+        ),
+        "moved": (
+            503,
+            "The job went to another job server of [the fleet](fleet.md) while its result was waited for. Ask again.",
+        ),
         "in-store": (
             409,
             "The workload of this job is large and in the store alone. It is read when the job is handed out.",
@@ -229,6 +238,20 @@ KINDS: Final[Mapping[str, Mapping[str, tuple[int, str]]]] = {
             503,
             "It is in force, and would be forgotten if the job server died now: the store takes nothing at the "
             "moment. It will be stored when that goes on.",
+        ),
+    },
+    "The fleet": {
+        "no-fleet": (
+            404,
+            "The job server is no member of [a fleet](fleet.md).",
+        ),
+        "fleet": (
+            409,
+            "The database can't be asked at the moment, or a member is not in a state for this; `detail` says which.",
+        ),
+        "incomplete": (
+            503,
+            "A live member of the fleet did not answer, so that there is no sum. Try again.",
         ),
     },
     "The job server": {

@@ -206,9 +206,10 @@ class Submitting:
             else:
                 submission = pack_request(BACKGROUND[priority], function, unique, workload)
             peer.send(_option(traceparent) + submission)
-            if self._host.server.next_number > next_number:
-                self._follow(next_number)
-                on_new(next_number)
+            number = int(self._host.server.next_number) - 1
+            if number != next_number - 1:
+                self._follow(number)
+                on_new(number)
             packet = await peer.receive()
             while packet.type == OPTION_RES:
                 packet = await peer.receive()

@@ -26,8 +26,11 @@ import aiohttp
 
 from geartrain.jobserver.model import DEAD, RUNNING
 from geartrain.jobserver.records import Record, number_key, number_of
-from geartrain.jobserver.rules.keeping import put
-from geartrain.jobserver.watching import ASSIGNED, ENDS, REFUSED
+from geartrain.jobserver.rights import SUBMIT
+from geartrain.jobserver.rules.answers import OK, find_job, refuse
+from geartrain.jobserver.rules.keeping import put, put_in_memory
+from geartrain.jobserver.rules.result_commands import unquoted
+from geartrain.jobserver.watching import ASSIGNED, ENDS, MOVED, REFUSED
 from geartrain.version import VERSION
 from geartrain.web.address_guard import Resolver, check_url, guarded_socket
 from geartrain.web.delivery import (
@@ -45,7 +48,7 @@ from geartrain.web.delivery import (
 if TYPE_CHECKING:
     from geartrain.daemon.config import Config
     from geartrain.daemon.extension import Host
-    from geartrain.jobserver import JobServer
+    from geartrain.jobserver import JobServer, Peer
 
 log = logging.getLogger("geartrain.daemon")
 
@@ -136,15 +139,22 @@ class Webhooks:
         )
         self._host.open_iteration()
         self._server.watch_ends(_PolicyEnds(self._tell_policy))
-        for record in self._server.kept_of(DELIVERY_KIND):
-            try:
-                delivery = unpack_delivery(record.key, record.value or b"")
-            except ValueError:
-                self._server.keep(Record(DELIVERY_KIND, record.key, None))
-                continue
-            self._add(delivery)
-        for record in self._server.kept_of(HOOK_KIND):
-            self._restore(record)
+        for kind, restore in ((DELIVERY_KIND, self._restore_delivery), (HOOK_KIND, self._restore)):
+            for record in self._server.kept_of(kind):
+                restore(record)
+            self._server.inherit(kind, restore)
+        if self._host.fleet is not None:
+            self._server.add_command(b"webhook", self._attach_for_another, SUBMIT)
+
+    def _restore_delivery(self, record: Record) -> None:
+        if record.key in self._deliveries:
+            return  # it has been ours before
+        try:
+            delivery = unpack_delivery(record.key, record.value or b"")
+        except ValueError:
+            self._server.keep(Record(DELIVERY_KIND, record.key, None))
+            return
+        self._add(delivery)
 
     def _restore(self, record: Record) -> None:
         number = number_of(record.key)
@@ -210,6 +220,25 @@ class Webhooks:
         self._attached[number] = _Attached(hooks, 0 if had is None else had.attempts)
         return True
 
+    def _attach_for_another(self, peer: Peer, words: list[bytes]) -> None:
+        """``webhook HANDLE URL [SECRET]``: how members attach one to a job that another has."""
+        if len(words) not in (2, 3):
+            refuse(peer, b"INVALID_ARGUMENTS", "Write webhook HANDLE URL [SECRET]")
+            return
+        job = find_job(self._server, peer, words[0])
+        if job is None:
+            return
+        try:
+            url, *secret = (unquoted(word).decode() for word in words[1:])
+            is_attached = self.attach(int(job.number), url, secret[0] if secret else None)
+        except ValueError as error:
+            refuse(peer, b"INVALID_ARGUMENTS", str(error))
+            return
+        if is_attached:
+            self._server.acknowledge(peer, OK)
+        else:
+            refuse(peer, b"NO_ROOM", "There is no room for another webhook, or the job has ended")
+
     def tell(self, number: int, event: bytes, data: bytes) -> None:
         """What happens to a job that has a hook of its own."""
         attached = self._attached.get(number)
@@ -217,6 +246,11 @@ class Webhooks:
             return
         if event == ASSIGNED:
             attached.attempts = int(data)
+        elif event == MOVED:
+            del self._attached[number]
+            put_in_memory(
+                self._server, Record(HOOK_KIND, number_key(number), None)
+            )  # in the store it goes with the job
         elif event in ENDS:
             del self._attached[number]
             if event != REFUSED:  # else its submitter has been told that there is no such job
@@ -320,14 +354,16 @@ class Webhooks:
         """One try, and what follows from it."""
         kept = self._server.kept(DELIVERY_KIND, delivery.key)
         body = b"" if kept is None else (kept.value or b"").partition(b"\n")[2]
-        trouble, is_final = await self._call(delivery, body)
+        trouble, is_final = await self._call(delivery, body) if kept is not None else ("", False)
         delivery.tries += 1
         self._host.open_iteration()
         host.under_way -= 1
         if host.waiting:
             self._ready[delivery.host] = None
         fields = {"host": delivery.host, "tries": delivery.tries}
-        if not trouble:
+        if kept is None:  # others of the fleet have taken us for dead, and make it
+            self._forget(delivery)
+        elif not trouble:
             self.delivered += 1
             self._forget(delivery)
         elif is_final or delivery.tries > len(PAUSES):

@@ -3,6 +3,7 @@
 All functions, and the jobs that run, are looked at every few seconds while somebody wants to know, some at a time. What
 a look finds is told until the next one: the worst first, and of each kind some, so that one kind does not hide others.
 
+    lease_lapsed      of a fleet: the database can't be asked, and nothing that is stored is handed out
     store_down        the store takes no jobs
     memory_short      little is left of the memory that jobs may take
     draining          the job server is about to stop
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from geartrain.jobserver.model import Function, Gate, Job
 
 Kind = Literal[
+    "lease_lapsed",
     "store_down",
     "memory_short",
     "draining",
@@ -217,7 +219,17 @@ class Lookout:
 
     def _look_at_server(self) -> None:
         server = self._server
-        if server.durable and server.store.trouble:
+        fleet = self._host.fleet
+        if fleet is not None and fleet.state != "live":
+            text = (
+                "The lease lapsed: this job server could not tell its fleet's database in time that it lives, and "
+                "hands out nothing that is stored; the log says why."
+                if fleet.state == "lapsed"
+                else "The fleet has taken this job server for dead, and its jobs over; it comes back as a new member."
+            )
+            lapsed = _Words(text, "Look at the settings", "/dashboard/settings")
+            self._see("lease_lapsed", 0, lapsed)
+        elif server.durable and server.store.trouble:
             text = "The store takes nothing at the moment, and background jobs are refused; the log says why."
             store = _Words(text, "Look at the settings", "/dashboard/settings")
             self._see("store_down", 0, store)

@@ -19,6 +19,7 @@ from geartrain.web.api import (
     connections,
     dead,
     events,
+    fleet,
     functions,
     history,
     jobs,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 _PARTS: Final = (
     submission, jobs, many_jobs, events, functions, live, history, policies, connections, schedules, dead, server,
-    configuration, audit, session,
+    configuration, fleet, audit, session,
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Request
@@ -107,6 +108,18 @@ def handle_word(handle: str) -> bytes:
 def unknown_job(handle: str) -> Problem:
     """The refusal of a handle that means nothing."""
     return Problem(404, "unknown-job", f"No job {handle!r} is known: it has ended, or never was")
+
+
+async def unknown_here(request: Request, handle: str) -> Problem:
+    """The refusal where only the job server that has a job can answer: whether another member of the fleet has it."""
+    if face_of(request).host.fleet is not None:
+        with suppress(Problem):
+            await ask(request, b"show", b"status", handle_word(handle))
+            detail = (
+                f"The job {handle} is at another job server of the fleet; ask for its state here, or for this there"
+            )
+            return Problem(409, "at-another-member", detail, handle=handle)
+    return unknown_job(handle)
 
 
 async def ask(request: Request, *words: bytes, form: Form = "line") -> Command:

@@ -29,6 +29,7 @@ TAGS: Final = [
     {"name": "schedules", "description": "Jobs made at set times"},
     {"name": "dead letters", "description": "Jobs that did not succeed, kept for somebody to look at"},
     {"name": "server", "description": "The job server itself"},
+    {"name": "fleet", "description": "Job servers that take over from each other"},
     {"name": "audit", "description": "Who has done what"},
     {"name": "session", "description": "Sessions of browsers"},
 ]

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from geartrain.jobserver import watching
-from geartrain.web.api.asking import problems
+from geartrain.web.api.asking import problems, unknown_here
 from geartrain.web.events import GAP, Reader, Told, TooManyError
 from geartrain.web.names import to_name
 from geartrain.web.problems import Problem
@@ -39,7 +39,7 @@ router: Final = APIRouter(tags=["jobs"])
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Events as they come"},
         204: {"description": "The last event has been read"},
-        **problems(404, 503),
+        **problems(404, 409, 503),
     },
 )
 async def follow_job(
@@ -51,8 +51,9 @@ async def follow_job(
 ) -> Response:
     """Data, warnings, status, attempts and the end of a job, one event each; `Last-Event-ID` is heeded too.
 
-    The stream ends with the last event: `completed`, `failed`, `cancelled`, `dead`, `dropped`, `abandoned` or
-    `refused`. What is no longer there to be read is told as an event `gap`.
+    The stream ends with the last event: `completed`, `failed`, `cancelled`, `dead`, `dropped`, `abandoned`, `refused`
+    or `moved`, if the job goes on at another job server of the fleet, where it can be followed. What is no longer there
+    to be read is told as an event `gap`.
     """
     request.scope["identity"].need("read")
     face: Face = request.app.state.face
@@ -64,7 +65,7 @@ async def follow_job(
         detail = "As many jobs are followed as the job server allows: try again, or ask for the job's state instead"
         raise Problem(503, "too-many-streams", detail, headers={"Retry-After": "5"}) from None
     if reader is None:
-        raise Problem(404, "unknown-job", f"No job {handle} is known: it has ended, or never was")
+        raise await unknown_here(request, handle)
     if reader.is_over:
         reader.close()
         return Response(status_code=204)

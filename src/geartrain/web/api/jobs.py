@@ -32,8 +32,10 @@ from geartrain.web.api.asking import (
     handle_word,
     look_now,
     moment,
+    now,
     order,
     problems,
+    unknown_here,
     unknown_job,
     unreadable,
     value_of,
@@ -371,7 +373,7 @@ async def job_workload(request: Request, handle: str, _: Reader) -> Response:
     server = face_of(request).server
     job = server.jobs.get(server.handles.number(handle_word(handle)))
     if job is None:
-        raise unknown_job(handle)
+        raise await unknown_here(request, handle)
     if job.stored == SPILLED:
         detail = "The workload is large and in the store alone; it is read when the job is handed out"
         raise Problem(409, "in-store", detail, handle=handle)
@@ -399,10 +401,17 @@ async def job_result(
     With `Accept: application/octet-stream` the result alone; then a failed job is a problem.
     """
     words = [b"result", handle_word(handle), *([b"wait"] if wait else [])]
+    until = now() + min(wait, face_of(request).config.http_timeout)
     try:
-        command = await _within(request, words, min(wait, face_of(request).config.http_timeout))
+        while True:
+            try:
+                command = await _within(request, words, max(until - now(), 0.001) if wait else 0)
+                break
+            except Problem as problem:
+                if problem.slug != "moved" or now() > until:
+                    raise
     except Problem as problem:
-        if problem.slug != "not-ready":
+        if problem.slug not in ("not-ready", "moved"):
             raise
         detail = f"The job {handle} still waits or runs: ask again, or with ?wait=SECONDS to be answered at its end"
         raise Problem(409, "not-ready", detail, handle=handle) from None

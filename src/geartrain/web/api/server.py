@@ -45,6 +45,7 @@ class Server(BaseModel):
     started: float
     uptime: float
     draining: bool
+    fleet: str | None = Field(description="The fleet whose member it is (`GET /fleet`); null: none")
     store: StoreState
     memory: int = Field(description="Bytes that count against --max-memory")
     max_memory: int = Field(description="0: no limit")
@@ -66,6 +67,7 @@ async def show_server(request: Request, _: Reader) -> Server:
         started=started,
         uptime=max(now() - started, 0),
         draining=server.draining,
+        fleet=None if face.host.fleet is None else face.host.fleet.name,
         store=StoreState(durable=server.durable, trouble=server.store.trouble),
         memory=totals.memory,
         max_memory=int(server.max_memory),

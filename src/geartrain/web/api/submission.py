@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Request
@@ -13,7 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from starlette.responses import JSONResponse, Response
 
-from geartrain.web.api.asking import Model, face_of, identity_of, now, problems
+from geartrain.client.command import quoted
+from geartrain.web.api.asking import Model, ask, face_of, identity_of, now, problems
 from geartrain.web.api.content import BYTES, JSON, Content, answer, content
 from geartrain.web.api.entrance import PREFIX, is_json
 from geartrain.web.api.job_selection import Priority
@@ -247,8 +249,8 @@ async def _in_background(request: Request, face: Face, asked: Parameters, functi
         on_new=_nothing if webhook is None else webhook.attach,
         traceparent=request.headers.get("traceparent", ""),
     )
-    if webhook is not None and not webhook.is_attached:  # it is a job that was there
-        webhook.attach(int(face.server.handles.number(handle)))
+    if webhook is not None:
+        await webhook.see_to(request, handle)
     shown = as_text(handle)
     created = Created(
         handle=shown, location=f"{PREFIX}/jobs/{shown}", webhook=None if webhook is None else webhook.is_attached
@@ -262,6 +264,7 @@ class _Webhook:
     def __init__(self, face: Face, hook: Hook) -> None:
         self._webhooks = face.webhooks
         self._hook = hook
+        self._number = 0
         self.is_attached = False
         try:
             self._webhooks.check(hook.url)
@@ -269,7 +272,21 @@ class _Webhook:
             raise Problem(422, "invalid", f"webhook is {hook.url!r}: {error}") from None
 
     def attach(self, number: int) -> None:
+        self._number = number
         self.is_attached = self._webhooks.attach(number, self._hook.url, self._hook.secret)
+
+    async def see_to(self, request: Request, handle: bytes) -> None:
+        """The job is this one, be it one that was there, or one that another member of the fleet has."""
+        face = face_of(request)
+        number = int(face.server.handles.number(handle))
+        if self.is_attached and self._number == number:
+            return
+        self.attach(number)
+        if not self.is_attached and face.host.fleet is not None:
+            words = [quoted(word) for word in (self._hook.url, self._hook.secret) if word]
+            with suppress(Problem):
+                await ask(request, b"webhook", handle, *words)
+                self.is_attached = True
 
 
 async def _and_wait(request: Request, face: Face, asked: Parameters, function: bytes, workload: bytes) -> Response:
