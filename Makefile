@@ -14,6 +14,10 @@ BENCH ?=
 JOBS ?= 6000000
 FUZZ_SECONDS ?= 60
 CRASH ?= --store all --kill both
+ROUNDS ?= 28
+SEED ?= 1
+STORE ?= postgresql
+CHAOS ?=
 TESTS ?= tests
 # Most tests wait for something: three processes for two CPUs run them.
 PROCESSES ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN) / 2)))
@@ -27,8 +31,8 @@ TRANSPORT := tests/test_conversations.py $(filter-out %_store.py,$(wildcard test
 	$(addprefix tests/daemon/test_,in_process.py limits.py transport.py unread_output.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check dashboard dashboard-check bench bench-day bench-latency bench-policies bench-http bench-dashboard bench-batch bench-tasks bench-stores docs conversations
-.PHONY: fuzz crash clean
+.PHONY: help demo test test-compiled test-interpreted test-newest coverage lint format types check dashboard dashboard-check bench bench-day bench-latency bench-policies bench-http bench-dashboard bench-fleet bench-batch bench-tasks bench-stores docs conversations
+.PHONY: fuzz crash chaos clean
 
 help: ## list these entries
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +126,11 @@ bench-stores: $(NATIVE)/.installed services ## beside gearmand with the same dat
 	$(NATIVE)/bin/python bench/store_start.py
 	$(NATIVE)/bin/python bench/spill.py
 
+bench-fleet: $(NATIVE)/.installed services ## what a fleet costs and is worth: a member, two of them, adoption, idle members
+	mkdir -p build
+	$(CC) -O2 -Wall -Wextra -o build/load bench/*.c
+	$(NATIVE)/bin/python bench/fleet.py $(BENCH)
+
 docs: $(VENV)/.docs ## build the guides and the reference into build/docs
 	$(VENV)/bin/zensical build --clean --strict
 	cp -r tests/conversations build/docs/
@@ -135,6 +144,10 @@ fuzz: $(VENV)/.dev ## let random histories happen to the rules for a minute; FUZ
 
 crash: $(NATIVE)/.installed services ## kill job servers and stores under load, count what was lost; CRASH="--store redis --kill second"
 	$(NATIVE)/bin/python crash/run.py --traffic both $(CRASH)
+
+chaos: $(VENV)/.dev services ## break a fleet of three in namespaces, count what was lost; ROUNDS=200 SEED=1 STORE=mariadb; as root
+	$(VENV)/bin/python chaos/run.py --rounds $(ROUNDS) --seed $(SEED) --store $(STORE) \
+		--python $(firstword $(wildcard $(NATIVE)/bin/python) $(VENV)/bin/python) $(CHAOS)
 
 clean: ## remove what was made here, the environments included
 	rm -rf build dist dashboard/node_modules $(dir $(DASHBOARD)) $(VENV) $(NATIVE) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info .coverage

@@ -39,7 +39,7 @@ from services import PostgreSQL, running
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LIMIT = 60  # seconds that a command may take
-LOOKS = ("geartrain why ", "geartrain show ", "geartrain dead list")
+LOOKS = ("geartrain why ", "geartrain show ", "geartrain dead list", "geartrain fleet ", "geartrain admin status")
 _BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PORT = re.compile(r"\b(?:473\d|808[01])\b")
 
