@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from databases import NewNamespace, PostgreSQLPlace
 from place import NO_LIMIT, batch, job, numbers, opened
 from sql_contract import DatabaseContract
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from geartrain.store import StoreError, StoreInUseError, Unreadable, engine
+from geartrain.store import StoreError, StoreFullError, StoreInUseError, Unreadable, engine
 from services import PostgreSQL
 
 
@@ -39,6 +43,25 @@ class TestPostgreSQL(DatabaseContract):
                 store.commit(batch(job(5)))
         with opened(place.url) as store:
             assert numbers(store) == [1, 2, 4]
+
+    def test_a_session_that_ended_when_there_was_no_room_is_made_again(self, place: PostgreSQLPlace) -> None:
+        """As when PostgreSQL can't extend its log: the whole server ends."""
+
+        def fill(connection: Connection) -> None:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END $$")
+            except DBAPIError:
+                place.service.drop_connections()
+                with suppress(DBAPIError):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+
+        with opened(place.url) as store:
+            with pytest.raises(StoreFullError):
+                store._writer.use(fill)  # type: ignore[attr-defined]
+            store.commit(batch(job(1)))
+            assert numbers(store) == [1]
 
     def test_a_database_that_does_not_exist_is_named(self, place: PostgreSQLPlace) -> None:
         with pytest.raises(StoreError, match=r"missing.*check the user, the password and the database") as refusal:

@@ -40,7 +40,8 @@ class ReconnectingConnection:
                 except self._database.errors as error:
                     problem = self._database.translate(error)
                     lost = isinstance(problem, StoreDownError) and not isinstance(problem, BusyError)
-                    if lost:
+                    # A server that crashes for lack of room says so, and then it is gone.
+                    if lost or (self._connection is not None and self._connection.invalidated):
                         self._drop()
                     if not lost or old is None:
                         raise problem from bare(error)
