@@ -6,11 +6,14 @@ members by the addresses that their sessions come from; it knows nothing of what
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
+import network
 from hosts import NAMESPACE, Database
+from network import BASE, HUB
 
-from services import PostgreSQL
+from services import PASSWORD, USER, PostgreSQL
 
 _POSTGRESQL = (
     "CREATE TABLE audit"
@@ -46,11 +49,30 @@ _MARIADB_BODY = """
 """
 
 
-def audit(database: Database) -> None:
-    """Have the auditor begin."""
+def audit(database: Database, number: int) -> None:
+    """Have the auditor begin, and try it out on the job of this number. Raises SystemExit if it is blind."""
+    database.service.sql(*(_POSTGRESQL if isinstance(database.service, PostgreSQL) else _mariadb()))
+    with contextlib.closing(_outsider(database)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {NAMESPACE}_jobs SET attempts = attempts + 1 WHERE number = {number}")
+        connection.commit()
+    if [row[:2] for row in wrong_writes(database)] != [("UPDATE", number)]:
+        raise SystemExit(f"the auditor does not see who writes what is not his: {wrong_writes(database)}")
+    database.service.sql("DELETE FROM audit")
+
+
+def _outsider(database: Database) -> Any:
+    """A session that comes from no member's address."""
+    host, port = network.address(BASE, HUB), database.service.port
     if isinstance(database.service, PostgreSQL):
-        database.service.sql(*_POSTGRESQL)
-        return
+        import psycopg
+
+        return psycopg.connect(host=host, port=port, user=USER, password=PASSWORD, dbname="geartrain")
+    import pymysql  # type: ignore[import-untyped]
+
+    return pymysql.connect(host=host, port=port, user=USER, password=PASSWORD, database="geartrain")
+
+
+def _mariadb() -> list[str]:
     statements = [
         "CREATE TABLE audit (at double, what varchar(10), number bigint, owner bigint, heir bigint, host varchar(200),"
         " me bigint) ENGINE=InnoDB"
@@ -64,9 +86,9 @@ def audit(database: Database) -> None:
         statements.append(
             f"CREATE TRIGGER audit_{what.lower()} AFTER {what} ON {NAMESPACE}_jobs FOR EACH ROW BEGIN {body}; END"
         )
-    database.service.sql(*statements)
+    return statements
 
 
 def wrong_writes(database: Database) -> list[Any]:
-    """What was written by who had no right to, in order."""
-    return database.ask("SELECT what, number, owner, heir, host, me FROM audit ORDER BY at")
+    """What was written by who had no right to, in order; the database must be up."""
+    return list(database.service.sql("SELECT what, number, owner, heir, host, me FROM audit ORDER BY at"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from hosts import Database, Member
@@ -18,8 +20,10 @@ CRASHED, SILENT = 2.0, 6.0  # seconds in which a job runs elsewhere
 BURST, BURST_MS = 60, 40
 OWN, OWN_MS = 6, 300
 FEW = 10
+LARGE, LARGE_BYTES = 20, 50_000
 LONG_BURST = 120  # the worker of one that is cut off goes on while the lease lasts, and some are to be left then
 BULK = 10_000
+UNDER_WAY = 5000
 PATIENCE = 30.0
 
 
@@ -64,6 +68,17 @@ class Arena:
         found.jobs = self.load.burst(member, "burst", count, BURST_MS)
         if not found.jobs:
             found.faults.append(f"{member} acknowledged nothing before the fault")
+
+    @contextlib.contextmanager
+    def busy(self, member: Member) -> Iterator[None]:
+        """Submit to this member meanwhile, so that it is about to write when something happens to it."""
+        thread = threading.Thread(target=self.load.burst, args=(member, "bulk", UNDER_WAY, 0))
+        thread.start()
+        time.sleep(0.2)
+        try:
+            yield
+        finally:
+            thread.join()
 
     def ids(self) -> dict[str, int]:
         """The newest member at each address."""
@@ -132,9 +147,10 @@ def _freeze(arena: Arena, found: Round, seconds: float) -> None:
     victim = arena.victim()
     arena.give(found, victim)
     before = arena.ids()
-    victim.signal(signal.SIGSTOP)
-    found.at, found.limit = time.monotonic(), SILENT
-    time.sleep(seconds)
+    with arena.busy(victim):
+        victim.signal(signal.SIGSTOP)
+        found.at, found.limit = time.monotonic(), SILENT
+    time.sleep(max(found.at + seconds - time.monotonic(), 0.0))
     woken = time.monotonic()
     victim.signal(signal.SIGCONT)
     joined = arena.back(found, victim, before.get(victim.address, 0))
@@ -158,9 +174,10 @@ def cut_off(arena: Arena, found: Round) -> None:
     victim = arena.victim()
     arena.give(found, victim, LONG_BURST)
     before = arena.ids()
-    arena.net.cut(victim.name, BASE)
-    found.at, found.limit = time.monotonic(), SILENT
-    time.sleep(arena.chance.uniform(8.0, 11.0))
+    with arena.busy(victim):
+        arena.net.cut(victim.name, BASE)
+        found.at, found.limit = time.monotonic(), SILENT
+    time.sleep(max(found.at + arena.chance.uniform(8.0, 11.0) - time.monotonic(), 0.0))
     arena.net.mend(victim.name, BASE)
     joined = arena.back(found, victim, before.get(victim.address, 0))
     found.quiet.append((victim, found.at + LEASE, joined))
@@ -217,12 +234,20 @@ def fill_disk(arena: Arena, found: Round) -> None:
         if arena.chance.random() < 0.5:
             arena.database.ask("SELECT pg_switch_wal()")  # the next file of its log needs room
         give_up_at = time.monotonic() + arena.chance.uniform(4.0, 6.0)
+        before = sum(map(_refusals, arena.members))
         while time.monotonic() < give_up_at:
-            arena.load.burst(arena.victim(), "burst", 20, 1, padding=50_000)
+            arena.load.burst(arena.victim(), "burst", LARGE, 1, padding=LARGE_BYTES)
             time.sleep(0.2)
+        if sum(map(_refusals, arena.members)) == before:
+            found.faults.append("the disk was full, and the database took everything")
         arena.database.free()
-        arena.wait_until(lambda: bool(arena.database.joined()))
     time.sleep(LEASE)
+
+
+def _refusals(member: Member) -> int:
+    """How often it has said that the database takes nothing."""
+    log = member.log.read_text(errors="replace")
+    return log.count("store_full") + log.count("store_down")
 
 
 def wrong_clocks(arena: Arena, found: Round) -> None:

@@ -65,10 +65,15 @@ class Database:
                 pass
 
     def free(self) -> None:
-        """Give the room back, and start it again if it has ended for lack of it."""
+        """Give the room back, and return when it answers; started again if it has ended for lack of it."""
         self.ballast.unlink(missing_ok=True)
-        if self.service.has_ended():
-            self.service.start()
+        give_up_at = time.monotonic() + START_SECONDS
+        while not self.joined():
+            if self.service.has_ended():
+                self.service.start()
+            if time.monotonic() > give_up_at:
+                raise AssertionError("the database does not answer again, though its disk has room")
+            time.sleep(0.1)
 
     @contextlib.contextmanager
     def outage(self) -> Iterator[None]:

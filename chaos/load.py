@@ -19,6 +19,7 @@ import itertools
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import network
@@ -87,34 +88,54 @@ class Load:
 
     def burst(self, member: Member, function: str, count: int, milliseconds: int, padding: int = 0) -> list[str]:
         """Submit so many jobs to one member; the ids of those that it has acknowledged."""
-        ids: list[str] = []
-        waiting: list[str] = []
-        parser = Parser()
-        try:
-            link = BlockingLink.connect(Address(member.host, PORT), timeout=3)
-        except GeartrainError:
-            return ids
-        try:
-            while count or waiting:
-                packets = []
-                while count and len(waiting) < WINDOW:
-                    id = f"{function}-{next(self._numbers)}"
-                    workload = f"{id}:{milliseconds}:0" + (":" + "x" * padding if padding else "")
-                    packets.append(pack_request(p.SUBMIT_JOB_BG, function.encode(), b"", workload.encode()))
-                    waiting.append(id)
-                    count -= 1
-                link.send(b"".join(packets), timeout=5)
-                parser.feed(link.receive(5))
-                while (packet := parser.next_packet()) is not None:
-                    id, now = waiting.pop(0), time.monotonic()
-                    if packet.type == p.JOB_CREATED:
-                        self.recorder.promise(id, now, now, packet.arguments[0].decode(), str(member))
-                        ids.append(id)
-        except (GeartrainError, IndexError):
-            pass
-        finally:
-            link.close()
+        return burst(self.recorder, self._numbers, member, function, count, milliseconds, padding)
+
+
+def unheard(member: Member) -> int:
+    """Submit a job that nobody ever does; its number."""
+    recorder = Recorder(Path())
+    (id,) = burst(recorder, itertools.count(1), member, "never", 1, 0, 0)
+    return int(recorder.jobs[id].handle.rpartition(":")[2])
+
+
+def burst(
+    recorder: Recorder,
+    numbers: Iterator[int],
+    member: Member,
+    function: str,
+    count: int,
+    milliseconds: int,
+    padding: int,
+) -> list[str]:
+    """See ``Load.burst``."""
+    ids: list[str] = []
+    waiting: list[str] = []
+    parser = Parser()
+    try:
+        link = BlockingLink.connect(Address(member.host, PORT), timeout=3)
+    except GeartrainError:
         return ids
+    try:
+        while count or waiting:
+            packets = []
+            while count and len(waiting) < WINDOW:
+                id = f"{function}-{next(numbers)}"
+                workload = f"{id}:{milliseconds}:0" + (":" + "x" * padding if padding else "")
+                packets.append(pack_request(p.SUBMIT_JOB_BG, function.encode(), b"", workload.encode()))
+                waiting.append(id)
+                count -= 1
+            link.send(b"".join(packets), timeout=5)
+            parser.feed(link.receive(5))
+            while (packet := parser.next_packet()) is not None:
+                id, now = waiting.pop(0), time.monotonic()
+                if packet.type == p.JOB_CREATED:
+                    recorder.promise(id, now, now, packet.arguments[0].decode(), str(member))
+                    ids.append(id)
+    except (GeartrainError, IndexError):
+        pass
+    finally:
+        link.close()
+    return ids
 
 
 def worker_host(member: Member) -> str:

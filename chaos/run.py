@@ -36,7 +36,7 @@ import network
 from audit import audit, wrong_writes
 from faults import FAULTS, Arena, Round
 from hosts import Database, Member, running_database
-from load import AT_ALL, PROGRAMS, Load
+from load import AT_ALL, PROGRAMS, Load, unheard
 from recorder import Recorder, taken_over, wait_of
 
 from geartrain.errors import GeartrainError
@@ -46,7 +46,7 @@ DISK_MEGABYTES = {"postgresql": 400, "mariadb": 500}
 WAIT_LIMIT = 10.0
 SETTLE = 20.0  # seconds that the jobs of a round are waited for
 LAST_DRAIN = 60.0
-POLICIES = (b"policy set retry attempts=100 backoff=constant delay=200ms",)
+POLICY = b"retry attempts=100 backoff=constant delay=200ms"
 
 
 class Tally:
@@ -54,13 +54,14 @@ class Tally:
 
     def __init__(self) -> None:
         self.rounds = self.acknowledged = self.lost = self.late = self.duplicates = self.fenced = 0
-        self.wrong_writes = self.wrong_hand_outs = self.broken = 0
+        self.wrong_writes = self.wrong_hand_outs = self.unstored = self.broken = 0
         self.limit = 0.0
         self.taken: list[float] = []
         self.longest_wait = 0.0
 
     HEAD = ("fault", "rounds", "acknowledged", "lost", "begun twice", "elsewhere: median", "worst",
             "limit", "longest wait", "waited too long", "new ids", "wrong writes", "wrong hand-outs",
+            "of what was not acknowledged",
             "other faults")  # fmt: skip
 
     def row(self, name: str) -> str:
@@ -70,7 +71,7 @@ class Tally:
         counts = (self.rounds, self.acknowledged, self.lost, self.duplicates)
         words = (name, *(f"{count:,}" for count in counts), median, worst, f"{self.limit:g} s" if self.limit else "-",
                  f"{self.longest_wait:.1f} s", str(self.late), str(self.fenced), str(self.wrong_writes),
-                 str(self.wrong_hand_outs), str(self.broken))  # fmt: skip
+                 str(self.wrong_hand_outs), str(self.unstored), str(self.broken))  # fmt: skip
         return "| " + " | ".join(words) + " |"
 
     @property
@@ -104,9 +105,10 @@ class Campaign:
         self.arena = Arena(self.net, self.members, database, None, self.recorder, chance)  # type: ignore[arg-type]
         if not self.is_whole(60.0):
             raise SystemExit("the fleet did not come up:\n" + self.members[0].log.read_text()[-3000:])
-        for line in POLICIES:
-            self.members[0].ask(line)
-        audit(database)
+        self.members[0].ask(b"policy set " + POLICY)
+        if not self.arena.wait_until(self._has_policy):
+            raise SystemExit("a policy has not come to all members")
+        audit(database, unheard(self.members[0]))
         self.arena.load = Load(self.net, self.members, self.recorder, folder, build)
 
     def _order(self, names: list[str]) -> itertools.chain[str]:
@@ -125,6 +127,9 @@ class Campaign:
             return all(answer.count(b"\tlive\t") == MEMBERS for answer in answers)
 
         return self.arena.wait_until(all_live, seconds)
+
+    def _has_policy(self) -> bool:
+        return all(b"attempts=100" in member.ask(b"policy show retry") for member in self.members)
 
     def round(self, number: int) -> None:
         """One fault, and what came of it."""
@@ -187,11 +192,16 @@ class Campaign:
                 tally.taken.append(taken)
                 words.append(f"elsewhere after {taken:.2f} s" + ("  TOO LATE" if taken > found.limit else ""))
         for member, start, end in found.quiet:
-            handed = [at for job in recorder.jobs.values() for at, worker in job.begun
+            handed = [(at, job) for job in recorder.jobs.values() for at, worker in job.begun
                       if start < at < end and worker.endswith(f"-{member}")]  # fmt: skip
-            tally.wrong_hand_outs += len(handed)
-            if handed:
-                words.append(f"{member} HANDED OUT {len(handed)} after {min(handed) - start:.3f} s")
+            # What was not acknowledged may never have been stored: then nobody else has it, and it is this member's.
+            wrong = [at for at, job in handed if job.acknowledged or len(job.begun) > 1]
+            tally.wrong_hand_outs += len(wrong)
+            tally.unstored += len(handed) - len(wrong)
+            if wrong:
+                words.append(f"{member} HANDED OUT {len(wrong)} after {min(wrong) - start:.3f} s")
+            if len(handed) > len(wrong):
+                words.append(f"{member} handed out {len(handed) - len(wrong)} that were not acknowledged")
         longest, longest_id = self._waits(found, tally)
         words.append(f"longest wait {longest:.1f} s ({longest_id})")
         self._count_lost(found, tally, time.monotonic() - SETTLE)
